@@ -1,0 +1,1 @@
+"""The atelier: a miniature world whose every picture is known, and the small model that learned it."""

@@ -1,0 +1,316 @@
+"""A batched analytic ray caster: scenes in, everything there is to know about their pictures out.
+
+No meshes and no learning: each pixel's ray meets spheres, capsules, boxes, upright cones and the ground in closed
+form (the intersections are those of Inigo Quilez, https://iquilezles.org/articles/intersectors). The same code
+runs on the CPU in small pieces that stay in cache and on a GPU in large ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from ctrl.atelier import poses, solids
+from ctrl.atelier.scene import GROUNDS, TIMES, Scene
+from ctrl.atelier.solids import Solids
+
+FOCAL = 1.72  # in picture heights
+TARGET = (0.0, 0.90, 0.0)
+SKY_DEPTH = 30.0  # metres; where a ray meets nothing
+_MISS = 1e9
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """What the rays found, h x w to a scene. Sizes in the comments; lengths in metres."""
+
+    depth: Tensor  # (B, h, w) along the viewing axis, SKY_DEPTH where there is sky
+    part: Tensor  # (B, h, w) int64, an index into solids.PARTS
+    solid: Tensor  # (B, h, w) int64: which solid, -2 ground, -1 sky
+    normal: Tensor  # (B, 3, h, w) unit, world axes, zero in the sky
+    color: Tensor  # (B, 3, h, w) the surface's own colour, unlit
+    light: Tensor  # (B, h, w) cosine of the light, 0 in shadow
+    spot: Tensor  # (B, 2, h, w) x and z on the ground
+    height: Tensor  # (B, h, w) how far up the picture a ray looks, -1 to 1, for skies
+    keypoints: Tensor  # (B, 18, 2) in [0, 1], x right and y down
+    visible: Tensor  # (B, 18) bool: in the picture and not behind something
+    time: Tensor  # (B,) int64, an index into scene.TIMES
+    ground: Tensor  # (B,) int64, an index into scene.GROUNDS
+
+
+def rows_of(buffers: Buffers, rows: Tensor) -> Buffers:
+    """The buffers of some of the scenes of a batch."""
+    return Buffers(*(getattr(buffers, field.name)[rows] for field in fields(Buffers)))
+
+
+@dataclass(frozen=True)
+class _Camera:
+    origin: Tensor  # (B, 3)
+    right: Tensor
+    up: Tensor
+    forward: Tensor
+
+    @staticmethod
+    def of(scenes: Sequence[Scene], device: torch.device) -> _Camera:
+        yaw = torch.tensor([scene.yaw for scene in scenes]).deg2rad()
+        pitch = torch.tensor([scene.pitch for scene in scenes]).deg2rad()
+        distance = torch.tensor([scene.distance for scene in scenes])
+        back = torch.stack([yaw.sin() * pitch.cos(), pitch.sin(), yaw.cos() * pitch.cos()], -1)
+        right = torch.stack([yaw.cos(), torch.zeros_like(yaw), -yaw.sin()], -1)
+        up = torch.linalg.cross(back, right)
+        origin = torch.tensor(TARGET) + back * distance[:, None]
+        return _Camera(origin.to(device), right.to(device), up.to(device), -back.to(device))
+
+    def rays(self, size: int) -> tuple[Tensor, Tensor]:
+        """Unit directions (B, size * size, 3) and their cosine with the viewing axis (B, size * size)."""
+        ticks = (torch.arange(size, device=self.origin.device) + 0.5) / size - 0.5
+        y, x = torch.meshgrid(-ticks, ticks, indexing="ij")
+        plane = torch.stack([x.flatten(), y.flatten(), torch.full_like(x.flatten(), FOCAL)], -1)
+        axes = torch.stack([self.right, self.up, self.forward], 1)
+        length = plane.norm(dim=-1, keepdim=True)
+        return (plane / length) @ axes, (FOCAL / length[:, 0]).expand(len(self.origin), -1)
+
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Picture positions (B, n, 2) in [0, 1] and depths (B, n) of points (B, n, 3)."""
+        seen = points - self.origin[:, None]
+        depth = (seen * self.forward[:, None]).sum(-1)
+        x = (seen * self.right[:, None]).sum(-1) / depth * FOCAL
+        y = (seen * self.up[:, None]).sum(-1) / depth * FOCAL
+        return torch.stack([0.5 + x, 0.5 - y], -1), depth
+
+
+@torch.no_grad()
+def cast(scenes: Sequence[Scene], size: int, device: torch.device | str = "cpu") -> Buffers:
+    """Cast size x size rays into each scene."""
+    device = torch.device(device)
+    camera = _Camera.of(scenes, device)
+    things = solids.build(scenes)
+    things = Solids(*(getattr(things, field.name).to(device) for field in fields(Solids)))
+    origin, (ray, cosine) = camera.origin[:, None], camera.rays(size)
+
+    ground = torch.where(ray[..., 1] < -1e-4, -origin[..., 1] / ray[..., 1].clamp(max=-1e-4), _MISS)
+    ground = torch.where(ground * cosine > SKY_DEPTH, _MISS, ground)
+    distance, which = _nearest(things, origin, ray, ground)
+    point = origin + ray * distance.clamp(max=1e3)[..., None]
+    normal, color, part = _surface(things, point, which)
+
+    toward_sun = _sun(scenes, device)[:, None]
+    facing = (normal * toward_sun).sum(-1)
+    lifted = point + normal * 0.012
+    lit = torch.where(facing > 0, facing, 0.0)
+    lit = torch.where((which > -1.5) & (which < -0.5), 0.0, lit)
+    lit = torch.where(_blocked(things, lifted, toward_sun), 0.0, lit)
+
+    joints, stature = solids.figure_joints(scenes)
+    places = poses.keypoints(joints, stature).to(device)
+    spots, reach = camera.project(places)
+    depth = torch.where(which == -1, SKY_DEPTH, distance * cosine).view(-1, size, size)
+
+    def image(values: Tensor) -> Tensor:
+        return values.movedim(-1, 1).unflatten(-1, (size, size))
+
+    return Buffers(
+        depth=depth,
+        part=part.unflatten(-1, (size, size)),
+        solid=which.unflatten(-1, (size, size)),
+        normal=image(normal),
+        color=image(color),
+        light=lit.unflatten(-1, (size, size)),
+        spot=image(point[..., ::2]),
+        height=ray[..., 1].unflatten(-1, (size, size)),
+        keypoints=spots,
+        visible=_visible(spots, reach, depth),
+        time=torch.tensor([TIMES.index(scene.time) for scene in scenes], device=device),
+        ground=torch.tensor([GROUNDS.index(scene.ground) for scene in scenes], device=device),
+    )
+
+
+def _sun(scenes: Sequence[Scene], device: torch.device) -> Tensor:
+    lift = torch.tensor([{"day": 52.0, "sunset": 28.0, "night": 46.0}[scene.time] for scene in scenes])
+    turn = torch.tensor([scene.sun for scene in scenes]).deg2rad()
+    lift = lift.deg2rad()
+    return torch.stack([turn.sin() * lift.cos(), lift.sin(), turn.cos() * lift.cos()], -1).to(device)
+
+
+def _nearest(things: Solids, origin: Tensor, ray: Tensor, ground: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance (B, N) and index of the nearest solid: -2 the ground, -1 nothing."""
+    distance = ground
+    which = torch.where(ground < _MISS, -2, -1)
+    for index, hit in enumerate(_hits(things, origin, ray)):
+        closer = hit < distance
+        distance = torch.where(closer, hit, distance)
+        which = torch.where(closer, index, which)
+    return distance, which
+
+
+def _blocked(things: Solids, origin: Tensor, ray: Tensor) -> Tensor:
+    shade = torch.zeros(origin.shape[:2], dtype=torch.bool, device=origin.device)
+    for hit in _hits(things, origin, ray):
+        shade |= hit < _MISS
+    return shade
+
+
+def _hits(things: Solids, origin: Tensor, ray: Tensor):  # type: ignore[no-untyped-def]
+    """Distances (B, N) to each solid in turn, `_MISS` where a ray passes it by. Origins or rays may be (B, 1, 3)."""
+
+    def along(vectors: Tensor, anchors: Tensor) -> Tensor:
+        return vectors @ anchors.mT  # (B, N or 1, n)
+
+    ray_origin, origin2 = (origin * ray).sum(-1), (origin * origin).sum(-1)
+    centre = things.sphere_centre
+    ray_c, origin_c = along(ray, centre), along(origin, centre)
+    for i in range(centre.shape[1]):
+        c2 = (centre[:, i] ** 2).sum(-1, keepdim=True)
+        b = ray_origin - ray_c[..., i]
+        c = origin2 - 2 * origin_c[..., i] + c2
+        yield _ball(b, c, things.sphere_radius[:, i : i + 1])
+
+    start, axis = things.capsule_from, things.capsule_to - things.capsule_from
+    ray_a, origin_a = along(ray, start), along(origin, start)
+    ray_x, origin_x = along(ray, axis), along(origin, axis)
+    for i in range(start.shape[1]):
+        a2 = (start[:, i] ** 2).sum(-1, keepdim=True)
+        ax = (start[:, i] * axis[:, i]).sum(-1, keepdim=True)
+        yield _capsule(
+            (axis[:, i] ** 2).sum(-1, keepdim=True),
+            ray_x[..., i],
+            origin_x[..., i] - ax,
+            ray_origin - ray_a[..., i],
+            origin2 - 2 * origin_a[..., i] + a2,
+            things.capsule_radius[:, i : i + 1],
+        )
+
+    for i in range(things.box_half.shape[1]):
+        turn = things.box_turn[:, i : i + 1]
+        ro = _turned(origin - things.box_centre[:, None, i], turn)
+        yield _box(ro, _turned(ray, turn), things.box_half[:, i])
+    for i in range(things.cone_height.shape[1]):
+        base = origin - things.cone_base[:, None, i]
+        yield _cone(base, ray, things.cone_radii[:, i], things.cone_height[:, i : i + 1])
+
+
+def _ball(b: Tensor, c: Tensor, radius: Tensor) -> Tensor:
+    h = b * b - (c - radius * radius)
+    t = -b - h.clamp(min=0).sqrt()
+    return torch.where((h > 0) & (t > 0), t, _MISS)
+
+
+def _capsule(axis2: Tensor, bard: Tensor, baoa: Tensor, rdoa: Tensor, oaoa: Tensor, radius: Tensor) -> Tensor:
+    a = (axis2 - bard * bard).clamp(min=1e-6)
+    b = axis2 * rdoa - baoa * bard
+    c = axis2 * (oaoa - radius * radius) - baoa * baoa
+    h = b * b - a * c
+    t = (-b - h.clamp(min=0).sqrt()) / a
+    y = baoa + t * bard
+    below = y <= 0
+    cap_b = torch.where(below, rdoa, rdoa - bard)
+    cap_c = torch.where(below, oaoa, oaoa - 2 * baoa + axis2)
+    middle = (y > 0) & (y < axis2)
+    t = torch.where(middle, t, _ball(cap_b, cap_c, radius))
+    return torch.where((h > 0) & (t > 0), t, _MISS)
+
+
+def _turned(vector: Tensor, turn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    x, y, z = vector.unbind(-1)
+    cos, sin = turn.cos(), turn.sin()
+    return x * cos - z * sin, y, x * sin + z * cos
+
+
+def _box(ro: tuple[Tensor, ...], rd: tuple[Tensor, ...], half: Tensor) -> Tensor:
+    near, far = None, None
+    for i, (o, d) in enumerate(zip(ro, rd, strict=True)):
+        inverse = 1 / torch.where(d.abs() < 1e-6, 1e-6, d)
+        middle, reach = -o * inverse, half[:, i : i + 1] * inverse.abs()
+        near = middle - reach if near is None else torch.maximum(near, middle - reach)
+        far = middle + reach if far is None else torch.minimum(far, middle + reach)
+    assert near is not None and far is not None
+    return torch.where((near < far) & (near > 0), near, _MISS)
+
+
+def _cone(base: Tensor, ray: Tensor, radii: Tensor, height: Tensor) -> Tensor:
+    """An upright cone or cylinder, closed at the top; its foot stands on the ground, where nobody sees it."""
+    (ox, oy, oz), (dx, dy, dz) = base.unbind(-1), ray.unbind(-1)
+    r0 = radii[:, :1]
+    slope = (radii[:, 1:] - r0) / height
+    reach, drift = r0 + slope * oy, slope * dy
+    a = dx * dx + dz * dz - drift * drift
+    a = torch.where(a.abs() < 1e-6, 1e-6, a)
+    b = ox * dx + oz * dz - reach * drift
+    c = ox * ox + oz * oz - reach * reach
+    h = b * b - a * c
+    root = h.clamp(min=0).sqrt()
+    side = torch.full_like(h, _MISS)
+    for t in ((-b - root) / a, (-b + root) / a):
+        y = oy + t * dy
+        good = (h > 0) & (t > 1e-4) & (y > 0) & (y < height) & (t < side)
+        side = torch.where(good, t, side)
+    t = (height - oy) / torch.where(dy.abs() < 1e-6, 1e-6, dy)
+    inside = (ox + t * dx) ** 2 + (oz + t * dz) ** 2 < radii[:, 1:] ** 2
+    return torch.where(inside & (t > 0) & (t < side), t, side)
+
+
+def _surface(things: Solids, point: Tensor, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit normals (B, N, 3), colours (B, N, 3) and parts (B, N) where rays ended."""
+    spheres, capsules = things.sphere_radius.shape[1], things.capsule_radius.shape[1]
+    boxes, cones = things.box_turn.shape[1], things.cone_height.shape[1]
+    first_capsule, first_box, first_cone = spheres, spheres + capsules, spheres + capsules + boxes
+
+    def of(rows: Tensor, first: int, count: int) -> Tensor:
+        index = (which - first).clamp(0, count - 1)
+        return rows.gather(1, index[..., None].expand(*index.shape, rows.shape[-1]))
+
+    start = of(things.capsule_from, first_capsule, capsules)
+    axis = of(things.capsule_to, first_capsule, capsules) - start
+    share = ((point - start) * axis).sum(-1, keepdim=True) / (axis * axis).sum(-1, keepdim=True)
+    capsule = point - start - axis * share.clamp(0, 1)
+    sphere = point - of(things.sphere_centre, 0, spheres)
+
+    turn = of(things.box_turn[..., None], first_box, boxes)[..., 0]
+    local = torch.stack(_turned(point - of(things.box_centre, first_box, boxes), turn), -1)
+    local = local / of(things.box_half, first_box, boxes)
+    face = local * (local.abs() == local.abs().amax(-1, keepdim=True))
+    box = torch.stack(_turned(face, -turn), -1)
+
+    base, height = of(things.cone_base, first_cone, cones), of(things.cone_height[..., None], first_cone, cones)
+    radii = of(things.cone_radii, first_cone, cones)
+    out = point - base
+    slope = (radii[..., :1] - radii[..., 1:]) / height
+    flat = (out[..., 0::2] ** 2).sum(-1, keepdim=True).sqrt()
+    cone = torch.cat([out[..., :1], slope * flat, out[..., 2:]], -1)
+    on_top = out[..., 1:2] > height - 1e-3
+    upright = torch.tensor([0.0, 1.0, 0.0], device=point.device)
+    cone = torch.where(on_top, upright, cone)
+
+    kind = which[..., None]
+    normal = torch.where(kind >= first_cone, cone, box)
+    normal = torch.where(kind < first_box, capsule, normal)
+    normal = torch.where(kind < first_capsule, sphere, normal)
+    normal = normal / normal.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    normal = torch.where(kind == -2, upright, normal)
+    normal = torch.where(kind == -1, 0.0, normal)
+    color = of(things.color, 0, things.color.shape[1])
+    part = things.part.gather(1, which.clamp(min=0))
+    return normal, color, torch.where(which < 0, which == -2, part).long()
+
+
+def _visible(spots: Tensor, reach: Tensor, depth: Tensor) -> Tensor:
+    """A joint is inside its limb, so it counts as seen when what covers it is no further than a limb is thick."""
+    size = depth.shape[-1]
+    pixel = (spots * size).floor().long()
+    inside = ((pixel >= 0) & (pixel < size)).all(-1)
+    x, y = pixel.clamp(0, size - 1).unbind(-1)
+    rows = torch.arange(len(depth), device=depth.device)[:, None]
+    return inside & (reach - depth[rows, y, x] < 0.24)
+
+
+def disparity(depth: Tensor) -> Tensor:
+    """Depth (B, h, w) as depth ControlNets take it: inverse, each picture stretched to [0, 1], near is 1.
+
+    The convention of MiDaS (https://github.com/isl-org/MiDaS).
+    """
+    inverse = 1 / depth
+    low, high = inverse.amin((-1, -2), keepdim=True), inverse.amax((-1, -2), keepdim=True)
+    return (inverse - low) / (high - low).clamp(min=1e-6)
