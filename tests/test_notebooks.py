@@ -1,0 +1,64 @@
+"""The notebooks are stories: stored without outputs, true to the names there are, and they run to the end."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+WEIGHTS = ROOT / "ctrl" / "atelier" / "weights" / "model_index.json"
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@every_notebook
+def test_it_is_stored_without_outputs(path):
+    for cell in code_cells(path):
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+
+
+@every_notebook
+def test_it_uses_only_names_the_package_has(path):
+    import ctrl
+
+    trees = [ast.parse("".join(cell["source"])) for cell in code_cells(path)]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    asked = {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ctrl"
+    }
+    assert asked
+    assert asked <= set(ctrl.__all__)
+    deep = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert not [name for name in deep if name and name.startswith(("ctrl.", "widgets."))]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="the weights are not in this tree yet")
+@every_notebook
+def test_it_runs_to_the_end(path, tmp_path):
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    notebook = nbformat.read(path, as_version=4)
+    client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    pictures = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) >= 3
