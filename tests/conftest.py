@@ -1,0 +1,22 @@
+"""One thread: these models are too small for two, and the machine may be busy."""
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A tiny random model on disk."""
+    from tiny import build
+
+    return build(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def model(folder):
+    """The same model loaded; no test may change it."""
+    import ctrl
+
+    return ctrl.load(folder, device="cpu")
