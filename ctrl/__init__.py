@@ -1,0 +1,48 @@
+"""ctrl: steer a latent diffusion model by prompt, pose, depth, edges and style, and see why.
+
+Importing this package is quick and does nothing: torch and diffusers load in the first call that needs them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ctrl.images import Picture
+from ctrl.recipe import Depth, Edges, Pose, Recipe, Schedule, Style, hold, ramp
+from ctrl.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    from ctrl.model import Model, load
+    from ctrl.sampling import Shot, Step, sample, sample_many, steps
+
+__version__ = "0.1.0"
+__all__ = [
+    "Depth",
+    "Edges",
+    "Model",
+    "Picture",
+    "Pose",
+    "Recipe",
+    "Schedule",
+    "Shot",
+    "Skeleton",
+    "Step",
+    "Style",
+    "hold",
+    "load",
+    "ramp",
+    "sample",
+    "sample_many",
+    "steps",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Model", "load"):
+        return getattr(import_module("ctrl.model"), name)
+    if name in ("Shot", "Step", "sample", "sample_many", "steps"):
+        return getattr(import_module("ctrl.sampling"), name)
+    raise AttributeError(f"module 'ctrl' has no attribute {name!r}; it has {', '.join(__all__)}.")
+
+
+def __dir__() -> list[str]:
+    return __all__

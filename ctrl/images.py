@@ -1,6 +1,6 @@
 """Every way a picture comes in or goes out: files, PIL, numpy, torch. Pixels here are always 8-bit.
 
-A picture that enters is checked once, turned upright, flattened, scaled to 8 bits and frozen into a `Picture`;
+A picture that enters is checked once, turned upright, flattened, scaled to 8 bits and frozen as a `Picture`;
 nothing later needs to ask what kind of picture it has.
 """
 
@@ -16,7 +16,7 @@ import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,32 +30,22 @@ LONGEST = 1024  # pixels along the longer side of a picture that a recipe carrie
 BLACK, WHITE = 0, 255
 
 
-class TorchTensor(Protocol):
-    """What is needed of a tensor, so that this room need not import torch."""
-
-    def detach(self) -> Any:
-        """As torch.Tensor.detach."""
-
-
-Source = "str | Path | Image.Image | np.ndarray[Any, Any] | TorchTensor | Picture"
-
-
 @dataclass(frozen=True, eq=False)
 class Picture:
     """Pixels as a value: equal pictures have equal pixels, whatever file they came from.
 
-    `pixels` is uint8, (H, W, 3) in colour or (H, W) in grey, read-only. `came_as` is the (width, height) of the
-    source, larger than `size` when the picture was reduced on its way in.
+    `pixels` is uint8, (H, W, 3) in colour or (H, W) in grey, read-only. `came_as` is the (width, height) of
+    the source, larger than `size` when the picture was reduced on its way in.
     """
 
     pixels: np.ndarray[Any, np.dtype[np.uint8]]
     came_as: tuple[int, int] = field(default=(0, 0), repr=False)
 
     def __post_init__(self) -> None:
-        pixels = self.pixels
+        pixels: Any = self.pixels
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
-            raise TypeError(f"pixels must be a uint8 array, got {_kind(pixels)}; use Picture.of(...) for others.")
-        if pixels.ndim == 3 and pixels.shape[2] != 3 or 0 in pixels.shape:
+            raise TypeError(f"pixels must be a uint8 array, got {_kind(pixels)}; use Picture.of(...) instead.")
+        if (pixels.ndim == 3 and pixels.shape[2] != 3) or 0 in pixels.shape:
             raise ValueError(f"pixels must be (H, W, 3) or (H, W), got {pixels.shape}.")
         pixels = np.array(pixels, order="C")
         pixels.flags.writeable = False
@@ -84,7 +74,7 @@ class Picture:
             source = Image.fromarray(_bytes_of(source, name))
         if not isinstance(source, Image.Image):
             raise TypeError(
-                f"{name} must be a picture, got {_kind(source)}; pass a path, a PIL image, an array or a tensor."
+                f"{name} must be a picture, got {_kind(source)}; pass a path, a PIL image or an array."
             )
         image = _flat(source, name, background)
         came_as = image.size
@@ -182,7 +172,7 @@ def png_text(data: bytes, keyword: str) -> str | None:
     picture: only uncompressed chunks count, checksums are checked, and a second one is an error.
     """
     if data[:8] != b"\x89PNG\r\n\x1a\n":
-        raise ValueError("this is not a PNG file; a recipe travels in the PNG that Shot.save wrote, or in JSON.")
+        raise ValueError("this is not a PNG file; a recipe travels in a PNG from Shot.save, or in JSON.")
     found, at = None, 8
     while at + 12 <= len(data):
         length, kind = struct.unpack(">I4s", data[at : at + 8])
@@ -219,7 +209,7 @@ def _open(source: str | Path, name: str) -> Image.Image:
         _check_size(image, name)
         image.load()
     except UnidentifiedImageError:
-        raise ValueError(f"{name}: {path.name!r} is none of {', '.join(FORMATS)}; convert it first.") from None
+        raise ValueError(f"{name}: {path.name!r} is none of {', '.join(FORMATS)}; convert it.") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{name}: {path.name!r} cannot be read: {error}.") from error
     return image
@@ -228,7 +218,7 @@ def _open(source: str | Path, name: str) -> Image.Image:
 def _check_size(image: Image.Image, name: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ValueError(f"{name} is {width}×{height}; at most {MAX_PIXELS // 10**6} megapixels are accepted.")
+        raise ValueError(f"{name} is {width}×{height}; at most {MAX_PIXELS // 10**6} megapixels are read.")
     if width < 8 or height < 8:
         raise ValueError(f"{name} is {width}×{height}; the smallest picture accepted is 8×8.")
 
@@ -246,7 +236,8 @@ def _flat(image: Image.Image, name: str, background: int) -> Image.Image:
     if image.mode in ("1", "CMYK", "YCbCr", "LAB", "HSV"):
         return image.convert("L" if image.mode == "1" else "RGB")
     image = image.convert("RGBA")  # palettes too, since theirs may have a transparent colour
-    return Image.alpha_composite(Image.new("RGBA", image.size, (background,) * 3 + (255,)), image).convert("RGB")
+    behind = Image.new("RGBA", image.size, (background, background, background, 255))
+    return Image.alpha_composite(behind, image).convert("RGB")
 
 
 def _wide(image: Image.Image, name: str) -> np.ndarray[Any, Any]:
@@ -256,7 +247,7 @@ def _wide(image: Image.Image, name: str) -> np.ndarray[Any, Any]:
         return values
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(
-            f"{name} has values from {values.min()} to {values.max()}; 16-bit pictures go from 0 to 65535: scale it."
+            f"{name} has values from {values.min()} to {values.max()}; 16 bits go from 0 to 65535: scale it."
         )
     return values.astype(np.uint16)
 
@@ -268,12 +259,12 @@ def _bytes_of(array: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, np.dtyp
     if array.ndim == 3:
         last, first = array.shape[-1] in (1, 3, 4), array.shape[0] in (1, 3, 4)
         if last and first:
-            raise ValueError(f"{name} has shape {array.shape}: which axis holds the colours? Pass a PIL image.")
+            raise ValueError(f"{name} has shape {array.shape}: which axis is colour? Pass a PIL image.")
         if first:
             array = np.moveaxis(array, 0, -1)
         if array.shape[-1] == 1:
             array = array[..., 0]
-    if array.ndim not in (2, 3) or array.ndim == 3 and array.shape[-1] not in (3, 4):
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)):
         raise ValueError(f"{name} has shape {array.shape}; one picture is (H, W), (H, W, C) or (C, H, W).")
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
@@ -282,13 +273,13 @@ def _bytes_of(array: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, np.dtyp
     if array.dtype == np.uint16:
         return np.round(array / 65535 * 255).astype(np.uint8)
     if not np.issubdtype(array.dtype, np.floating):
-        raise TypeError(f"{name} is an array of {array.dtype}; accepted are uint8, uint16, bool and floats in [0, 1].")
+        raise TypeError(f"{name} is an array of {array.dtype}; use uint8, uint16, bool or floats in [0, 1].")
     bad = ~np.isfinite(array)
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise ValueError(f"{name} has {int(bad.sum())} values that are NaN or infinite, the first at {where}.")
+        raise ValueError(f"{name} has {int(bad.sum())} values NaN or infinite, the first at {where}.")
     if array.min() < 0 or array.max() > 1:
         raise ValueError(
-            f"{name} has floats from {array.min():.4g} to {array.max():.4g}; floats must be in [0, 1]: scale it."
+            f"{name} has floats from {array.min():.4g} to {array.max():.4g}; floats must be in [0, 1]."
         )
     return np.round(array * 255).astype(np.uint8)

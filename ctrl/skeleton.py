@@ -1,9 +1,11 @@
-"""A human pose as a value: 18 OpenPose keypoints, named poses, mirror, JSON, and the drawing a ControlNet reads."""
+"""A human pose as a value: 18 OpenPose keypoints, named poses, mirror, JSON, and the drawing of it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -13,8 +15,8 @@ Array = np.ndarray[Any, Any]
 
 # Keypoints in OpenPose's order; "right" is the figure's own right, on the left of a picture it faces out of.
 JOINTS = (
-    "nose", "neck", "right shoulder", "right elbow", "right wrist", "left shoulder", "left elbow", "left wrist",
-    "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle",
+    "nose", "neck", "right shoulder", "right elbow", "right wrist", "left shoulder", "left elbow",
+    "left wrist", "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle",
     "right eye", "left eye", "right ear", "left ear",
 )  # fmt: skip
 LIMBS = (
@@ -39,22 +41,22 @@ class Skeleton:
     """Where the 18 joints of one figure are.
 
     `points` is (18, 2): x to the right and y down as fractions of the picture's width and height. `shown` is
-    (18,) bool; a joint that is not shown is not drawn. Both are kept as read-only arrays. A shown joint may lie a
-    little outside the picture; coordinates that look like pixels raise a ValueError.
+    (18,) bool; a joint that is not shown is not drawn. Both are kept as read-only arrays. A shown joint may lie
+    a little outside the picture; coordinates that look like pixels raise a ValueError.
     """
 
     points: Array
-    shown: Array = None  # type: ignore[assignment]  # None: all of them
+    shown: Array | None = None
 
     def __post_init__(self) -> None:
         points = np.array(self.points, dtype=np.float64)
         shown = np.ones(len(JOINTS), bool) if self.shown is None else np.array(self.shown)
         if points.shape != (18, 2):
-            raise ValueError(f"points must have shape (18, 2), one (x, y) for each joint, got {points.shape}.")
+            raise ValueError(f"points must have shape (18, 2), one (x, y) a joint, got {points.shape}.")
         if shown.shape != (18,) or shown.dtype != np.bool_:
             raise ValueError(f"shown must be 18 booleans, got {shown.dtype} of shape {shown.shape}.")
         if not np.isfinite(points).all():
-            raise ValueError("points must be finite numbers, got NaN or infinity; hide a joint by `shown` instead.")
+            raise ValueError("points must be finite numbers, got NaN or infinity; hide a joint by `shown`.")
         outside = shown & ((points < -1) | (points > 2)).any(axis=1)
         if outside.any():
             joint = int(np.argmax(outside))
@@ -89,10 +91,10 @@ class Skeleton:
             flat = np.array(people[person or 0]["pose_keypoints_2d"], dtype=np.float64)
             canvas = data if isinstance(data, dict) else data[0]
             size = np.array([canvas.get("canvas_width", 1), canvas.get("canvas_height", 1)], dtype=np.float64)
-        except (KeyError, IndexError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
-            raise ValueError(f"this is not OpenPose JSON ({error!r}); it needs people[0].pose_keypoints_2d.") from error
+        except (LookupError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
+            raise ValueError(f"this is not OpenPose JSON with people[0].pose_keypoints_2d: {error!r}.") from error
         if flat.size not in (54, 75):
-            raise ValueError(f"pose_keypoints_2d must hold 18 or 25 times x, y, confidence, got {flat.size} numbers.")
+            raise ValueError(f"pose_keypoints_2d must hold 18 or 25 x, y, confidence, got {flat.size} numbers.")
         joints = flat.reshape(-1, 3)
         joints = joints[_FROM_BODY_25] if len(joints) == 25 else joints
         points, shown = joints[:, :2], joints[:, 2] > 0
@@ -115,8 +117,8 @@ class Skeleton:
     def draw(self, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """(height, width, 3) uint8 RGB: OpenPose's coloured limbs and joints on black.
 
-        Limbs are ellipses in the limb's colour × 0.6, joints are discs; both grow with the picture (4 pixels at
-        512). The same drawing made the training pictures of the pose ControlNet.
+        Limbs are ellipses in the limb's colour × 0.6, joints are discs; both grow with the picture (4 pixels
+        at 512). The same drawing made the training pictures of the pose ControlNet.
         """
         canvas = np.zeros((height, width, 3), np.uint8)
         thick = max(2, round(4 * min(width, height) / 512))
@@ -138,15 +140,17 @@ class Skeleton:
             cv2.circle(canvas, centres[joint], thick << _FINE, COLOURS[joint], -1, cv2.LINE_8, _FINE)
         return canvas
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of points and visibility, in hexadecimal."""
+        points = self.points + 0.0  # so that minus zero is zero
+        return hashlib.sha256(points.tobytes() + self.shown.tobytes()).hexdigest()
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Skeleton) and self._bytes == other._bytes
+        return isinstance(other, Skeleton) and self.sha256 == other.sha256
 
     def __hash__(self) -> int:
-        return hash(self._bytes)
-
-    @property
-    def _bytes(self) -> bytes:
-        return (self.points + 0.0).tobytes() + self.shown.tobytes()  # + 0.0: minus zero is zero
+        return hash(self.sha256)
 
 
 def _figure(
