@@ -33,6 +33,9 @@ ROOMS["__init__"] = EVERY_ROOM
 ROOMS["__main__"] = {*EVERY_ROOM, FRONT}
 ROOMS["train"] = {*EVERY_ROOM, FRONT}
 
+# A room that grew a second file is still one room.
+ANNEXES = {"recipe_text": "recipe"}
+
 # Files with a door of their own, beside the doors of their room.
 DOORS = {"ctrl/atelier/measure.py": {FRONT}}
 
@@ -47,7 +50,7 @@ FRONT_ENDS = {"widgets", "ipywidgets", "anywidget", "IPython"}
 def room_of(file: str) -> str:
     """`ctrl/atelier/scene.py` is of the room atelier, `ctrl/recipe.py` of the room recipe."""
     parts = Path(file).with_suffix("").parts
-    return parts[0] if parts[0] == "widgets" else parts[1]
+    return parts[0] if parts[0] == "widgets" else ANNEXES.get(parts[1], parts[1])
 
 
 def imports(file: str, source: str) -> list[tuple[str, bool]]:
@@ -84,7 +87,8 @@ def door(name: str) -> str | None:
         return "widgets"
     if top != "ctrl":
         return None
-    room = rest.partition(".")[0]
+    first = rest.partition(".")[0]
+    room = ANNEXES.get(first, first)
     return room if room in ROOMS else FRONT
 
 
