@@ -1,10 +1,10 @@
 """One tap on cross-attention: it reads every call, and writes by adding terms to it.
 
-A cross-attention call is a list of terms, Σ gate · mask · SDPA(q, k, v, bias), at first one. An edit turns the
-list into another; an observer reads q and k and changes nothing. Processors are neither replaced nor wrapped: for
-the length of a `with` block each attention module runs its own forward under a TorchFunctionMode that catches
-`scaled_dot_product_attention`, so whatever else is attached to the model keeps working, and leaving the block by
-any road leaves the model as it was.
+A cross-attention call is a list of terms, Σ gate · mask · SDPA(q, k, v, bias), at first one. An edit turns
+the list into another; an observer reads q and k and changes nothing. Processors are neither replaced nor
+wrapped: for the length of a `with` block each attention module runs its own forward under a
+TorchFunctionMode that catches `scaled_dot_product_attention`, so whatever else is attached to the model
+keeps working, and leaving the block by any road leaves the model as it was.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Site:
 class Call:
     """One call of scaled_dot_product_attention at a site.
 
-    `q` is (R, heads, height·width, d), `k` and `v` are (R, heads, T, d), with R rows in the order of the batch.
+    `q` is (R, heads, height·width, d), `k` and `v` are (R, heads, T, d), with R rows in the order of the
+    batch.
     """
 
     site: str
@@ -47,7 +48,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Term:
-    """One summand, gate · mask · SDPA(q, k, v, bias); `mask` broadcasts against (R, heads, height·width, d)."""
+    """One summand, gate · mask · SDPA(q, k, v, bias); `mask` broadcasts to (R, heads, height·width, d)."""
 
     q: Tensor
     k: Tensor
@@ -99,7 +100,8 @@ def sites(component: nn.Module, name: str = "unet") -> tuple[Site, ...]:
     modules = dict(component.named_modules())
     found = [path for path in modules if path.endswith(".attn2")]
     return tuple(
-        Site(f"{name}.{path}", modules[path], modules[path.split(".transformer_blocks.")[0]]) for path in found
+        Site(f"{name}.{path}", modules[path], modules[path.split(".transformer_blocks.")[0]])
+        for path in found
     )
 
 
@@ -114,8 +116,8 @@ def tap(
     """Edit and observe every cross-attention call of `component` inside the block.
 
     An observer is called as `observer(site, q, k, (height, width))` with q (R, heads, height·width, d) and
-    k (R, heads, T, d) of the text's call; it must not change them. Blocks may be nested. A RuntimeError says so
-    when a site was never seen, since a map with holes would look like a whole one.
+    k (R, heads, T, d) of the text's call; it must not change them. Blocks may be nested. A RuntimeError
+    says so when a site was never seen, since a map with holes would look like a whole one.
     """
     taps = [_Tap(site, tuple(edits), tuple(observers)) for site in sites(component, name)]
     if not taps:
@@ -126,7 +128,9 @@ def tap(
         yield
     blind = [one.site.name for one in taps if not one.calls]
     if blind:
-        raise RuntimeError(f"{len(blind)} of {len(taps)} attention sites were never reached, such as {blind[0]}.")
+        raise RuntimeError(
+            f"{len(blind)} of {len(taps)} attention sites were never reached, such as {blind[0]}."
+        )
 
 
 @dataclass

@@ -38,7 +38,7 @@ class StyleInput:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What steers N pictures: `cond` and `uncond` are (N, T, D), `notes` what each recipe's owner should know."""
+    """What steers N pictures: `cond` and `uncond` are (N, T, D), `notes` are for each recipe's owner."""
 
     width: int
     height: int
@@ -58,7 +58,7 @@ def shape(recipe: Recipe) -> tuple[Any, ...]:
 
 
 def ordered(parts: Sequence[Any]) -> list[Any]:
-    """Controls or styles in an order of their own, since sums of floats depend on the order they are taken in."""
+    """Controls or styles in an order of their own, since a sum of floats depends on its order."""
     return sorted(parts, key=lambda part: part.rank)
 
 
@@ -68,13 +68,15 @@ def condition(model: Model, recipes: Sequence[Recipe]) -> Conditioning:
     first = recipes[0]
     width, height = _size(model, first)
     texts = {prompt: model.encode_text(prompt) for r in recipes for prompt in (r.prompt, r.negative)}
+    controls = zip(*(ordered(r.controls) for r in recipes), strict=True)
+    styles = zip(*(ordered(r.styles) for r in recipes), strict=True)
     return Conditioning(
         width,
         height,
         torch.cat([texts[r.prompt].states for r in recipes]),
         torch.cat([texts[r.negative].states for r in recipes]),
-        tuple(_control(model, parts, width, height) for parts in zip(*(ordered(r.controls) for r in recipes))),  # noqa: B905
-        tuple(_style(model, parts, width, height) for parts in zip(*(ordered(r.styles) for r in recipes))),  # noqa: B905
+        tuple(_control(model, parts, width, height) for parts in controls),
+        tuple(_style(model, parts, width, height) for parts in styles),
         tuple(_notes(r, texts[r.prompt].cut, texts[r.negative].cut, (width, height)) for r in recipes),
     )
 
@@ -85,7 +87,9 @@ def _size(model: Model, recipe: Recipe) -> tuple[int, int]:
     for name, size in (("width", recipe.width), ("height", recipe.height)):
         if size % model.factor:
             near = max(1, round(size / model.factor)) * model.factor
-            raise ValueError(f"{name} must be a multiple of {model.factor} for this model, got {size}; try {near}.")
+            raise ValueError(
+                f"{name} must be a multiple of {model.factor} for this model, got {size}; try {near}."
+            )
     return recipe.width, recipe.height
 
 
@@ -94,7 +98,9 @@ def _control(model: Model, parts: Sequence[Control], width: int, height: int) ->
     model.controlnet(kind)  # to refuse before the run begins
     hints = np.stack([part.hint(width, height) for part in parts])  # (N, H, W, 3)
     hint = torch.from_numpy(hints.transpose(0, 3, 1, 2).copy()).to(model.device, model.dtype)
-    return ControlInput(kind, parts[0].weight, hint, _mask(model, [part.mask for part in parts], width, height))
+    return ControlInput(
+        kind, parts[0].weight, hint, _mask(model, [part.mask for part in parts], width, height)
+    )
 
 
 def _style(model: Model, parts: Sequence[Style], width: int, height: int) -> StyleInput:
@@ -118,7 +124,8 @@ def _notes(recipe: Recipe, cut: str, negative_cut: str, size: tuple[int, int]) -
     off = not isinstance(recipe.guidance, Schedule) and recipe.guidance <= 1
     if off and recipe.negative:
         notes.append(f"guidance {recipe.guidance:g} is off, so the negative prompt has no effect")
-    for part in (*recipe.controls, *recipe.styles):
+    parts: list[Control | Style] = [*recipe.controls, *recipe.styles]
+    for part in parts:
         name = type(part).__name__
         if isinstance(part.weight, Schedule):
             active = len(part.weight.steps(recipe.steps))

@@ -52,8 +52,8 @@ class Schedule:
     """A number that depends on where in the run a step stands.
 
     From step i of N it goes in a straight line from `first` to `last` over the steps of the window and is 0
-    outside it. A step is in the window when i / N ≥ `start` and (i + 1) / N ≤ `until`, as diffusers has it for
-    `control_guidance_start` and `control_guidance_end`.
+    outside it. A step is in the window when i / N ≥ `start` and (i + 1) / N ≤ `until`, as diffusers has it
+    for `control_guidance_start` and `control_guidance_end`.
     """
 
     first: float
@@ -195,9 +195,9 @@ class Recipe:
     """Everything that decides a picture; equal recipes on one model make equal pictures.
 
     `guidance` is classifier-free guidance (arXiv 2207.12598), a number or a schedule; at 1 or below it is off
-    and `negative` has no effect. `width` and `height` are in pixels, None for the model's own size. `lora="lcm"`
-    lays the model's LCM-LoRA over its U-Net; `fast()` sets what goes with it. A wrong argument raises a
-    ValueError or TypeError in one sentence.
+    and `negative` has no effect. `width` and `height` are in pixels, None for the model's own size.
+    `lora="lcm"` lays the model's LCM-LoRA over its U-Net; `fast()` sets what goes with it. A wrong argument
+    raises a ValueError or TypeError in one sentence.
     """
 
     prompt: str

@@ -1,7 +1,8 @@
 """The loop: a generator over diffusers' schedulers in which every number is read anew at every step.
 
-On the same weights and seed it is bit-equal in float32 to diffusers' pipelines, plain, with ControlNets and with
-an IP-Adapter: rows are (uncond, cond), residuals are scaled, then summed, and guidance is u + w · (c − u).
+On the same weights and seed it is bit-equal in float32 to diffusers' pipelines, plain, with ControlNets and
+with an IP-Adapter: rows are (uncond, cond), residuals are scaled, then summed, and guidance is u + w · (c −
+u).
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ class Shot:
 def steps(model: Model, recipe: Recipe) -> Iterator[Step]:
     """Run `recipe` step by step. Stopping is `break`: between steps the model is as it was before.
 
-    What the model cannot do raises a ValueError here, before the first step; latents that stop being finite raise
-    a FloatingPointError.
+    What the model cannot do raises a ValueError here, before the first step; latents that stop being finite
+    raise a FloatingPointError.
     """
     return _walk(model, [recipe], condition(model, [recipe]))
 
@@ -85,8 +86,9 @@ def sample(model: Model, recipe: Recipe, on_step: Callable[[Step], None] | None 
 def sample_many(model: Model, recipes: Sequence[Recipe], *, batch: int = 16) -> list[Shot]:
     """The shots of many recipes, in their order, up to `batch` at once.
 
-    Recipes that share steps, sampler, guidance, size and the kinds and weights of their controls and styles run
-    as one batch, each from its own seed. Pictures agree with single runs up to the rounding of batched sums.
+    Recipes that share steps, sampler, guidance, size and the kinds and weights of their controls and styles
+    run as one batch, each from its own seed. Pictures agree with single runs up to the rounding of batched
+    sums.
     """
     groups: dict[object, list[int]] = {}
     for at, recipe in enumerate(recipes):

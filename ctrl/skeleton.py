@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -41,16 +41,16 @@ class Skeleton:
     """Where the 18 joints of one figure are.
 
     `points` is (18, 2): x to the right and y down as fractions of the picture's width and height. `shown` is
-    (18,) bool; a joint that is not shown is not drawn. Both are kept as read-only arrays. A shown joint may lie
-    a little outside the picture; coordinates that look like pixels raise a ValueError.
+    (18,) bool; a joint that is not shown is not drawn. Both are kept as read-only arrays. A shown joint may
+    lie a little outside the picture; coordinates that look like pixels raise a ValueError.
     """
 
     points: Array
-    shown: Array | None = None
+    shown: Array = field(default_factory=lambda: np.ones(18, bool))
 
     def __post_init__(self) -> None:
         points = np.array(self.points, dtype=np.float64)
-        shown = np.ones(len(JOINTS), bool) if self.shown is None else np.array(self.shown)
+        shown = np.array(self.shown)
         if points.shape != (18, 2):
             raise ValueError(f"points must have shape (18, 2), one (x, y) a joint, got {points.shape}.")
         if shown.shape != (18,) or shown.dtype != np.bool_:
@@ -92,9 +92,13 @@ class Skeleton:
             canvas = data if isinstance(data, dict) else data[0]
             size = np.array([canvas.get("canvas_width", 1), canvas.get("canvas_height", 1)], dtype=np.float64)
         except (LookupError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
-            raise ValueError(f"this is not OpenPose JSON with people[0].pose_keypoints_2d: {error!r}.") from error
+            raise ValueError(
+                f"this is not OpenPose JSON with people[0].pose_keypoints_2d: {error!r}."
+            ) from error
         if flat.size not in (54, 75):
-            raise ValueError(f"pose_keypoints_2d must hold 18 or 25 x, y, confidence, got {flat.size} numbers.")
+            raise ValueError(
+                f"pose_keypoints_2d must hold 18 or 25 x, y, confidence, got {flat.size} numbers."
+            )
         joints = flat.reshape(-1, 3)
         joints = joints[_FROM_BODY_25] if len(joints) == 25 else joints
         points, shown = joints[:, :2], joints[:, 2] > 0

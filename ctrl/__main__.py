@@ -1,0 +1,137 @@
+"""The command line: a prompt and what steers it in, a PNG with its recipe out.
+
+    python -m ctrl "a figure waving in a red shirt, on grass, at sunset" --pose waving --seed 7 -o out.png
+
+Bad arguments end it with one sentence on stderr, exit code 2, and nothing written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from ctrl.recipe import SAMPLERS, Control, Depth, Edges, Pose, Recipe, Style
+from ctrl.skeleton import POSES, Skeleton
+
+MAX_JSON = 2**20  # bytes of a skeleton's file
+
+
+class Parser(argparse.ArgumentParser):
+    """Complains in one sentence, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Write the sentence and leave with code 2."""
+        self.exit(2, f"ctrl: {message} (ctrl --help lists the arguments)\n")
+
+
+def parser() -> Parser:
+    """What the command line takes."""
+    new = Parser(prog="ctrl", description="Make a picture under control.", allow_abbrev=False)
+    new.add_argument("prompt", help="what the picture shows")
+    new.add_argument("--negative", default="", help="what it should not show")
+    new.add_argument("--pose", help=f"a name ({', '.join(POSES)}), OpenPose JSON, or a picture of a skeleton")
+    new.add_argument("--depth", help="a depth map, white near")
+    new.add_argument("--edges", help="outlines, white on black")
+    new.add_argument("--style", help="a picture whose style to follow")
+    for part in ("pose", "depth", "edges", "style"):
+        new.add_argument(f"--weight-{part}", type=float, metavar="W", help=f"how strongly --{part} acts, 1")
+    new.add_argument("--guidance", type=float, help="how strongly the prompt acts, 6; 1 is off")
+    new.add_argument("--steps", type=int, help="denoising steps, 20")
+    new.add_argument("--sampler", choices=SAMPLERS, help="dpm++")
+    new.add_argument("--seed", type=int, help="a whole number; drawn and printed when not given")
+    new.add_argument("--width", type=int, help="pixels; the model's own when not given")
+    new.add_argument("--height", type=int, help="pixels; the model's own when not given")
+    new.add_argument("--fast", action="store_true", help="four steps by the LCM-LoRA")
+    new.add_argument(
+        "--model", help="a folder in diffusers' layout or a hub id; the atelier model when not given"
+    )
+    new.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    new.add_argument("-o", "--output", default="out.png", help="the PNG to write, out.png")
+    return new
+
+
+def recipe_of(given: argparse.Namespace) -> Recipe:
+    """The recipe the arguments ask for; a ValueError or TypeError says what is wrong with them."""
+    controls: list[Control] = []
+    if given.pose is not None:
+        controls.append(Pose(_pose(given.pose), **_weight(given, "pose")))
+    for kind in (Depth, Edges):
+        if (path := getattr(given, kind.kind)) is not None:
+            controls.append(kind(path, **_weight(given, kind.kind)))
+    styles = [Style(given.style, **_weight(given, "style"))] if given.style is not None else []
+    for part in ("pose", "depth", "edges", "style"):
+        if getattr(given, part) is None and getattr(given, f"weight_{part}") is not None:
+            raise ValueError(f"--weight-{part} needs --{part}.")
+    seed = secrets.randbelow(2**31) if given.seed is None else given.seed
+    recipe = Recipe(given.prompt, given.negative, controls=controls, styles=styles, seed=seed)  # type: ignore[arg-type]
+    recipe = recipe.fast() if given.fast else recipe
+    named = ("guidance", "steps", "sampler", "width", "height")
+    return recipe.replace(
+        **{name: getattr(given, name) for name in named if getattr(given, name) is not None}
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 0 when the picture was written, 2 when an argument was wrong."""
+    new = parser()
+    given = new.parse_args(arguments)
+    output = Path(given.output)
+    try:
+        recipe = recipe_of(given)
+        if output.suffix.lower() != ".png":
+            raise ValueError(
+                f"--output must end in .png, since the recipe travels in a PNG; got {given.output!r}."
+            )
+        if not output.absolute().parent.is_dir():
+            raise ValueError(f"--output: there is no folder {str(output.parent)!r}; make it first.")
+        from ctrl.model import load
+        from ctrl.sampling import sample
+
+        model = load(given.model, device=given.device)
+        began = time.perf_counter()
+        shot = sample(model, recipe, on_step=lambda step: _bar(step.index + 1, step.count))
+        shot.save(output)
+    except (ValueError, TypeError, OSError) as error:
+        new.error(" ".join(str(error).split()))
+    for note in shot.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(
+        f"seed {recipe.seed}, {recipe.steps} steps in {time.perf_counter() - began:.1f} s: {output}",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _pose(text: str) -> Skeleton | str:
+    if text in POSES:
+        return Skeleton.named(text)
+    path = Path(text).expanduser()
+    if path.suffix.lower() == ".json" and path.is_file():
+        if path.stat().st_size > MAX_JSON:
+            raise ValueError(
+                f"--pose: {path.name!r} has {path.stat().st_size} bytes; at most {MAX_JSON} are read."
+            )
+        return Skeleton.from_json(path.read_text(encoding="utf-8"))
+    if not path.is_file():
+        raise ValueError(f"--pose must be a file or one of {', '.join(POSES)}; got {text!r}.")
+    return text
+
+
+def _weight(given: argparse.Namespace, part: str) -> dict[str, float]:
+    weight = getattr(given, f"weight_{part}")
+    return {} if weight is None else {"weight": weight}
+
+
+def _bar(done: int, count: int) -> None:
+    width = 32
+    full = width * done // count
+    end = "\n" if done == count else ""
+    print(f"\r[{'#' * full}{'.' * (width - full)}] {done}/{count}", end=end, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
