@@ -67,6 +67,8 @@ def condition(model: Model, recipes: Sequence[Recipe]) -> Conditioning:
     """The tensors for recipes of one `shape`; a ValueError says what the model cannot do."""
     first = recipes[0]
     width, height = _size(model, first)
+    if first.lora is not None:
+        _ = model.unet_with_lora  # to refuse before the run begins
     texts = {prompt: model.encode_text(prompt) for r in recipes for prompt in (r.prompt, r.negative)}
     controls = zip(*(ordered(r.controls) for r in recipes), strict=True)
     styles = zip(*(ordered(r.styles) for r in recipes), strict=True)

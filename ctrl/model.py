@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ctrl.attention import Edit, tap
@@ -310,6 +311,10 @@ def load(
     place = device_named(device)
     if dtype is None:
         dtype = torch.float16 if place.type == "cuda" and source is not None else torch.float32
+    if source is None and not ATELIER.is_dir():
+        raise FileNotFoundError(
+            "the atelier model's weights are missing from this installation; install it anew."
+        )
     folder = find_folder("source", ATELIER if source is None else source, revision)
     check_index(folder)
     nets = {kind: folder / f"controlnet_{kind}" for kind in CONTROLS}
@@ -346,7 +351,7 @@ def _pretrained(kind: Any, folder: Path, dtype: torch.dtype, device: torch.devic
             module, found = kind.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, output_loading_info=True, dtype=dtype
             )
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"the weights in {folder.name!r} cannot be read: {error.__cause__ or error}"
         ) from error

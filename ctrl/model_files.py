@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ctrl.attention import Projections, sites
@@ -121,7 +121,7 @@ def _tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(file, "pt") as opened:
             names = list(opened.keys())
             return {name: opened.get_tensor(name) for name in names}, opened.metadata() or {}
-    except Exception as error:
+    except (OSError, SafetensorError) as error:
         raise ValueError(f"{file.name} cannot be read as safetensors: {error}.") from error
 
 
