@@ -1,0 +1,130 @@
+"""Stage 1, the codec: an AutoencoderKL to 16 x 16 latents. Everything later looks through it, so it comes first.
+
+`python -m ctrl.train.codec --minutes 30`. Losses: absolute error, squared error, the absolute error of local
+differences (thin lines), and a light KL. At the end every latent channel is normalised to mean 0 and variance 1 by
+folding its statistics into `quant_conv` and `post_quant_conv`, so that `scaling_factor = 1` serves plain diffusers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from PIL import Image
+from torch import Tensor, nn
+
+from ctrl.train.loop import Average, bf16, train
+from ctrl.train.options import Options, parse
+from ctrl.train.pool import Pool, open_pool
+
+CROP = 64
+
+
+def build(size: int) -> AutoencoderKL:
+    """The codec for 128 px (f8, 8 channels) or 256 px (f16, 16 channels)."""
+    channels = {128: (16, 32, 64, 128), 256: (16, 32, 64, 128, 160)}[size]
+    return AutoencoderKL(
+        block_out_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        layers_per_block=1,
+        latent_channels={128: 8, 256: 16}[size],
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        sample_size=size,
+        scaling_factor=1.0,
+    )
+
+
+def loss(codec: AutoencoderKL, picture: Tensor) -> Tensor:
+    """The training loss of a batch of pictures (B, 3, h, w) in [-1, 1]."""
+    with bf16(picture.device):
+        posterior = codec.encode(picture).latent_dist
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        latents = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+        rebuilt = codec.decode(latents).sample.float()
+    error = rebuilt - picture
+    across, down = error.diff(dim=-1), error.diff(dim=-2)
+    kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
+    return error.abs().mean() + 2.0 * (error**2).mean() + 0.5 * (across.abs().mean() + down.abs().mean()) + 1e-5 * kl
+
+
+def crops(pool: Pool, count: int, crop: int, generator: torch.Generator, ready: int) -> Tensor:
+    """Random crops (count, 3, crop, crop) in [-1, 1], half of them mirrored."""
+    rows = torch.randint(ready, (count,), generator=generator).tolist()
+    tops = torch.randint(pool.size - crop + 1, (count, 2), generator=generator).tolist()
+    batch = np.stack([pool.picture[r, :, y : y + crop, x : x + crop] for r, (y, x) in zip(rows, tops, strict=True)])
+    picture = torch.from_numpy(batch).float() / 127.5 - 1
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    return torch.where(mirrored[:, None, None, None], picture.flip(-1), picture)
+
+
+@torch.no_grad()
+def psnr(codec: AutoencoderKL, pictures: np.ndarray) -> float:
+    """Mean peak signal-to-noise ratio in dB of round trips of uint8 pictures (N, 3, h, w)."""
+    values = []
+    for start in range(0, len(pictures), 8):
+        picture = torch.from_numpy(pictures[start : start + 8]).to(codec.device).float() / 127.5 - 1
+        rebuilt = codec.decode(codec.encode(picture).latent_dist.mode()).sample.clamp(-1, 1)
+        error = ((rebuilt - picture) / 2).square().mean((1, 2, 3))
+        values.append(-10 * error.log10())
+    return float(torch.cat(values).mean())
+
+
+@torch.no_grad()
+def normalise(codec: AutoencoderKL, pool: Pool, count: int = 512) -> None:
+    """Give each latent channel mean 0 and variance 1, by the convolutions beside the latents."""
+    latents = []
+    for start in range(0, min(count, pool.ready), 16):
+        picture = torch.from_numpy(pool.picture[start : start + 16]).to(codec.device).float() / 127.5 - 1
+        latents.append(codec.encode(picture).latent_dist.mode())
+    every = torch.cat(latents)
+    mean, std = every.mean((0, 2, 3)), every.std((0, 2, 3))
+    quant, post = codec.quant_conv, codec.post_quant_conv
+    assert isinstance(quant, nn.Conv2d) and isinstance(post, nn.Conv2d)
+    assert quant.bias is not None and post.bias is not None
+    channels = len(mean)
+    post.bias.add_((post.weight * mean[None, :, None, None]).sum((1, 2, 3)))
+    post.weight.mul_(std[None, :, None, None])
+    quant.weight[:channels].div_(std[:, None, None, None])
+    quant.bias[:channels].sub_(mean).div_(std)
+    quant.bias[channels:].sub_(2 * std.log())  # the second half are log variances
+
+
+def sheet(codec: AutoencoderKL, pool: Pool, path: Path, count: int = 8) -> None:
+    """Originals over round trips."""
+    with torch.no_grad():
+        picture = torch.from_numpy(pool.picture[:count]).to(codec.device).float() / 127.5 - 1
+        rebuilt = codec.decode(codec.encode(picture).latent_dist.mode()).sample
+    both = torch.stack([picture, rebuilt]).clamp(-1, 1).add(1).mul(127.5).round().byte().cpu()
+    _, n, _, h, w = both.shape
+    Image.fromarray(both.permute(0, 3, 1, 4, 2).reshape(2 * h, n * w, 3).numpy()).save(path)
+
+
+def main(options: Options | None = None) -> None:
+    """Train the codec, normalise its latents and save it as a diffusers folder."""
+    options = options or parse(__doc__, minutes=30, batch=8)
+    pool = open_pool(options.pool, options.count, options.size)
+    codec = build(options.size).to(options.device)
+    average = Average(codec)
+    optimizer = torch.optim.AdamW(codec.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
+    folder = options.runs / "codec"
+
+    def step(_: int, generator: torch.Generator) -> Tensor:
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        return loss(codec, crops(pool, options.batch, CROP, generator, pool.ready).to(options.device))
+
+    def show(where: Path, number: int) -> None:
+        held = pool.picture[-64:] if pool.done[-1] else pool.picture[:64]
+        print(f"codec step {number}: {psnr(average.module, held):.2f} dB", flush=True)
+        sheet(average.module, pool, where / "samples.png")
+
+    train(folder, codec, optimizer, step, options.budget, average=average, show=show)
+    normalise(average.module, pool)
+    average.module.save_pretrained(options.runs / "weights" / "vae")
+
+
+if __name__ == "__main__":
+    main()

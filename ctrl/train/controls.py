@@ -1,0 +1,117 @@
+"""Stage 4, the controls: a ControlNetModel each for pose, depth and edges on the frozen U-Net (arXiv 2302.05543).
+
+`python -m ctrl.train.controls --kind pose --minutes 10`, or no kind for all three in turn. Zero convolutions, so that
+each begins as nothing at all; three captions in ten are empty, so that the control learns to speak for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
+
+from ctrl.atelier.captions import describe
+from ctrl.atelier.edges import edges_of
+from ctrl.atelier.scene import sample
+from ctrl.skeleton import Skeleton
+from ctrl.train.clip import embed, load_text
+from ctrl.train.denoiser import Rows, captions, choose, draw, encode, fetch, loss_of, save_sheet
+from ctrl.train.loop import Average, train
+from ctrl.train.options import Options, parse
+from ctrl.train.pool import Pool, open_pool
+
+Kind = Literal["pose", "depth", "edges"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+EMPTY = 0.3
+LEFT_RIGHT = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]  # OpenPose points as a mirror swaps them
+
+
+def build(unet: UNet2DConditionModel, size: int) -> ControlNetModel:
+    """A ControlNet that begins as a copy of the U-Net's first half."""
+    widths = {128: (16, 32, 64, 96), 256: (16, 32, 48, 64, 96)}[size]
+    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths)
+
+
+def hint(pool: Pool, kind: Kind, row: int) -> np.ndarray:
+    """The control picture (size, size, 3) uint8 of a picture of the pool."""
+    if kind == "pose":
+        return Skeleton(pool.keypoints[row], pool.visible[row]).draw(pool.size, pool.size)
+    if kind == "depth":
+        return np.repeat(pool.near[row][..., None], 3, -1)
+    return np.repeat(edges_of(pool.picture[row].transpose(1, 2, 0))[..., None], 3, -1)
+
+
+def hints(pool: Pool, kind: Kind, rows: Rows) -> Tensor:
+    """Control pictures (B, 3, size, size) in [0, 1], mirrored as the rows are."""
+    pictures = []
+    for row, flip in zip(rows.index, rows.mirrored, strict=True):
+        if kind == "pose" and flip:  # colours name left and right, so a skeleton is mirrored before it is drawn
+            points = pool.keypoints[row][LEFT_RIGHT] * (-1, 1) + (1, 0)
+            pictures.append(Skeleton(points, pool.visible[row][LEFT_RIGHT]).draw(pool.size, pool.size))
+        else:
+            picture = hint(pool, kind, row)
+            pictures.append(picture[:, ::-1] if flip else picture)
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+
+
+def controlled(
+    unet: UNet2DConditionModel, net: ControlNetModel, picture: Tensor
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The U-Net's prediction under a control picture (B, 3, h, w), repeated if guidance doubles the rows."""
+
+    def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        cond = picture.repeat(len(latents) // len(picture), 1, 1, 1)
+        down, mid = net(latents, timesteps, text, controlnet_cond=cond, return_dict=False)
+        return unet(
+            latents, timesteps, text, down_block_additional_residuals=down, mid_block_additional_residual=mid
+        ).sample
+
+    return predict
+
+
+def learn(kind: Kind, options: Options) -> None:
+    """Train the ControlNet of one kind and save it as a diffusers folder."""
+    weights = options.runs / "weights"
+    pool = open_pool(options.pool, options.count, options.size)
+    unet = UNet2DConditionModel.from_pretrained(weights / "unet").to(options.device).eval().requires_grad_(False)
+    codec = AutoencoderKL.from_pretrained(weights / "vae").to(options.device).eval().requires_grad_(False)
+    tokenizer, tower = load_text(weights)
+    tower = tower.to(options.device)
+    latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
+    net = build(unet, options.size).to(options.device)
+    average = Average(net, 0.998)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=4e-4, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+
+    def step(_: int, generator: torch.Generator) -> Tensor:
+        rows = choose(pool, options.batch, generator)
+        text = embed(tokenizer, tower, captions(rows, generator, EMPTY))
+        picture = hints(pool, kind, rows).to(options.device)
+        return loss_of(controlled(unet, net, picture), fetch(latents, rows).to(options.device), text, generator)
+
+    def show(folder, _: int) -> None:  # type: ignore[no-untyped-def]
+        rows = Rows(list(range(8)), [False] * 8)
+        text = embed(tokenizer, tower, [describe(sample(i)).text for i in rows.index])
+        picture = hints(pool, kind, rows).to(options.device)
+        made = draw(controlled(unet, average.module, picture), text, embed(tokenizer, tower, [""]), codec)
+        save_sheet([picture * 2 - 1, made], folder / "samples.png")
+        average.module.save_pretrained(weights / f"controlnet_{kind}")
+
+    train(options.runs / f"control-{kind}", net, optimizer, step, options.budget, average=average, show=show)
+
+
+def main(options: Options | None = None, kinds: tuple[Kind, ...] = KINDS) -> None:
+    """Train the ControlNets one after another; the budget is each one's."""
+    options = options or parse(__doc__, minutes=10, batch=32)
+    for kind in kinds:
+        learn(kind, replace(options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Stage 6, lcm: a LoRA with which four steps do the work of twenty (LCM-LoRA, arXiv 2311.05556).
+
+`python -m ctrl.train.lcm --minutes 10`. Consistency distillation (arXiv 2310.04378) of the frozen U-Net under guidance:
+the student at a noise level must agree with its own average one DDIM step nearer to the picture, where the step is
+the teacher's, guidance included. The LoRA is saved as diffusers' `load_lora_weights` reads it.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from diffusers.loaders.lora_pipeline import StableDiffusionLoraLoaderMixin
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_lcm import LCMScheduler
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor
+
+from ctrl.atelier.captions import describe
+from ctrl.atelier.scene import EVALUATION_SEEDS, sample
+from ctrl.train.clip import embed, load_text
+from ctrl.train.denoiser import Predict, captions, choose, encode, fetch, noise_schedule, save_sheet
+from ctrl.train.loop import Average, bf16, parameters, train
+from ctrl.train.options import Options, parse
+from ctrl.train.pool import open_pool
+
+RANK, GUIDANCE, LEAP, LEVELS = 32, 5.0, 20, 50  # the student lives on 50 noise levels, 20 timesteps apart
+SIGMA_DATA, SCALING = 0.5, 10.0  # LCMScheduler's boundary condition
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut", "time_emb_proj", "proj_in", "proj_out")
+
+
+def boundary(timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """c_skip and c_out of LCMScheduler, (B, 1, 1, 1): the network is the identity at no noise."""
+    scaled = (timesteps.float() * SCALING)[:, None, None, None]
+    skip = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)
+    return skip, scaled / (scaled**2 + SIGMA_DATA**2).sqrt()
+
+
+def loss(student: Predict, target: Predict, teacher: Predict, clean: Tensor, text: Tensor, empty: Tensor, generator: torch.Generator) -> Tensor:
+    """The consistency loss on clean latents (B, C, h, w): Huber, as in the paper's code."""
+    schedule = noise_schedule()
+    cumulative = schedule.alphas_cumprod.to(clean.device)
+    level = torch.randint(1, LEVELS + 1, (len(clean),), generator=generator).to(clean.device)
+    here, there = level * LEAP - 1, ((level - 1) * LEAP - 1).clamp(min=0)
+    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+    noisy = schedule.add_noise(clean, noise, here)
+
+    def split(latents: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        kept = cumulative[t][:, None, None, None]
+        return kept.sqrt() * latents - (1 - kept).sqrt() * v, kept.sqrt() * v + (1 - kept).sqrt() * latents
+
+    def consistent(predict: Predict, latents: Tensor, t: Tensor) -> Tensor:
+        with bf16(clean.device):
+            v = predict(latents, t, text).float()
+        skip, out = boundary(t)
+        return skip * latents + out * split(latents, v, t)[0]
+
+    with torch.no_grad():
+        with bf16(clean.device):
+            v = teacher(torch.cat([noisy] * 2), torch.cat([here] * 2), torch.cat([empty.expand_as(text), text]))
+        free, told = v.float().chunk(2)
+        picture, eps = split(noisy, free + GUIDANCE * (told - free), here)
+        kept = cumulative[there][:, None, None, None]
+        nearer = kept.sqrt() * picture + (1 - kept).sqrt() * eps
+        wanted = consistent(target, nearer, there)
+        wanted = torch.where((level == 1)[:, None, None, None], picture, wanted)
+    gap = consistent(student, noisy, here) - wanted
+    return ((gap**2 + 1e-6).sqrt() - 1e-3).mean()
+
+
+@torch.no_grad()
+def draw(predict: Predict, text: Tensor, codec: AutoencoderKL, steps: int = 4) -> Tensor:
+    """Pictures (B, 3, h, w) in [-1, 1] in a few steps."""
+    schedule = LCMScheduler.from_config(noise_schedule().config)
+    schedule.set_timesteps(steps)
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn((len(text), codec.config.latent_channels, 16, 16), generator=generator).to(text.device)
+    for t in schedule.timesteps:
+        v = predict(latents, t.expand(len(text)).to(text.device), text)
+        latents, final = schedule.step(v, t, latents, generator=generator, return_dict=False)
+    return codec.decode(final / codec.config.scaling_factor).sample
+
+
+def main(options: Options | None = None) -> None:
+    """Distil the LoRA and save it."""
+    options = options or parse(__doc__, minutes=10, batch=32)
+    weights = options.runs / "weights"
+    pool = open_pool(options.pool, options.count, options.size)
+    codec = AutoencoderKL.from_pretrained(weights / "vae").to(options.device).eval().requires_grad_(False)
+    teacher = UNet2DConditionModel.from_pretrained(weights / "unet").to(options.device).eval().requires_grad_(False)
+    tokenizer, tower = load_text(weights)
+    tower = tower.to(options.device)
+    latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
+    torch.manual_seed(options.seed)
+    student = copy.deepcopy(teacher)
+    student.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(TARGETS)))
+    average = Average(student, 0.98)
+    optimizer = torch.optim.AdamW(parameters(student), lr=4e-4, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    empty = embed(tokenizer, tower, [""])
+
+    def called(unet: UNet2DConditionModel) -> Predict:
+        return lambda x, t, c: unet(x, t, c).sample
+
+    def step(_: int, generator: torch.Generator) -> Tensor:
+        rows = choose(pool, options.batch, generator)
+        text = embed(tokenizer, tower, captions(rows, generator))
+        clean = fetch(latents, rows).to(options.device)
+        return loss(called(student), called(average.module), called(teacher), clean, text, empty, generator)
+
+    def show(folder, _: int) -> None:  # type: ignore[no-untyped-def]
+        asked = [describe(sample(EVALUATION_SEEDS - 1 - i)).text for i in range(8)]
+        save_sheet([draw(called(average.module), embed(tokenizer, tower, asked), codec)], folder / "samples.png")
+        state = {k: v.contiguous() for k, v in get_peft_model_state_dict(average.module).items()}
+        StableDiffusionLoraLoaderMixin.save_lora_weights(weights / "lora", unet_lora_layers=state)
+
+    train(options.runs / "lcm", student, optimizer, step, options.budget, average=average, show=show)
+
+
+if __name__ == "__main__":
+    main()

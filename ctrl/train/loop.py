@@ -1,0 +1,176 @@
+"""The one training loop every stage runs: a budget, a moving average, a checkpoint that survives any kill.
+
+A stage gives its modules, its optimiser and a function `loss(step, generator)`. What a step draws depends on the
+step's number alone, so a run that was killed and resumed ends bit-equal to one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a stage trains: so many steps, or so many minutes of its own time, kept across kills."""
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("a Budget takes either steps or minutes, and not both")
+
+    def progress(self, step: int, seconds: float) -> float:
+        """How much of it is spent, from 0 to 1."""
+        if self.steps is not None:
+            return min(1.0, step / max(1, self.steps))
+        assert self.minutes is not None
+        return min(1.0, seconds / max(1e-9, 60 * self.minutes))
+
+
+class Average:
+    """An exponential moving average of a module's parameters and buffers, short at first and longer later."""
+
+    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self._decay, self._steps = decay, 0
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Move towards the module's present values."""
+        self._steps += 1
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        mine, theirs = list(self.module.parameters()), [p.detach() for p in module.parameters()]
+        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        for buffer, source in zip(self.module.buffers(), module.buffers(), strict=True):
+            buffer.copy_(source)
+
+    def state_dict(self) -> dict[str, object]:
+        """What a checkpoint keeps."""
+        return {"steps": self._steps, "module": self.module.state_dict()}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Take up where a checkpoint left off."""
+        self._steps = state["steps"]  # type: ignore[assignment]
+        self.module.load_state_dict(state["module"])  # type: ignore[arg-type]
+
+
+def train(
+    folder: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Callable[[int, torch.Generator], Tensor],
+    budget: Budget,
+    *,
+    seed: int = 0,
+    average: Average | None = None,
+    show: Callable[[Path, int], None] | None = None,
+    warmup: int = 100,
+    clip: float = 1.0,
+    save_seconds: float = 60.0,
+    show_seconds: float = 240.0,
+) -> int:
+    """Train until the budget is spent; returns the step reached.
+
+    `folder` gets checkpoint.pt (replaced whole, never half), loss.csv and what `show(folder, step)` draws. The
+    learning rate of each parameter group warms up linearly, then follows a cosine down to a twentieth.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    step, spent = _resume(folder, module, optimizer, average)
+    began, saved, shown, device = time.monotonic() - spent, time.monotonic(), time.monotonic(), _device(module)
+    bar = tqdm(desc=folder.name, initial=step, total=budget.steps, unit="step", mininterval=5)
+    curve: list[tuple[int, float, float]] = []
+    recent = None
+    while (progress := budget.progress(step, time.monotonic() - began)) < 1:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            fall = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
+            group["lr"] = rate * min(1.0, (step + 1) / warmup) * fall
+        generator = torch.Generator().manual_seed((seed << 32) + step)
+        value = loss(step, generator)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
+        optimizer.step()
+        if average:
+            average.update(module)
+        step += 1
+        bar.update()
+        recent = value.detach() if recent is None else recent.lerp(value.detach(), 0.02)
+        if step % 50 == 0:
+            curve.append((step, round(time.monotonic() - began, 1), float(recent)))
+            bar.set_postfix(loss=f"{curve[-1][2]:.4f}")
+            if not math.isfinite(curve[-1][2]):
+                raise FloatingPointError(f"{folder.name}: the loss is no longer finite at step {step}")
+        if time.monotonic() - saved > save_seconds:
+            _save(folder, module, optimizer, average, step, time.monotonic() - began, curve)
+            saved, curve = time.monotonic(), []
+        if show and time.monotonic() - shown > show_seconds:
+            show(folder, step)
+            shown = time.monotonic()
+    bar.close()
+    _save(folder, module, optimizer, average, step, time.monotonic() - began, curve)
+    if show:
+        show(folder, step)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return step
+
+
+@contextmanager
+def bf16(device: torch.device) -> Iterator[None]:
+    """Mixed precision for the forward pass, the same on the CPU and on a GPU."""
+    with torch.autocast(device.type, torch.bfloat16):
+        yield
+
+
+def parameters(*modules: nn.Module) -> Iterable[nn.Parameter]:
+    """Every parameter that is being trained."""
+    return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+def _resume(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> tuple[int, float]:
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return 0, 0.0
+    state = torch.load(path, map_location=_device(module), weights_only=True)
+    module.load_state_dict(state["module"])
+    optimizer.load_state_dict(state["optimizer"])
+    if average:
+        average.load_state_dict(state["average"])
+    return int(state["step"]), float(state["seconds"])
+
+
+def _save(
+    folder: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average | None,
+    step: int,
+    seconds: float,
+    curve: list[tuple[int, float, float]],
+) -> None:
+    state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}
+    if average:
+        state["average"] = average.state_dict()
+    partial = folder / "checkpoint.part"
+    torch.save(state, partial)
+    os.replace(partial, folder / "checkpoint.pt")
+    with (folder / "loss.csv").open("a", newline="") as file:
+        csv.writer(file).writerows(curve)
