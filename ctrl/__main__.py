@@ -79,7 +79,7 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 when the picture was written, 2 when an argument was wrong."""
     # Threads that wait by spinning take the processor from those that work: on a busy two-core machine a
-    # picture took 27 s with torch's default, 0.3 s with this. Only a program may decide it, before torch loads.
+    # picture took 27 s with torch's default, 0.3 s with this. Only a program may decide it, and early.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     new = parser()
     given = new.parse_args(arguments)

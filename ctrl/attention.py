@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Site:
     """A cross-attention module, by the name of its component and its own: "unet.mid_block…attn2"."""
 
@@ -30,7 +30,7 @@ class Site:
     block: nn.Module  # the transformer around it, whose input still has a height and a width
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call:
     """One call of scaled_dot_product_attention at a site.
 
@@ -46,7 +46,7 @@ class Call:
     width: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Term:
     """One summand, gate · mask · SDPA(q, k, v, bias); `mask` broadcasts to (R, heads, height·width, d)."""
 
@@ -62,7 +62,7 @@ Edit = Callable[[Call, list[Term]], list[Term]]
 Observer = Callable[[str, Tensor, Tensor, tuple[int, int]], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Projections:
     """What turns a reference's tokens into keys and values at one site: weights (heads·d, D)."""
 
@@ -70,7 +70,7 @@ class Projections:
     to_v: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reference:
     """An edit that adds a reference picture's term: decoupled cross-attention (IP-Adapter, arXiv 2308.06721).
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ctrl.model import Model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ControlInput:
     """One control of every picture in the batch: `hint` (N, 3, H, W) and `mask` (N, 1, H, W), in [0, 1]."""
 
@@ -27,7 +27,7 @@ class ControlInput:
     mask: Tensor | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StyleInput:
     """One style of every picture in the batch: `embeds` (N, E) and `mask` (N, 1, H, W) in [0, 1]."""
 
@@ -36,7 +36,7 @@ class StyleInput:
     mask: Tensor | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Conditioning:
     """What steers N pictures: `cond` and `uncond` are (N, T, D), `notes` are for each recipe's owner."""
 

@@ -36,7 +36,7 @@ ATELIER = Path(__file__).parent / "atelier" / "weights"
 CONTROLS = ("pose", "depth", "edges")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Text:
     """An encoded prompt: `states` (1, T, D), and the words that did not fit."""
 
@@ -44,7 +44,7 @@ class Text:
     cut: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Residuals:
     """What a ControlNet adds: `down` to the skips, each (R, C_i, h_i, w_i), and `mid` to the middle."""
 
@@ -213,6 +213,10 @@ class Model:
         """Pictures of (N, C, h, w) latents, rounded as diffusers rounds them."""
         with self.lock:
             pixels = self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
+        if not torch.isfinite(pixels).all():
+            raise FloatingPointError(
+                "the decoded picture is not finite; load the model with dtype=torch.float32."
+            )
         pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
         return [Image.fromarray(one) for one in (pixels * 255).round().astype(np.uint8)]
 

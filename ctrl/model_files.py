@@ -24,7 +24,7 @@ PARTS = (("unet", "UNet2DConditionModel"), ("vae", "AutoencoderKL"), ("text_enco
 STYLE_TOKENS = 4  # of an IP-Adapter with one linear projection
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StyleAdapter:
     """An IP-Adapter: one linear layer from image embedding to four tokens, and K/V weights at every site."""
 
@@ -75,7 +75,14 @@ def find_folder(name: str, source: str | Path, revision: str | None) -> Path:
         "*pruned*",
         "safety_checker/*",
     ]  # the same weights once more, or unused
-    return Path(snapshot_download(text, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted))
+    try:
+        got = snapshot_download(text, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"{name} {text!r} could not be fetched from the hub ({type(error).__name__}); "
+            "check its name, the revision and the connection."
+        ) from error
+    return Path(got)
 
 
 def find_file(name: str, given: str | Path | None, default: Path) -> Path | None:

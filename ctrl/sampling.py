@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ctrl.model import Model, Residuals
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One step of a run: `latents` after it and the clean ones it believes in, both (N, C, h, w), to keep.
 

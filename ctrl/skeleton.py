@@ -156,6 +156,9 @@ class Skeleton:
     def __hash__(self) -> int:
         return hash(self.sha256)
 
+    def __repr__(self) -> str:
+        return f"Skeleton({int(self.shown.sum())} of 18 joints, sha256 {self.sha256[:8]})"
+
 
 def _figure(
     arms: tuple[tuple[float, float], ...],

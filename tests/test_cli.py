@@ -39,7 +39,8 @@ def test_a_picture_under_every_control(folder, model, files):
     out = files / "out.png"
     code, heard = run(
         "a red ball", "--model", folder, "--device", "cpu", "--pose", "waving",
-        "--depth", files / "depth.png", "--edges", files / "edges.png", "--style", files / "ink.png", "--weight-style", 0.5, "--guidance", 5,
+        "--depth", files / "depth.png", "--edges", files / "edges.png",
+        "--style", files / "ink.png", "--weight-style", 0.5, "--guidance", 5,
         "--steps", 3, "--seed", 7, "--negative", "blue", "-o", out,
     )  # fmt: skip
     assert code == 0
