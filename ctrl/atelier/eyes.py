@@ -1,15 +1,15 @@
 """The eyes: one small network that reads a picture of the world back.
 
-Keypoints, disparity, parts and every fact a caption can state, from pixels alone. With them control is measured
-and not judged by a person, and they serve as the built-in detectors of pose and depth. Trained on true renders by
-ctrl/train/eyes.py. What a part looks like is pooled under the part's own mask, so a shirt's colour is read off the
-shirt.
+Keypoints, disparity, parts and every fact a caption can state, from pixels alone. With them control is
+measured and not judged by a person, and they serve as the built-in detectors of pose and depth. Trained on
+true renders by ctrl/train/eyes.py. What a part looks like is pooled under the part's own mask, so a shirt's
+colour is read off the shirt.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -39,18 +39,17 @@ class Reading:
     def words(self) -> list[Facts[str | None]]:
         """The likeliest word for each fact of each picture; no colour where nothing stands."""
         best = [value.argmax(1).tolist() for value in self.facts.values()]
-        rows = [
+        rows: list[Facts[str | None]] = [
             Facts(*(options[i] for options, i in zip(OPTIONS.values(), row, strict=True)))
             for row in zip(*best, strict=True)
         ]
         return [_without_ghosts(row) for row in rows]
 
 
-def _without_ghosts(seen: Facts[str]) -> Facts[str | None]:
+def _without_ghosts(seen: Facts[str | None]) -> Facts[str | None]:
     left = None if seen.left_kind == NOTHING else seen.left_color
     right = None if seen.right_kind == NOTHING else seen.right_color
-    values = seen.values()
-    return Facts(*values[:4], left, values[5], right, *values[7:])
+    return replace(seen, left_color=left, right_color=right)
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class Eyes(nn.Module):
         return Raw(self.heat(y1).float(), self.sight(trunk).float(), near, part, facts, features.float())
 
     def _under_masks(self, features: Tensor, part: Tensor) -> Tensor:
-        """The mean feature of each part, (B, parts * 24), by the masks as they are, which learn nothing from it."""
+        """The mean feature of each part, (B, parts * 24), by masks that learn nothing from it."""
         mask = F.avg_pool2d(part.detach().softmax(1), DENSE // GRID).flatten(2)  # (B, parts, 32 * 32)
         share = mask / (mask.sum(-1, keepdim=True) + 1.0)
         pooled = share.to(features.dtype) @ features.flatten(2).transpose(1, 2)  # (B, parts, mid)
@@ -130,7 +129,7 @@ class Eyes(nn.Module):
 def locate(heat: Tensor) -> Tensor:
     """Heat logits (B, J, n, n) to positions (B, J, 2) in [0, 1]: the mean of the 5 x 5 cells about the peak.
 
-    Soft-argmax as in integral pose regression (arXiv 1711.08229), kept local so that a second peak cannot pull.
+    Soft-argmax (integral pose regression, arXiv 1711.08229), kept local so that a second peak cannot pull.
     """
     side = heat.shape[-1]
     peak = heat.flatten(2).argmax(-1)
@@ -149,18 +148,20 @@ def load(folder: Path | str | None = None, device: torch.device | str = "cpu") -
     folder = FOLDER if folder is None else Path(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config["widths"] != list(WIDTHS):
-        raise ValueError(f"the eyes in {folder} are {config['widths']} channels wide, and this code's {list(WIDTHS)}")
+        raise ValueError(
+            f"the eyes in {folder} have {config['widths']} channels, and must have {list(WIDTHS)}."
+        )
     eyes = Eyes()
     state = load_file(folder / "eyes.safetensors", device="cpu")
-    eyes.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in state.items()})
-    return eyes.to(device).eval().requires_grad_(False)
+    eyes.load_state_dict({name: value.float() for name, value in state.items()})
+    return eyes.to(device).eval().requires_grad_(requires_grad=False)
 
 
 def save(eyes: Eyes, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     """Write eyes.safetensors and config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {
-        name: (value.to(dtype) if value.is_floating_point() else value).contiguous().cpu()
+        name: value.to(dtype).contiguous().cpu()
         for name, value in eyes.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
@@ -180,7 +181,8 @@ class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = _conv(channels, channels)
-        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels, momentum=0.05))
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.second = nn.Sequential(conv, nn.BatchNorm2d(channels, momentum=0.05))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) to the same."""

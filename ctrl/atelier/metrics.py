@@ -1,4 +1,4 @@
-"""The numbers a picture is judged by: pure functions of arrays, each with its definition, none of them softened."""
+"""The numbers a picture is judged by: pure functions of arrays, each with its definition, none softened."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def edge_f1(found: Array, true: Array, reach: float = 2.0) -> float:
 
 
 def iou(heat: Array, mask: Array) -> float:
-    """Intersection over union of a mask (h, w) bool and where a heat map of that shape is above half its maximum."""
+    """Intersection over union of a mask (h, w) bool and where a heat map is above half its maximum."""
     hot = heat >= 0.5 * heat.max() if heat.max() > 0 else np.zeros_like(mask)
     return float((hot & mask).sum() / max(1, (hot | mask).sum()))
 

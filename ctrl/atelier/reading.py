@@ -1,13 +1,14 @@
-"""What a picture of the world can be asked: the facts of a scene, of a prompt, and of what eyes saw in a picture.
+"""What a picture of the world can be asked: the facts of a scene, of a prompt, and of what eyes saw.
 
-`parse` is the inverse of the grammar in captions.py: it finds what a prompt states, whoever wrote it, as far as it
-uses the grammar's words. `compare` marks what was seen against what was asked, strictly: a prop is right only if
-kind and colour are right on the right side.
+`parse` is the inverse of the grammar in captions.py: it finds what a prompt states, whoever wrote it, as far
+as it uses the grammar's words. `compare` marks what was seen against what was asked, strictly: a prop is right
+only if kind and colour are right on the right side.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Generic, TypeVar
 
@@ -103,7 +104,7 @@ def facts_of(scene: Scene) -> Facts[str | None]:
 
 
 def parse(prompt: str) -> Facts[str | None]:
-    """What a prompt states; None where it is silent, or names a colour or a time its own style cannot show."""
+    """What a prompt states; None where it is silent or says what its own style cannot show."""
     text = " ".join(prompt.lower().replace(",", " , ").split())
     style = _phrase(text, STYLE)
     colored = style is None or style in SHOWS_COLOR
@@ -140,7 +141,7 @@ def compare(asked: Facts[str | None], seen: Facts[str | None]) -> tuple[Answer, 
     return tuple(answers)
 
 
-def _phrase(text: str, grammar: dict[str, tuple[str, ...]]) -> str | None:
+def _phrase(text: str, grammar: Mapping[str, tuple[str, ...]]) -> str | None:
     """The meaning whose longest phrase stands in the text, so that "standing still" is no mere "standing"."""
     found = [
         (len(phrase), meaning)

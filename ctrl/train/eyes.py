@@ -1,8 +1,8 @@
-"""The eyes' stage: they learn to read true renders, roughened until they look like what a diffusion model makes.
+"""The eyes' stage: they learn to read true renders, roughened to look like what a diffusion model makes.
 
-`python -m ctrl.train.eyes --minutes 12`. A loss is taken only where the truth can be seen: no colours in an ink
-sketch, no time of day on a blueprint, no colour where nothing stands. A mirrored picture has its left and right
-things and limbs swapped. The accuracies it prints are on fresh scenes from evaluation seeds.
+`python -m ctrl.train.eyes --minutes 12`. A loss is taken only where the truth can be seen: no colours in an
+ink sketch, no time of day on a blueprint, no colour where nothing stands. A mirrored picture has its left and
+right things and limbs swapped. The accuracies it prints are on fresh scenes from evaluation seeds.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ctrl.atelier import render, world
+from ctrl.atelier.bench import look
 from ctrl.atelier.eyes import DENSE, GRID, Eyes, Raw, save
 from ctrl.atelier.metrics import pck, spearman
 from ctrl.atelier.reading import OPTIONS, Facts, facts_of
@@ -31,7 +32,10 @@ HELD = EVALUATION_SEEDS + 2**30  # far from the scenes that measure.py draws
 SHIFT = 12  # pixels a picture may move, in steps of 2
 UNSEEN = -100  # a label no loss looks at
 _JOINTS = torch.tensor([0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16])
-_PARTS = torch.tensor([PARTS.index({"left prop": "right prop", "right prop": "left prop"}.get(p, p)) for p in PARTS])
+_PARTS = torch.arange(len(PARTS))
+_PARTS[[PARTS.index("left prop"), PARTS.index("right prop")]] = _PARTS[
+    [PARTS.index("right prop"), PARTS.index("left prop")]
+]
 
 
 @dataclass(frozen=True)
@@ -47,17 +51,23 @@ class Lesson:
 
     def to(self, device: str) -> Lesson:
         """The same on a device."""
-        facts = Facts(*(value.to(device) for value in self.facts.values()))
-        tensors = (self.picture, self.keypoints, self.visible, self.near, self.part)
-        return Lesson(*(tensor.to(device) for tensor in tensors), facts)
+        return Lesson(
+            self.picture.to(device),
+            self.keypoints.to(device),
+            self.visible.to(device),
+            self.near.to(device),
+            self.part.to(device),
+            Facts(*(value.to(device) for value in self.facts.values())),
+        )
 
 
 def labels(scenes: Sequence[Scene]) -> Facts[Tensor]:
     """What the pictures of scenes show, as indices into reading.OPTIONS."""
-    rows = [
-        [UNSEEN if word is None else options.index(word) for options, word in zip(OPTIONS.values(), row, strict=True)]
-        for row in (facts_of(scene).values() for scene in scenes)
-    ]
+
+    def label(options: tuple[str, ...], word: str | None) -> int:
+        return UNSEEN if word is None else options.index(word)
+
+    rows = [[*map(label, OPTIONS.values(), facts_of(scene).values())] for scene in scenes]
     return Facts(*torch.tensor(rows).unbind(1))
 
 
@@ -81,7 +91,8 @@ def mirrored(given: Lesson, rows: Tensor) -> Lesson:
     turn = torch.tensor([-1.0, 1.0])
     keypoints = given.keypoints[:, _JOINTS] * turn + torch.tensor([1.0, 0.0])
     f = given.facts
-    other = replace(f, left_kind=f.right_kind, left_color=f.right_color, right_kind=f.left_kind, right_color=f.left_color)
+    other = replace(f, left_kind=f.right_kind, left_color=f.right_color)
+    other = replace(other, right_kind=f.left_kind, right_color=f.left_color)
     pairs = zip(other.values(), f.values(), strict=True)
     return Lesson(
         picture=torch.where(rows[:, None, None, None], given.picture.flip(-1), given.picture),
@@ -102,7 +113,8 @@ def shifted(given: Lesson, by: Tensor) -> Lesson:
         wide = F.pad(maps, pad, mode="replicate")
         side = maps.shape[-1]
         starts = (margin * scale - by * scale // 2).tolist()
-        return torch.stack([one[:, y : y + side, x : x + side] for one, (x, y) in zip(wide, starts, strict=True)])
+        pairs = zip(wide, starts, strict=True)
+        return torch.stack([one[:, y : y + side, x : x + side] for one, (x, y) in pairs])
 
     keypoints = given.keypoints + by[:, None] / given.picture.shape[-1]
     inside = ((keypoints >= 0) & (keypoints < 1)).all(-1)
@@ -130,9 +142,9 @@ def _rough(picture: Tensor, rng: np.random.Generator) -> Tensor:
     if rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.3))
     if rng.random() < 0.3:
-        quality = int(rng.integers(25, 90))
-        _, data = cv2.imencode(".jpg", np.clip(image * 255, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR).astype(np.float32) / 255
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))]
+        _, data = cv2.imencode(".jpg", np.clip(image * 255, 0, 255).astype(np.uint8), quality)
+        image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.float32) / 255
     if rng.random() < 0.5:
         cells = size // int(rng.choice([1, 4, 8]))
         noise = rng.standard_normal((cells, cells, 3), dtype=np.float32) * rng.uniform(0.0, 0.06)
@@ -159,7 +171,7 @@ def loss(raw: Raw, truth: Lesson) -> Tensor:
     weight = inside * (0.2 + 0.8 * truth.visible)  # where a hidden joint would be is worth a guess
     target = bumps(truth.keypoints)
     heat = -(target.flatten(2) * raw.heat.flatten(2).log_softmax(-1)).sum(-1)
-    facts = [_fact(logits, label) for logits, label in zip(raw.facts.values(), truth.facts.values(), strict=True)]
+    facts = [*map(_fact, raw.facts.values(), truth.facts.values())]
     return (
         0.5 * (heat * weight).sum() / weight.sum()
         + 0.5 * F.binary_cross_entropy_with_logits(raw.sight, truth.visible.float())
@@ -175,7 +187,7 @@ def _fact(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def bumps(keypoints: Tensor, width: float = 0.7) -> Tensor:
-    """Where joints are as distributions (B, 18, 32, 32): Gaussians `width` cells wide about keypoints (B, 18, 2)."""
+    """Where keypoints (B, 18, 2) are, as distributions (B, 18, 32, 32): Gaussians `width` cells wide."""
     centres = torch.arange(GRID, device=keypoints.device) + 0.5
     gap = (centres - keypoints[..., None] * GRID) ** 2 / (2 * width**2)  # (B, 18, 2, 32)
     return (-gap[..., 1, :, None] - gap[..., 0, None, :]).flatten(2).softmax(-1).unflatten(-1, (GRID, GRID))
@@ -192,9 +204,7 @@ class Exam:
     def of(cls, count: int, size: int = 128) -> Exam:
         """`count` scenes no training has seen, in batches that stay in cache."""
         scenes = tuple(sample(HELD + i) for i in range(count))
-        views = [world.look(scenes[i : i + 2], size) for i in range(0, count, 2)]
-        names = ("picture", "depth", "part", "normal", "keypoints", "visible")
-        return cls(scenes, world.View(*(torch.cat([getattr(view, name) for view in views]) for name in names)))
+        return cls(scenes, look(scenes, size))
 
     def report(self, eyes: Eyes, rough: int | None = None) -> str:
         """Accuracy by fact, PCK at 10 % and rank correlation of depth; `rough` seeds a roughening."""
@@ -207,10 +217,10 @@ class Exam:
         for name in names:
             pairs = [(getattr(t, name), getattr(w, name)) for t, w in zip(truth, words, strict=True)]
             scores.append(float(np.mean([t == w for t, w in pairs if t is not None])))
-        near = F.interpolate(render.disparity(self.view.depth)[:, None], size=(DENSE, DENSE), mode="area")[:, 0]
-        points, true, visible = seen.keypoints.cpu().numpy(), self.view.keypoints.numpy(), self.view.visible.numpy()
-        found = float(np.nanmean([pck(*row) for row in zip(points, true, visible, strict=True)]))
-        depth = float(np.mean([spearman(*row) for row in zip(seen.near.cpu().numpy(), near.numpy(), strict=True)]))
+        near = F.interpolate(render.disparity(self.view.depth)[:, None], size=(DENSE, DENSE), mode="area")
+        true, visible = self.view.keypoints.numpy(), self.view.visible.numpy()
+        found = float(np.nanmean([*map(pck, seen.keypoints.cpu().numpy(), true, visible)]))
+        depth = float(np.mean([*map(spearman, seen.near.cpu().numpy(), near[:, 0].numpy())]))
         each = ", ".join(f"{name} {score:.3f}" for name, score in zip(names, scores, strict=True))
         return f"mean {np.mean(scores):.3f}, PCK {found:.3f}, depth {depth:.3f} ({each})"
 
@@ -231,12 +241,16 @@ def main(options: Options | None = None) -> None:
             raw = eyes.train()(truth.picture.contiguous(memory_format=torch.channels_last))
         return loss(raw, truth)
 
-    def show(_: Path, number: int) -> None:
-        print(f"\neyes step {number}: {exam.report(average.module)}", flush=True)
-        print(f"  on roughened pictures: {exam.report(average.module, rough=1)}", flush=True)
+    best = average.module
+    assert isinstance(best, Eyes)
 
-    train(options.runs / "eyes", eyes, optimizer, step, options.budget, average=average, show=show, show_seconds=150)
-    save(average.module, options.runs / "weights" / "eyes")
+    def show(_: Path, number: int) -> None:
+        print(f"\neyes step {number}: {exam.report(best)}", flush=True)
+        print(f"  on roughened pictures: {exam.report(best, rough=1)}", flush=True)
+
+    folder = options.runs / "eyes"
+    train(folder, eyes, optimizer, step, options.budget, average=average, show=show, show_seconds=150)
+    save(best, options.runs / "weights" / "eyes")
 
 
 if __name__ == "__main__":

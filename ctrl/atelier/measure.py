@@ -1,0 +1,308 @@
+"""Does it obey? One table: each measure between its two floors and its ceiling, on scenes never trained on.
+
+    python -m ctrl.atelier.measure --json measured.json          # the whole table
+    python -m ctrl.atelier.measure --quick --only pose           # one row on few scenes
+    python -m ctrl.atelier.measure --check out.png               # does one picture obey its recipe?
+
+Floors: *control absent* is the same recipe without what the row measures; *control shuffled* is the picture
+made under another scene's control, scored against its own truth. The ceiling is the true render through the
+codec, seen by the same eyes. --check leaves with 0 if the picture obeys, 1 if not, 2 if it cannot tell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import ctrl
+from ctrl.atelier import eyes as sight
+from ctrl.atelier import table, words
+from ctrl.atelier.bench import Bench, Seen, alike, look, other, pixels, restyled, without_style
+from ctrl.atelier.captions import describe
+from ctrl.atelier.edges import edges_of
+from ctrl.atelier.latents import round_trip
+from ctrl.atelier.metrics import Array, Estimate, edge_f1, estimate, psnr, spread
+from ctrl.atelier.reading import parse
+from ctrl.atelier.scene import sample
+from ctrl.atelier.table import Row, Table
+from ctrl.atelier.verdict import judge
+from ctrl.skeleton import Skeleton
+
+QUICK, FULL = 16, 64  # scenes
+Control = ctrl.Pose | ctrl.Depth | ctrl.Edges
+
+
+@dataclass(frozen=True)
+class Work:
+    """The bench, and the pictures that several rows share."""
+
+    bench: Bench
+
+    def made(self, recipes: Sequence[ctrl.Recipe]) -> Seen:
+        """The model's pictures for recipes, as the eyes see them."""
+        shots = ctrl.sample_many(self.bench.model, recipes)
+        made = np.stack([np.asarray(shot.image.convert("RGB")) for shot in shots])
+        return Seen.of(self.bench.eyes, torch.from_numpy(made).permute(0, 3, 1, 2).float() / 255)
+
+    @cached_property
+    def recipes(self) -> list[ctrl.Recipe]:
+        """Each scene's caption alone."""
+        return [ctrl.Recipe(caption.text, seed=i) for i, caption in enumerate(self.bench.captions)]
+
+    @cached_property
+    def plain(self) -> Seen:
+        """The pictures of the captions alone."""
+        return self.made(self.recipes)
+
+    def controlled(self, controls: Sequence[Control]) -> tuple[Seen, Seen]:
+        """The pictures under each scene's own control, and under another scene's."""
+        count = len(controls)
+        wrong = [controls[other(i, count)] for i in range(count)]
+        own, others = (
+            self.made([recipe.replace(controls=[one]) for recipe, one in zip(self.recipes, row, strict=True)])
+            for row in (controls, wrong)
+        )
+        return own, others
+
+
+def codec(work: Work) -> list[Row]:
+    """How like a true render its round trip is; the floors are its mean colour, and another's round trip."""
+    bench = work.bench
+    true, rebuilt = bench.view.picture.numpy(), bench.rebuilt.pictures.numpy()
+    flat = [np.broadcast_to(one.mean((1, 2), keepdims=True), one.shape) for one in true]
+    wrong = bench.rebuilt.rolled().pictures.numpy()
+    found = [np.array(list(map(psnr, one, true))) for one in (rebuilt, flat, wrong)]
+    return [Row.of("codec PSNR, dB", [estimate(one) for one in found], least=27, goal=32)]
+
+
+def prompt(work: Work) -> list[Row]:
+    """Whether a picture shows what its caption states; floors: an empty prompt, another's caption."""
+    bench = work.bench
+    silent = work.made([recipe.replace(prompt="") for recipe in work.recipes])
+    found = (work.plain, silent, work.plain.rolled(), bench.rebuilt)
+    scores = [estimate(seen.accuracy(bench.asked)) for seen in found]
+    name = "prompt: mean attribute accuracy, no control"
+    return [Row.of(name, scores, least=0.70, goal=0.95), *_by_attribute(work)]
+
+
+def pose(work: Work) -> list[Row]:
+    """Whether joints are where the skeleton has them."""
+    view = work.bench.view
+    skeletons = [Skeleton(*row) for row in zip(view.keypoints.numpy(), view.visible.numpy(), strict=True)]
+    found = _under_control(work, [ctrl.Pose(skeleton) for skeleton in skeletons], work.bench.pck)
+    return [Row.of("pose control: PCK at 10 % of the figure's height", found, least=0.80, goal=0.97)]
+
+
+def depth(work: Work) -> list[Row]:
+    """Whether what is near in the control is near in the picture."""
+    maps = [Image.fromarray(one.mul(255).round().byte().numpy()) for one in work.bench.near]
+    found = _under_control(work, [ctrl.Depth(one) for one in maps], work.bench.depth)
+    return [Row.of("depth control: rank correlation", found, least=0.80, goal=0.95)]
+
+
+def edges(work: Work) -> list[Row]:
+    """Whether the picture's edges are the control's."""
+    true = [edges_of(one) for one in pixels(work.bench.view.picture)]
+
+    def score(seen: Seen) -> Array:
+        return np.array([*map(edge_f1, map(edges_of, pixels(seen.pictures)), true)])
+
+    found = _under_control(work, [ctrl.Edges(Image.fromarray(one)) for one in true], score)
+    return [Row.of("edge control: F1 within 2 px", found, least=0.55, goal=0.80)]
+
+
+def style(work: Work) -> list[Row]:
+    """Whether a reference of other content gives its style, and only that, to prompts silent about style."""
+    bench = work.bench
+    content = restyled(bench.scenes)
+    references = restyled([sample(bench.first_seed + 10**6 + i) for i in range(bench.count)])
+    pictures = look(references, bench.size).picture
+    texts = [without_style(describe(scene, seed=scene.seed), scene.style) for scene in content]
+    without = [ctrl.Recipe(text, seed=i) for i, text in enumerate(texts)]
+    shown = [ctrl.Style(_image(picture)) for picture in pictures]
+    absent = work.made(without)
+    seen = work.made([recipe.replace(styles=[one]) for recipe, one in zip(without, shown, strict=True)])
+    asked = [parse(text) for text in texts]
+    wanted = np.array([scene.style for scene in content])
+
+    def hits(found: Seen, targets: Array) -> Array:
+        return np.array(
+            [float(one.style == target) for one, target in zip(found.words, targets, strict=True)]
+        )
+
+    order = [(i + 1) % bench.count for i in range(bench.count)]  # the next scene's style is always another
+    ceiling = Seen.of(bench.eyes, round_trip(bench.model, pictures))
+    scores = (hits(seen, wanted), hits(absent, wanted), hits(seen, wanted[order]), hits(ceiling, wanted))
+    kept = estimate(seen.accuracy(asked) - absent.accuracy(asked))
+    return [
+        Row.of("style from a reference: style accuracy", [*map(estimate, scores)], least=0.75, goal=0.95),
+        Row.of("style from a reference: content accuracy kept", [kept], least=-0.10, goal=-0.02),
+    ]
+
+
+def maps(work: Work) -> list[Row]:
+    """Whether a word's cross-attention lies on the thing; floors: a blob in the middle, another's map."""
+    iou, pointing = _mapped(work, phrases=False)
+    phrase_iou, phrase_pointing = _mapped(work, phrases=True)
+    return [
+        Row.of("word maps on noised true renders: mIoU", iou, least=0.45, goal=0.70),
+        Row.of("word maps on noised true renders: pointing game", pointing, least=0.85, goal=0.98),
+        Row.of("— of a prop's whole phrase: mIoU", phrase_iou),
+        Row.of("— of a prop's whole phrase: pointing game", phrase_pointing),
+    ]
+
+
+def lcm(work: Work) -> list[Row]:
+    """What four steps lose against twenty; the floor is four steps without the LoRA."""
+    asked = work.bench.asked
+    full = work.plain.accuracy(asked)
+    quick = work.made([recipe.fast() for recipe in work.recipes]).accuracy(asked)
+    short = work.made([recipe.replace(steps=4) for recipe in work.recipes]).accuracy(asked)
+    found = [estimate(quick - full), estimate(short - full)]
+    return [Row.of("LCM 4 steps against 20 steps, prompt accuracy", found, least=-0.15, goal=-0.03)]
+
+
+def diversity(work: Work) -> list[Row]:
+    """How unlike the pictures of one prompt are, in pixels; the ceiling is renders the prompt is true of."""
+    bench, seeds = work.bench, 4
+    scenes = bench.scenes[: max(1, bench.count // 4)]
+    recipes = [work.recipes[i].replace(seed=1000 + k) for i in range(len(scenes)) for k in range(seeds)]
+    others = [alike(scene, bench.first_seed + 2 * 10**6 + k) for scene in scenes for k in range(seeds)]
+
+    def unlike(pictures: Tensor) -> Array:
+        flat = pictures.flatten(1) / pictures[0].numel() ** 0.5
+        return np.array([spread(group.numpy()) for group in flat.split(seeds)])
+
+    value = estimate(unlike(work.made(recipes).pictures))
+    ceiling = estimate(unlike(look(others, bench.size).picture))
+    return [Row.of("diversity: RMS between seeds of one prompt", [value, None, None, ceiling])]
+
+
+ROWS: tuple[Callable[[Work], list[Row]], ...]
+ROWS = (codec, prompt, pose, depth, edges, style, maps, lcm, diversity)
+
+
+def _under_control(work: Work, controls: Sequence[Control], score: Callable[[Seen], Array]) -> list[Estimate]:
+    own, wrong = work.controlled(controls)
+    return [estimate(score(seen)) for seen in (own, work.plain, wrong, work.bench.rebuilt)]
+
+
+def _by_attribute(work: Work) -> list[Row]:
+    bench, rows = work.bench, []
+    for what in ("pose", "shirt", "trousers", "left prop", "right prop", "ground", "time", "style"):
+        seen = (work.plain, work.plain.rolled(), bench.rebuilt)
+        value, shuffled, ceiling = (estimate(one.accuracy(bench.asked, what)) for one in seen)
+        rows.append(Row.of(f"— {what}", [value, None, shuffled, ceiling]))
+    return rows
+
+
+def _mapped(work: Work, *, phrases: bool) -> tuple[list[Estimate], list[Estimate]]:
+    """Value, floors and ceiling of IoU and of pointing."""
+    bench, view = work.bench, work.bench.view
+    rows = zip(view.picture, view.part, bench.captions, range(bench.count), strict=True)
+    own = [words.look(bench.model, *row, phrases=phrases) for row in rows]
+    scores = [words.scores(one) for one in (own, words.blobs(own), words.shuffled(own), words.perfect(own))]
+    return [estimate(iou) for iou, _ in scores], [estimate(points) for _, points in scores]
+
+
+def _image(picture: Tensor) -> Image.Image:
+    return Image.fromarray(pixels(picture[None])[0])
+
+
+def run(work: Work, rows: Sequence[Callable[[Work], list[Row]]]) -> Table:
+    """Measure the rows, telling each as it is done; what the model lacks becomes a note."""
+    began, done, notes = time.perf_counter(), [], []
+    for row in rows:
+        started = time.perf_counter()
+        lack = _lacks(work.bench.model, row.__name__)
+        if lack:
+            notes.append(f"{row.__name__} is not measured: this model has no {lack}")
+            continue
+        done += row(work)
+        print(f"{row.__name__}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    seconds = round(time.perf_counter() - began, 1)
+    return Table(tuple(done), work.bench.count, work.bench.first_seed, seconds, tuple(notes))
+
+
+def _lacks(model: ctrl.Model, row: str) -> str | None:
+    if row in ("pose", "depth", "edges") and row not in model.controls:
+        return f"ControlNet for {row}"
+    if row == "style" and not model.has_style:
+        return "IP-Adapter"
+    return "LCM-LoRA" if row == "lcm" and not model.has_lora else None
+
+
+def check(path: Path, eyes: sight.Eyes) -> int:
+    """Say what the recipe in a PNG asks and what is seen there: 0 if it obeys, 1 if not, 2 if unknown."""
+    recipe = ctrl.Recipe.load(path)
+    with Image.open(path) as image:
+        picture = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255
+    poses = [control.picture for control in recipe.controls if isinstance(control, ctrl.Pose)]
+    skeletons = [one for one in poses if isinstance(one, Skeleton)]
+    verdict = judge(Seen.of(eyes, picture), recipe.prompt, skeletons)
+    print("\n".join(verdict.lines))
+    return 2 if verdict.obeys is None else int(not verdict.obeys)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, or check one picture."""
+    given = _parser().parse_args(arguments)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    folder = None if given.weights is None else given.weights / "eyes"
+    try:
+        seeing = sight.load(folder if folder is not None and folder.is_dir() else None, given.device)
+        if given.check is not None:
+            return check(given.check, seeing)
+        bench = Bench(
+            ctrl.load(given.weights, device=given.device),
+            seeing,
+            given.count or (QUICK if given.quick else FULL),
+        )
+        found = run(Work(bench), [row for row in ROWS if given.only is None or row.__name__ in given.only])
+        print(found.text())
+        if given.json is not None:
+            given.json.write_text(found.json(), encoding="utf-8")
+        if given.readme is not None:
+            table.rewrite(given.readme, found)
+    except (ValueError, OSError) as error:
+        print(f"measure: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ctrl.atelier.measure",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = [row.__name__ for row in ROWS]
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK} scenes instead of {FULL}")
+    parser.add_argument("--count", type=int, help="how many scenes")
+    parser.add_argument(
+        "--only", nargs="+", choices=names, metavar="ROW", help=f"some rows only: {', '.join(names)}"
+    )
+    parser.add_argument("--weights", type=Path, help="a model folder; the atelier model when not given")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="CPU threads; torch's choice when not given")
+    parser.add_argument("--json", type=Path, help="write the table there")
+    parser.add_argument("--readme", type=Path, help="put the table between its marks in this file")
+    parser.add_argument(
+        "--check", type=Path, help="check one PNG against the recipe it carries, and measure nothing"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
