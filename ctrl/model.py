@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ctrl.attention import Edit, tap
+from ctrl.attention import Edit, Observer, tap
 from ctrl.model_files import (
     StyleAdapter,
     check_index,
@@ -150,7 +150,7 @@ class Model:
             read = self.tokenizer(
                 prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
             )
-            whole = self.tokenizer(prompt).input_ids
+            whole = self.tokenizer(prompt, verbose=False).input_ids
             masked = getattr(self.text_encoder.config, "use_attention_mask", False)
             mask = read.attention_mask.to(self.device) if masked else None
             states = self.text_encoder(read.input_ids.to(self.device), attention_mask=mask)[0]
@@ -194,18 +194,21 @@ class Model:
         *,
         residuals: Residuals | None = None,
         edits: Sequence[Edit] = (),
+        observers: Sequence[Observer] = (),
         lora: str | None = None,
     ) -> Tensor:
-        """The U-Net's prediction (R, C, h, w), ε or v as the model was trained."""
+        """The U-Net's prediction (R, C, h, w), ε or v as the model was trained.
+
+        `edits` and `observers` are those of `ctrl.attention.tap`, for this call.
+        """
         with self.lock:
             unet = self.unet if lora is None else self.unet_with_lora
             added = {
                 "down_block_additional_residuals": residuals.down if residuals else None,
                 "mid_block_additional_residual": residuals.mid if residuals else None,
             }
-            if not edits:
-                return unet(sample, t, encoder_hidden_states=text, return_dict=False, **added)[0]
-            with tap(unet, edits=edits):
+            tapped = tap(unet, edits=edits, observers=observers) if edits or observers else nullcontext()
+            with tapped:
                 return unet(sample, t, encoder_hidden_states=text, return_dict=False, **added)[0]
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ FULL = RECIPE.replace(
     controls=[ctrl.Pose(ctrl.Skeleton.named("waving"), 0.8), ctrl.Depth(MAP, ctrl.ramp(1, 0), mask=LEFT)],
     styles=[ctrl.Style(REFERENCE, 0.6, mask=LEFT), ctrl.Style(OTHER, 0.4)],
 )
-few = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def pixels(model, recipe):
