@@ -174,7 +174,10 @@ def _lora_deltas(file: Path, modules: Sequence[str]) -> dict[str, Tensor]:
     """Module name to α/r · B·A in float32 (LoRA, arXiv 2106.09685); diffusers', PEFT's or kohya's names."""
     tensors, metadata = _tensors(file)
     kohya = {"lora_unet_" + name.replace(".", "_"): name for name in modules}
-    noted = json.loads(metadata.get("lora_adapter_metadata", "{}")).get("unet.lora_alpha")
+    noted = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    for variant in ("use_rslora", "use_dora", "alpha_pattern"):
+        if noted.get(f"unet.{variant}"):
+            raise ValueError(f"{file.name} is a LoRA with {variant}, which ctrl does not merge.")
     deltas = {}
     for down, up in (("lora_A", "lora_B"), ("lora.down", "lora.up"), ("lora_down", "lora_up")):
         for key in [key for key in tensors if key.endswith(f".{down}.weight")]:
@@ -184,7 +187,9 @@ def _lora_deltas(file: Path, modules: Sequence[str]) -> dict[str, Tensor]:
                 raise ValueError(f"{file.name} is no LoRA for this U-Net: it changes {base}.")
             a, b = tensors.pop(key).float(), tensors.pop(f"{base}.{up}.weight").float()
             alpha = tensors.pop(f"{base}.alpha", None)
-            strength = float(alpha) if alpha is not None else float(noted or a.shape[0])
+            strength = (
+                float(alpha) if alpha is not None else float(noted.get("unet.lora_alpha") or a.shape[0])
+            )
             deltas[name] = strength / a.shape[0] * (b.flatten(1) @ a.flatten(1))
     if tensors or not deltas:
         raise ValueError(

@@ -150,6 +150,31 @@ def test_parts_may_come_from_elsewhere(folder, copy, model):
         ctrl.load(copy, ip_adapter=copy / "model_index.json")
 
 
+def test_a_lora_by_kohyas_names_and_with_a_strength_of_its_own(copy, model):
+    file = copy / "lora" / "pytorch_lora_weights.safetensors"
+    renamed = {}
+    for key, tensor in load_file(file).items():
+        base, way = key.removeprefix("unet.").rsplit(".lora_", 1)
+        base = "lora_unet_" + base.replace(".", "_")
+        renamed[f"{base}.lora_{'down' if way.startswith('A') else 'up'}.weight"] = tensor
+        renamed[f"{base}.alpha"] = torch.tensor(8.0)  # twice the rank
+    save_file(renamed, file)
+    theirs = ctrl.load(copy, device="cpu").unet_with_lora.state_dict()
+    changed = 0
+    for name, base in model.unet.state_dict().items():
+        single = model.unet_with_lora.state_dict()[name] - base
+        assert torch.allclose(theirs[name] - base, 2 * single, atol=1e-6)
+        changed += bool(single.any())
+    assert changed == len(renamed) // 3
+
+
+def test_a_variant_of_lora_is_refused(copy):
+    file = copy / "lora" / "pytorch_lora_weights.safetensors"
+    save_file(load_file(file), file, {"lora_adapter_metadata": json.dumps({"unet.use_rslora": True})})
+    with pytest.raises(ValueError, match="a LoRA with use_rslora"):
+        _ = ctrl.load(copy, device="cpu").unet_with_lora
+
+
 def test_an_adapter_for_another_model_is_refused(copy):
     style = copy / "ip_adapter" / "ip_adapter.safetensors"
     lora = copy / "lora" / "pytorch_lora_weights.safetensors"
