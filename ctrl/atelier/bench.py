@@ -52,7 +52,7 @@ class Seen:
         return Seen(self.pictures[order], self.points[order], self.near[order], words)
 
     def accuracy(self, asked: Sequence[Facts[str | None]], what: str | None = None) -> Array:
-        """The part of what was asked that each picture shows (N,), or of `what` alone; NaN where nothing was."""
+        """The part of what was asked (or of `what` alone) that each picture shows (N,); NaN for nothing."""
         answers = [compare(*pair) for pair in zip(asked, self.words, strict=True)]
         return np.array([share([a for a in one if what in (None, a.what)]) for one in answers])
 

@@ -1,7 +1,7 @@
 """What a picture of the world can be asked: the facts of a scene, of a prompt, and of what eyes saw.
 
-`parse` is the inverse of the grammar in captions.py: it finds what a prompt states, whoever wrote it, as far
-as it uses the grammar's words. `compare` marks what was seen against what was asked, strictly: a prop is right
+`parse` is the inverse of the grammar in captions.py: it finds what a prompt states, whoever wrote it, as
+far as it uses the grammar's words. `compare` marks what was seen against what was asked, strictly: a prop is right
 only if kind and colour are right on the right side.
 """
 
