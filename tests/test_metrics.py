@@ -222,7 +222,10 @@ def test_word_maps_can_fail():
     bad = words.Found("left prop", away, mask)
     assert words.scores([[good], [bad], []])[0].tolist()[:2] == [1.0, 0.0]
     assert words.scores([[good, bad]])[1].tolist() == [0.5]
-    assert words.scores(words.perfect([[bad]]))[0][0] == 1.0
+    likely = torch.zeros(1, 11, 32, 32)
+    likely[0, 9, 4:12, 4:12] = 0.9  # eyes that see the left prop where it is
+    assert words.sighted([[bad]], likely)[0][0].iou == 1.0
+    assert words.sighted([[bad]], likely.flip(-1))[0][0].iou == 0.0
     swapped = words.shuffled([[good], [bad]])
     assert (swapped[0][0].iou, swapped[1][0].iou) == (0.0, 1.0)
     assert words.blobs([[bad]])[0][0].points == 0.0

@@ -211,7 +211,8 @@ def _mapped(work: Work, *, phrases: bool) -> tuple[list[Estimate], list[Estimate
     bench, view = work.bench, work.bench.view
     rows = zip(view.picture, view.part, bench.captions, range(bench.count), strict=True)
     own = [words.look(bench.model, *row, phrases=phrases) for row in rows]
-    scores = [words.scores(one) for one in (own, words.blobs(own), words.shuffled(own), words.perfect(own))]
+    sighted = words.sighted(own, bench.eyes.read(view.picture).part)
+    scores = [words.scores(one) for one in (own, words.blobs(own), words.shuffled(own), sighted)]
     return [estimate(iou) for iou, _ in scores], [estimate(points) for _, points in scores]
 
 

@@ -103,8 +103,7 @@ def clause(text: str, at: int) -> tuple[int, int]:
 
 def mask_of(part: Tensor, what: str, side: int) -> Array:
     """Which cells of a side x side grid are at least half filled by what a mention names, of parts (S, S)."""
-    names = FIGURE_PARTS if what == "figure" else (PARTS.index(what),)
-    there = torch.isin(part.long().cpu(), torch.tensor(names)).float()
+    there = torch.isin(part.long().cpu(), torch.tensor(_parts(what))).float()
     filled = F.interpolate(there[None, None], size=(side, side), mode="area")[0, 0]
     return np.asarray(filled.numpy() >= 0.5)
 
@@ -135,9 +134,10 @@ def shuffled(scenes: Sequence[Sequence[Found]]) -> list[list[Found]]:
     return [[replace(found, heat=next(queues[found.what])) for found in scene] for scene in scenes]
 
 
-def perfect(scenes: Sequence[Sequence[Found]]) -> list[list[Found]]:
-    """The mentions with their masks for maps, blurred as a map on half the grid must be."""
-    return [[replace(found, heat=_halved(found.mask)) for found in scene] for scene in scenes]
+def sighted(scenes: Sequence[Sequence[Found]], part: Tensor) -> list[list[Found]]:
+    """The mentions with what the eyes see of the thing for a map; part (N, parts, h, w) is Reading.part."""
+    rows = zip(scenes, part.cpu(), strict=True)
+    return [[replace(found, heat=_seen(likely, found)) for found in scene] for scene, likely in rows]
 
 
 def _blob(height: int, width: int) -> Array:
@@ -146,7 +146,10 @@ def _blob(height: int, width: int) -> Array:
     return np.asarray(np.exp(-away / (2 * 0.2**2)))
 
 
-def _halved(mask: Array) -> Array:
-    heat = torch.from_numpy(mask).float()[None, None]
-    small = F.interpolate(heat, scale_factor=0.5, mode="area")
-    return np.asarray(0.5 * heat[0, 0] + 0.5 * F.interpolate(small, size=mask.shape, mode="bilinear")[0, 0])
+def _seen(likely: Tensor, found: Found) -> Array:
+    whole = likely[list(_parts(found.what))].sum(0)[None, None]
+    return np.asarray(F.interpolate(whole, size=found.mask.shape, mode="area")[0, 0])
+
+
+def _parts(what: str) -> tuple[int, ...]:
+    return FIGURE_PARTS if what == "figure" else (PARTS.index(what),)
