@@ -64,16 +64,6 @@ class Work:
         """The pictures of the captions alone."""
         return self.made(self.recipes)
 
-    def controlled(self, controls: Sequence[Control]) -> tuple[Seen, Seen]:
-        """The pictures under each scene's own control, and under another scene's."""
-        count = len(controls)
-        wrong = [controls[other(i, count)] for i in range(count)]
-        own, others = (
-            self.made([recipe.replace(controls=[one]) for recipe, one in zip(self.recipes, row, strict=True)])
-            for row in (controls, wrong)
-        )
-        return own, others
-
 
 def codec(work: Work) -> list[Row]:
     """How like a true render its round trip is; the floors are its mean colour, and another's round trip."""
@@ -105,8 +95,8 @@ def pose(work: Work) -> list[Row]:
 
 def depth(work: Work) -> list[Row]:
     """Whether what is near in the control is near in the picture."""
-    maps = [Image.fromarray(one.mul(255).round().byte().numpy()) for one in work.bench.near]
-    found = _under_control(work, [ctrl.Depth(one) for one in maps], work.bench.depth)
+    maps = work.bench.near.mul(255).round().byte().numpy()
+    found = _under_control(work, [ctrl.Depth(Image.fromarray(one)) for one in maps], work.bench.depth)
     return [Row.of("depth control: rank correlation", found, least=0.80, goal=0.95)]
 
 
@@ -129,7 +119,7 @@ def style(work: Work) -> list[Row]:
     pictures = look(references, bench.size).picture
     texts = [without_style(describe(scene, seed=scene.seed), scene.style) for scene in content]
     without = [ctrl.Recipe(text, seed=i) for i, text in enumerate(texts)]
-    shown = [ctrl.Style(_image(picture)) for picture in pictures]
+    shown = [ctrl.Style(Image.fromarray(one)) for one in pixels(pictures)]
     absent = work.made(without)
     seen = work.made([recipe.replace(styles=[one]) for recipe, one in zip(without, shown, strict=True)])
     asked = [parse(text) for text in texts]
@@ -183,9 +173,8 @@ def diversity(work: Work) -> list[Row]:
         flat = pictures.flatten(1) / pictures[0].numel() ** 0.5
         return np.array([spread(group.numpy()) for group in flat.split(seeds)])
 
-    value = estimate(unlike(work.made(recipes).pictures))
-    ceiling = estimate(unlike(look(others, bench.size).picture))
-    return [Row.of("diversity: RMS between seeds of one prompt", [value, None, None, ceiling])]
+    found = [estimate(unlike(one)) for one in (work.made(recipes).pictures, look(others, bench.size).picture)]
+    return [Row.of("diversity: RMS between seeds of one prompt", [found[0], None, None, found[1]])]
 
 
 ROWS: tuple[Callable[[Work], list[Row]], ...]
@@ -193,8 +182,13 @@ ROWS = (codec, prompt, pose, depth, edges, style, maps, lcm, diversity)
 
 
 def _under_control(work: Work, controls: Sequence[Control], score: Callable[[Seen], Array]) -> list[Estimate]:
-    own, wrong = work.controlled(controls)
-    return [estimate(score(seen)) for seen in (own, work.plain, wrong, work.bench.rebuilt)]
+    """Value, floors and ceiling of pictures under each scene's own control."""
+    wrong = [controls[other(i, len(controls))] for i in range(len(controls))]
+    own, others = (
+        work.made([recipe.replace(controls=[one]) for recipe, one in zip(work.recipes, row, strict=True)])
+        for row in (controls, wrong)
+    )
+    return [estimate(score(seen)) for seen in (own, work.plain, others, work.bench.rebuilt)]
 
 
 def _by_attribute(work: Work) -> list[Row]:
@@ -214,10 +208,6 @@ def _mapped(work: Work, *, phrases: bool) -> tuple[list[Estimate], list[Estimate
     sighted = words.sighted(own, bench.eyes.read(view.picture).part)
     scores = [words.scores(one) for one in (own, words.blobs(own), words.shuffled(own), sighted)]
     return [estimate(iou) for iou, _ in scores], [estimate(points) for _, points in scores]
-
-
-def _image(picture: Tensor) -> Image.Image:
-    return Image.fromarray(pixels(picture[None])[0])
 
 
 def run(work: Work, rows: Sequence[Callable[[Work], list[Row]]]) -> Table:

@@ -74,16 +74,15 @@ def attention(model: Any, picture: Tensor, text: str, seed: int) -> Tensor:
     grid = latents.shape[-2:]
     maps: list[Tensor] = []
 
-    def observe(call: Any, terms: list[Any]) -> list[Any]:
-        if min(call.height, call.width) >= SMALLEST:
-            share = (call.q.float() @ call.k.float().transpose(-1, -2) * call.q.shape[-1] ** -0.5).softmax(-1)
-            heat = share.mean((0, 1)).T.unflatten(-1, (call.height, call.width))  # (T, h, w)
+    def observe(_: str, q: Tensor, k: Tensor, shape: tuple[int, int]) -> None:
+        if min(shape) >= SMALLEST:
+            share = (q.float() @ k.float().transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
+            heat = share.mean((0, 1)).T.unflatten(-1, shape)  # (T, h, w)
             maps.append(F.interpolate(heat[None], size=grid, mode="bilinear", align_corners=False)[0])
-        return terms
 
     for time in TIMES:
         sample, t = noised(model, latents, time, seed)
-        model.predict(sample, t, states, edits=[observe])
+        model.predict(sample, t, states, observers=[observe])
     return torch.stack(maps).mean(0).cpu()
 
 
