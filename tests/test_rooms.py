@@ -34,7 +34,7 @@ ROOMS["__main__"] = {*EVERY_ROOM, FRONT}
 ROOMS["train"] = {*EVERY_ROOM, FRONT}
 
 # A room that grew a second file is still one room.
-ANNEXES = {"recipe_text": "recipe"}
+ANNEXES = {"recipe_text": "recipe", "model_files": "model"}
 
 # Files with a door of their own, beside the doors of their room.
 DOORS = {"ctrl/atelier/measure.py": {FRONT}}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ctrl.train import clip, codec, controls, denoiser, eyes, lcm, pool, style
+from ctrl.train import clip, codec, controls, decoder, denoiser, eyes, lcm, pool, style
 from ctrl.train.loop import Budget
 from ctrl.train.options import parse
 
@@ -24,8 +24,9 @@ class Stage:
 
 
 STAGES = (
-    Stage("codec", 0.27, 8, 64),
+    Stage("codec", 0.20, 8, 64),
     Stage("clip", 0.09, 256, 512),
+    Stage("decoder", 0.07, 8, 64),
     Stage("denoiser", 0.38, 32, 256),
     Stage("controls", 0.05, 32, 128),  # each of three
     Stage("style", 0.04, 32, 128),
@@ -35,6 +36,7 @@ STAGES = (
 RUN = {  # a table of functions, so that the recipe reads as a list
     "codec": codec.main,
     "clip": clip.main,
+    "decoder": decoder.main,
     "denoiser": denoiser.main,
     "controls": controls.main,
     "style": style.main,

@@ -15,6 +15,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor, nn
 
+from ctrl.train import muon
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
 from ctrl.train.pool import Pool, open_pool
@@ -45,10 +46,15 @@ def loss(codec: AutoencoderKL, picture: Tensor) -> Tensor:
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         latents = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
         rebuilt = codec.decode(latents).sample.float()
+    kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
+    return difference(rebuilt, picture) + 1e-5 * kl
+
+
+def difference(rebuilt: Tensor, picture: Tensor) -> Tensor:
+    """How far a round trip is from the picture: absolute and squared error, and that of local differences."""
     error = rebuilt - picture
     across, down = error.diff(dim=-1), error.diff(dim=-2)
-    kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
-    return error.abs().mean() + 2.0 * (error**2).mean() + 0.5 * (across.abs().mean() + down.abs().mean()) + 1e-5 * kl
+    return error.abs().mean() + 2.0 * error.square().mean() + 0.5 * (across.abs().mean() + down.abs().mean())
 
 
 def crops(pool: Pool, count: int, crop: int, generator: torch.Generator, ready: int) -> Tensor:
@@ -109,7 +115,7 @@ def main(options: Options | None = None) -> None:
     pool = open_pool(options.pool, options.count, options.size)
     codec = build(options.size).to(options.device)
     average = Average(codec)
-    optimizer = torch.optim.AdamW(codec.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = muon.optimizer(codec, lr=4e-3)
     folder = options.runs / "codec"
 
     def step(_: int, generator: torch.Generator) -> Tensor:
@@ -117,7 +123,7 @@ def main(options: Options | None = None) -> None:
         return loss(codec, crops(pool, options.batch, CROP, generator, pool.ready).to(options.device))
 
     def show(where: Path, number: int) -> None:
-        held = pool.picture[-64:] if pool.done[-1] else pool.picture[:64]
+        held = pool.picture[pool.ready - 64 : pool.ready]
         print(f"codec step {number}: {psnr(average.module, held):.2f} dB", flush=True)
         sheet(average.module, pool, where / "samples.png")
 

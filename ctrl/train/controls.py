@@ -21,6 +21,7 @@ from ctrl.atelier.captions import describe
 from ctrl.atelier.edges import edges_of
 from ctrl.atelier.scene import sample
 from ctrl.skeleton import Skeleton
+from ctrl.train import muon
 from ctrl.train.clip import embed, load_text
 from ctrl.train.denoiser import Rows, captions, choose, draw, encode, fetch, loss_of, save_sheet
 from ctrl.train.loop import Average, train
@@ -87,7 +88,7 @@ def learn(kind: Kind, options: Options) -> None:
     latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
     net = build(unet, options.size).to(options.device)
     average = Average(net, 0.998)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=4e-4, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    optimizer = muon.optimizer(net, lr=1e-3)
 
     def step(_: int, generator: torch.Generator) -> Tensor:
         rows = choose(pool, options.batch, generator)

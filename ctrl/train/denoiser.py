@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ctrl.atelier.captions import describe
 from ctrl.atelier.scene import EVALUATION_SEEDS, SIDES, Scene, sample
+from ctrl.train import muon
 from ctrl.train.clip import embed, load_text
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
@@ -194,7 +195,7 @@ def main(options: Options | None = None) -> None:
     latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
     unet = build(codec.config.latent_channels, tower.config.hidden_size).to(options.device)
     average = Average(unet, 0.9995)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=8e-4, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    optimizer = muon.optimizer(unet, lr=2e-3)
     asked = [describe(sample(EVALUATION_SEEDS - 1 - i)).text for i in range(8)]
 
     def step(_: int, generator: torch.Generator) -> Tensor:

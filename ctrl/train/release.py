@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 LIMIT = 56_000_000  # bytes in all
-STAGES = ("codec", "clip", "denoiser", "control-pose", "control-depth", "control-edges", "style", "lcm", "eyes")
+STAGES = ("codec", "decoder", "clip", "denoiser", "control-pose", "control-depth", "control-edges", "style", "lcm", "eyes")
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
     "_diffusers_version": "0.42.1",
