@@ -91,10 +91,24 @@ class Bench:
         true, visible = self.view.keypoints.numpy(), self.view.visible.numpy()
         return np.array([pck(*row) for row in zip(seen.points, true, visible, strict=True)])
 
+    @cached_property
+    def coarse(self) -> Array:
+        """The true disparity at the eyes' size (N, 64, 64)."""
+        near = F.interpolate(self.near[:, None], size=(DENSE, DENSE), mode="area")
+        return np.asarray(near[:, 0].numpy())
+
     def depth(self, seen: Seen) -> Array:
         """Rank correlation of what the eyes see with the true disparity, one value a scene (N,)."""
-        true = F.interpolate(self.near[:, None], size=(DENSE, DENSE), mode="area")[:, 0].numpy()
-        return np.array([spearman(*row) for row in zip(seen.near, true, strict=True)])
+        return np.array([*map(spearman, seen.near, self.coarse)])
+
+    def depth_beyond(self, seen: Seen) -> Array:
+        """The same after the mean true disparity of all scenes is taken off both.
+
+        Every picture of the world has near ground below and far sky above, so a picture of any scene at all
+        correlates with the truth; what is left here is this scene's own.
+        """
+        mean = self.coarse.mean(0)
+        return np.array([*map(spearman, seen.near - mean, self.coarse - mean)])
 
 
 def pixels(pictures: Tensor) -> Array:
