@@ -23,10 +23,11 @@ def test_the_ten_poses():
 @pytest.mark.parametrize("name", POSES)
 def test_a_named_pose_is_a_figure_standing_in_the_picture(name):
     skeleton = Skeleton.named(name)
-    assert skeleton.shown.all()
-    assert ((skeleton.points > 0) & (skeleton.points < 1)).all()
+    assert skeleton.shown.sum() >= 14  # what the body hides is not drawn
+    seen = skeleton.points[skeleton.shown]
+    assert ((seen > 0) & (seen < 1)).all()
     ankles = [JOINTS.index("right ankle"), JOINTS.index("left ankle")]
-    assert 0.8 < skeleton.points[ankles, 1].max() < 0.92
+    assert 0.75 < skeleton.points[ankles, 1].max() < 0.92
     assert 0.4 < skeleton.points[1, 0] < 0.6
     right, left = JOINTS.index("right shoulder"), JOINTS.index("left shoulder")
     assert skeleton.points[right, 0] < skeleton.points[left, 0]  # it faces the viewer
@@ -104,7 +105,7 @@ def test_bad_joints_are_a_sentence(points, shown, sentence):
 
 
 def test_hidden_joints_do_not_count():
-    points, shown = np.array(POSES["standing"]), np.ones(18, bool)
+    points, shown = np.array(POSES["standing"])[:, :2], np.ones(18, bool)
     shown[4] = False
     moved = points.copy()
     moved[4] = 0.9

@@ -255,3 +255,20 @@ def test_every_side_has_its_slot():
         view = world.look([scene], 64)
         assert mask(view, f"{side} prop").any()
         assert mask(view, "right prop" if side == "left" else "left prop").sum() == 0
+
+
+def test_named_skeletons_are_the_figure_as_the_world_shows_it() -> None:
+    from ctrl.atelier.poses import POSES as ANGLES
+    from ctrl.skeleton import POSES, Skeleton
+
+    assert tuple(POSES) == tuple(ANGLES)
+    for name, pose in ANGLES.items():
+        scene = replace(
+            sample(0), pose=name, angles=pose.angles, heading=pose.heading, mirrored=False, props=(),
+            place=(0.0, 0.0), stature=1.0, yaw=0.0, pitch=9.0, distance=4.4,
+        )  # fmt: skip
+        seen = render.cast([scene], 256)
+        skeleton = Skeleton.named(name)
+        assert skeleton.shown.tolist() == seen.visible[0].tolist()
+        gap = (torch.tensor(skeleton.points) - seen.keypoints[0])[seen.visible[0]]
+        assert gap.abs().max() < 1e-3

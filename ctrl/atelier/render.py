@@ -7,15 +7,16 @@ runs on the CPU in small pieces that stay in cache and on a GPU in large ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from ctrl.atelier import poses, solids
+from ctrl.atelier import poses, solids, windows
 from ctrl.atelier.scene import GROUNDS, TIMES, Scene
 from ctrl.atelier.solids import Solids
+from ctrl.atelier.windows import Window
 
 FOCAL = 1.72  # in picture heights
 TARGET = (0.0, 0.90, 0.0)
@@ -54,7 +55,7 @@ class _Camera:
     forward: Tensor
 
     @staticmethod
-    def of(scenes: Sequence[Scene], device: torch.device) -> _Camera:
+    def of(scenes: Sequence[Scene]) -> _Camera:
         yaw = torch.tensor([scene.yaw for scene in scenes]).deg2rad()
         pitch = torch.tensor([scene.pitch for scene in scenes]).deg2rad()
         distance = torch.tensor([scene.distance for scene in scenes])
@@ -62,7 +63,10 @@ class _Camera:
         right = torch.stack([yaw.cos(), torch.zeros_like(yaw), -yaw.sin()], -1)
         up = torch.linalg.cross(back, right)
         origin = torch.tensor(TARGET) + back * distance[:, None]
-        return _Camera(origin.to(device), right.to(device), up.to(device), -back.to(device))
+        return _Camera(origin, right, up, -back)
+
+    def to(self, device: torch.device) -> _Camera:
+        return _Camera(*(getattr(self, field.name).to(device) for field in fields(_Camera)))
 
     def rays(self, size: int) -> tuple[Tensor, Tensor]:
         """Unit directions (B, size * size, 3) and their cosine with the viewing axis (B, size * size)."""
@@ -86,23 +90,25 @@ class _Camera:
 def cast(scenes: Sequence[Scene], size: int, device: torch.device | str = "cpu") -> Buffers:
     """Cast size x size rays into each scene."""
     device = torch.device(device)
-    camera = _Camera.of(scenes, device)
+    camera = _Camera.of(scenes)
     things = solids.build(scenes)
+    bounds = windows.of(things, camera.project, _sun(scenes), size)
+    camera = camera.to(device)
     things = Solids(*(getattr(things, field.name).to(device) for field in fields(Solids)))
     origin, (ray, cosine) = camera.origin[:, None], camera.rays(size)
 
     ground = torch.where(ray[..., 1] < -1e-4, -origin[..., 1] / ray[..., 1].clamp(max=-1e-4), _MISS)
     ground = torch.where(ground * cosine > SKY_DEPTH, _MISS, ground)
-    distance, which = _nearest(things, origin, ray, ground)
+    distance, which = _nearest(things, origin.expand_as(ray), ray, ground, bounds.seen)
     point = origin + ray * distance.clamp(max=1e3)[..., None]
     normal, color, part = _surface(things, point, which)
 
-    toward_sun = _sun(scenes, device)[:, None]
+    toward_sun = _sun(scenes).to(device)[:, None]
     facing = (normal * toward_sun).sum(-1)
     lifted = point + normal * 0.012
     lit = torch.where(facing > 0, facing, 0.0)
     lit = torch.where((which > -1.5) & (which < -0.5), 0.0, lit)
-    lit = torch.where(_blocked(things, lifted, toward_sun), 0.0, lit)
+    lit = torch.where(_blocked(things, lifted, toward_sun.expand_as(ray), bounds.shaded), 0.0, lit)
 
     joints, stature = solids.figure_joints(scenes)
     places = poses.keypoints(joints, stature).to(device)
@@ -128,88 +134,97 @@ def cast(scenes: Sequence[Scene], size: int, device: torch.device | str = "cpu")
     )
 
 
-def _sun(scenes: Sequence[Scene], device: torch.device) -> Tensor:
+def _sun(scenes: Sequence[Scene]) -> Tensor:
     lift = torch.tensor([{"day": 52.0, "sunset": 28.0, "night": 46.0}[scene.time] for scene in scenes])
     turn = torch.tensor([scene.sun for scene in scenes]).deg2rad()
     lift = lift.deg2rad()
-    return torch.stack([turn.sin() * lift.cos(), lift.sin(), turn.cos() * lift.cos()], -1).to(device)
+    return torch.stack([turn.sin() * lift.cos(), lift.sin(), turn.cos() * lift.cos()], -1)
 
 
-def _nearest(things: Solids, origin: Tensor, ray: Tensor, ground: Tensor) -> tuple[Tensor, Tensor]:
+def _nearest(
+    things: Solids, origin: Tensor, ray: Tensor, ground: Tensor, where: Sequence[Window]
+) -> tuple[Tensor, Tensor]:
     """Distance (B, N) and index of the nearest solid: -2 the ground, -1 nothing."""
-    distance = ground
+    size = int(ray.shape[1] ** 0.5)
+    distance = ground.clone()
     which = torch.where(ground < _MISS, -2, -1)
-    for index, hit in enumerate(_hits(things, origin, ray)):
-        closer = hit < distance
-        distance = torch.where(closer, hit, distance)
-        which = torch.where(closer, index, which)
+    square, name = distance.unflatten(1, (size, size)), which.unflatten(1, (size, size))
+    for index, hit in _hits(things, origin.unflatten(1, (size, size)), ray.unflatten(1, (size, size)), where):
+        rows, columns = where[index]
+        near = square[:, rows, columns]
+        closer = hit < near
+        near.copy_(torch.minimum(near, hit))
+        name[:, rows, columns].masked_fill_(closer, index)
     return distance, which
 
 
-def _blocked(things: Solids, origin: Tensor, ray: Tensor) -> Tensor:
+def _blocked(things: Solids, origin: Tensor, ray: Tensor, where: Sequence[Window]) -> Tensor:
+    size = int(ray.shape[1] ** 0.5)
     shade = torch.zeros(origin.shape[:2], dtype=torch.bool, device=origin.device)
-    for hit in _hits(things, origin, ray):
-        shade |= hit < _MISS
+    square = shade.unflatten(1, (size, size))
+    for index, hit in _hits(things, origin.unflatten(1, (size, size)), ray.unflatten(1, (size, size)), where):
+        rows, columns = where[index]
+        square[:, rows, columns] |= hit < _MISS
     return shade
 
 
-def _hits(things: Solids, origin: Tensor, ray: Tensor):  # type: ignore[no-untyped-def]
-    """Distances (B, N) to each solid in turn, `_MISS` where a ray passes it by. Origins or rays may be (B, 1, 3)."""
+def _hits(
+    things: Solids, origin: Tensor, ray: Tensor, where: Sequence[Window]
+) -> Iterator[tuple[int, Tensor]]:
+    """Each solid's index and the distances (B, h, w) to it inside its window, `_MISS` where a ray passes it by."""
+    spheres, capsules = things.sphere_radius.shape[1], things.capsule_radius.shape[1]
+    boxes = things.box_turn.shape[1]
+    for index, (rows, columns) in enumerate(where):
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            continue
+        ro, rd = origin[:, rows, columns], ray[:, rows, columns]
+        if index < spheres:
+            hit = _sphere(things, index, ro, rd)
+        elif index < spheres + capsules:
+            hit = _capsule(things, index - spheres, ro, rd)
+        elif index < spheres + capsules + boxes:
+            hit = _box(things, index - spheres - capsules, ro, rd)
+        else:
+            hit = _cone(things, index - spheres - capsules - boxes, ro, rd)
+        yield index, hit
 
-    def along(vectors: Tensor, anchors: Tensor) -> Tensor:
-        return vectors @ anchors.mT  # (B, N or 1, n)
 
-    ray_origin, origin2 = (origin * ray).sum(-1), (origin * origin).sum(-1)
-    centre = things.sphere_centre
-    ray_c, origin_c = along(ray, centre), along(origin, centre)
-    for i in range(centre.shape[1]):
-        c2 = (centre[:, i] ** 2).sum(-1, keepdim=True)
-        b = ray_origin - ray_c[..., i]
-        c = origin2 - 2 * origin_c[..., i] + c2
-        yield _ball(b, c, things.sphere_radius[:, i : i + 1])
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1)
 
-    start, axis = things.capsule_from, things.capsule_to - things.capsule_from
-    ray_a, origin_a = along(ray, start), along(origin, start)
-    ray_x, origin_x = along(ray, axis), along(origin, axis)
-    for i in range(start.shape[1]):
-        a2 = (start[:, i] ** 2).sum(-1, keepdim=True)
-        ax = (start[:, i] * axis[:, i]).sum(-1, keepdim=True)
-        yield _capsule(
-            (axis[:, i] ** 2).sum(-1, keepdim=True),
-            ray_x[..., i],
-            origin_x[..., i] - ax,
-            ray_origin - ray_a[..., i],
-            origin2 - 2 * origin_a[..., i] + a2,
-            things.capsule_radius[:, i : i + 1],
-        )
 
-    for i in range(things.box_half.shape[1]):
-        turn = things.box_turn[:, i : i + 1]
-        ro = _turned(origin - things.box_centre[:, None, i], turn)
-        yield _box(ro, _turned(ray, turn), things.box_half[:, i])
-    for i in range(things.cone_height.shape[1]):
-        base = origin - things.cone_base[:, None, i]
-        yield _cone(base, ray, things.cone_radii[:, i], things.cone_height[:, i : i + 1])
+def _each(values: Tensor) -> Tensor:
+    """One value or vector a scene, shaped to meet (B, h, w) or (B, h, w, 3)."""
+    return values[:, None, None]
+
+
+def _sphere(things: Solids, i: int, ro: Tensor, rd: Tensor) -> Tensor:
+    out = ro - _each(things.sphere_centre[:, i])
+    return _ball(_dot(out, rd), _dot(out, out), _each(things.sphere_radius[:, i]))
+
+
+def _capsule(things: Solids, i: int, ro: Tensor, rd: Tensor) -> Tensor:
+    axis = _each(things.capsule_to[:, i] - things.capsule_from[:, i])
+    radius = _each(things.capsule_radius[:, i])
+    out = ro - _each(things.capsule_from[:, i])
+    axis2, bard, baoa = _dot(axis, axis), _dot(rd, axis), _dot(out, axis)
+    rdoa, oaoa = _dot(rd, out), _dot(out, out)
+    a = (axis2 - bard * bard).clamp(min=1e-6)
+    b = axis2 * rdoa - baoa * bard
+    h = b * b - a * (axis2 * (oaoa - radius * radius) - baoa * baoa)
+    t = (-b - h.clamp(min=0).sqrt()) / a
+    y = baoa + t * bard
+    below = y <= 0
+    cap = _ball(
+        torch.where(below, rdoa, rdoa - bard), torch.where(below, oaoa, oaoa - 2 * baoa + axis2), radius
+    )
+    t = torch.where((y > 0) & (y < axis2), t, cap)
+    return torch.where((h > 0) & (t > 0), t, _MISS)
 
 
 def _ball(b: Tensor, c: Tensor, radius: Tensor) -> Tensor:
     h = b * b - (c - radius * radius)
     t = -b - h.clamp(min=0).sqrt()
-    return torch.where((h > 0) & (t > 0), t, _MISS)
-
-
-def _capsule(axis2: Tensor, bard: Tensor, baoa: Tensor, rdoa: Tensor, oaoa: Tensor, radius: Tensor) -> Tensor:
-    a = (axis2 - bard * bard).clamp(min=1e-6)
-    b = axis2 * rdoa - baoa * bard
-    c = axis2 * (oaoa - radius * radius) - baoa * baoa
-    h = b * b - a * c
-    t = (-b - h.clamp(min=0).sqrt()) / a
-    y = baoa + t * bard
-    below = y <= 0
-    cap_b = torch.where(below, rdoa, rdoa - bard)
-    cap_c = torch.where(below, oaoa, oaoa - 2 * baoa + axis2)
-    middle = (y > 0) & (y < axis2)
-    t = torch.where(middle, t, _ball(cap_b, cap_c, radius))
     return torch.where((h > 0) & (t > 0), t, _MISS)
 
 
@@ -219,28 +234,28 @@ def _turned(vector: Tensor, turn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return x * cos - z * sin, y, x * sin + z * cos
 
 
-def _box(ro: tuple[Tensor, ...], rd: tuple[Tensor, ...], half: Tensor) -> Tensor:
-    near, far = None, None
-    for i, (o, d) in enumerate(zip(ro, rd, strict=True)):
+def _box(things: Solids, i: int, origin: Tensor, ray: Tensor) -> Tensor:
+    turn, half = _each(things.box_turn[:, i]), things.box_half[:, i]
+    ro = _turned(origin - _each(things.box_centre[:, i]), turn)
+    rd = _turned(ray, turn)
+    near, far = torch.full_like(ro[0], -_MISS), torch.full_like(ro[0], _MISS)
+    for axis, (o, d) in enumerate(zip(ro, rd, strict=True)):
         inverse = 1 / torch.where(d.abs() < 1e-6, 1e-6, d)
-        middle, reach = -o * inverse, half[:, i : i + 1] * inverse.abs()
-        near = middle - reach if near is None else torch.maximum(near, middle - reach)
-        far = middle + reach if far is None else torch.minimum(far, middle + reach)
-    assert near is not None and far is not None
+        middle, reach = -o * inverse, _each(half[:, axis]) * inverse.abs()
+        near, far = torch.maximum(near, middle - reach), torch.minimum(far, middle + reach)
     return torch.where((near < far) & (near > 0), near, _MISS)
 
 
-def _cone(base: Tensor, ray: Tensor, radii: Tensor, height: Tensor) -> Tensor:
+def _cone(things: Solids, i: int, origin: Tensor, ray: Tensor) -> Tensor:
     """An upright cone or cylinder, closed at the top; its foot stands on the ground, where nobody sees it."""
-    (ox, oy, oz), (dx, dy, dz) = base.unbind(-1), ray.unbind(-1)
-    r0 = radii[:, :1]
-    slope = (radii[:, 1:] - r0) / height
+    (ox, oy, oz), (dx, dy, dz) = (origin - _each(things.cone_base[:, i])).unbind(-1), ray.unbind(-1)
+    r0, r1, height = (_each(v) for v in (*things.cone_radii[:, i].unbind(-1), things.cone_height[:, i]))
+    slope = (r1 - r0) / height
     reach, drift = r0 + slope * oy, slope * dy
     a = dx * dx + dz * dz - drift * drift
     a = torch.where(a.abs() < 1e-6, 1e-6, a)
     b = ox * dx + oz * dz - reach * drift
-    c = ox * ox + oz * oz - reach * reach
-    h = b * b - a * c
+    h = b * b - a * (ox * ox + oz * oz - reach * reach)
     root = h.clamp(min=0).sqrt()
     side = torch.full_like(h, _MISS)
     for t in ((-b - root) / a, (-b + root) / a):
@@ -248,7 +263,7 @@ def _cone(base: Tensor, ray: Tensor, radii: Tensor, height: Tensor) -> Tensor:
         good = (h > 0) & (t > 1e-4) & (y > 0) & (y < height) & (t < side)
         side = torch.where(good, t, side)
     t = (height - oy) / torch.where(dy.abs() < 1e-6, 1e-6, dy)
-    inside = (ox + t * dx) ** 2 + (oz + t * dz) ** 2 < radii[:, 1:] ** 2
+    inside = (ox + t * dx) ** 2 + (oz + t * dz) ** 2 < r1**2
     return torch.where(inside & (t > 0) & (t < side), t, side)
 
 
