@@ -55,12 +55,12 @@ def build(latent_channels: int, text_width: int) -> UNet2DConditionModel:
         sample_size=16,
         in_channels=latent_channels,
         out_channels=latent_channels,
-        block_out_channels=(64, 128, 192),
+        block_out_channels=(48, 96, 160),
         down_block_types=("CrossAttnDownBlock2D",) * 3,
         up_block_types=("CrossAttnUpBlock2D",) * 3,
         layers_per_block=1,
         norm_num_groups=16,
-        attention_head_dim=4,  # heads, in diffusers' historic naming
+        attention_head_dim=(2, 3, 4),  # heads, in diffusers' historic naming
         cross_attention_dim=text_width,
     )
 

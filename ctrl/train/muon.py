@@ -63,12 +63,17 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest orthogonal matrix, nearly: five Newton-Schulz steps in bfloat16, (m, n) to (m, n)."""
-    x = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
-    x = x.mT if tall else x
+    """The nearest orthogonal matrix, nearly: five Newton-Schulz steps, (m, n) to (m, n).
+
+    A step multiplies from the left by a polynomial of the Gram matrix, so all five are done on the small Gram matrix
+    and the large one is touched twice.
+    """
+    x = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
     x = x / (x.norm() + 1e-7)
+    gram, eye = x @ x.mT, torch.eye(len(x), device=x.device)
+    whole = eye
     for _ in range(5):
-        gram = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return (x.mT if tall else x).to(matrix.dtype)
+        part = 3.4445 * eye - 4.7750 * gram + 2.0315 * (gram @ gram)
+        whole, gram = part @ whole, part @ gram @ part
+    x = whole @ x
+    return x.mT if matrix.shape[0] > matrix.shape[1] else x
