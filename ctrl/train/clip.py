@@ -2,10 +2,11 @@
 
 `python -m ctrl.train.clip --minutes 12`. Contrastive between pictures and captions (CLIP, arXiv
 2103.00020), with captions made false on purpose among the candidates and on half of each picture's patches
-(FLIP, arXiv 2212.00794). Beside it two losses on the text tower's last hidden state, which is what cross-
-attention sees. Word heads, thrown away afterwards, read every fact at the word that states it; and tokens
-that state nothing (padding, articles, commas) are asked to be the same in every caption, so that the
-meaning stays where the words stand.
+(FLIP, arXiv 2212.00794). Linear heads, thrown away afterwards, read style, pose and the like from the
+picture's embedding: a few minutes of contrast alone leave the styles mixed. Two losses train the text
+tower's last hidden state, which is what cross-attention sees: word heads read every fact at the word that
+states it; and tokens that state nothing (padding, articles, commas) are asked to be the same in every
+caption, so that the meaning stays where the words stand.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +30,7 @@ from transformers import (
 )
 
 from ctrl.train.clip_data import MEAN, PATCH, SIDE, STD, Batch, draw, pixels, tokens
-from ctrl.train.facts import ATTRIBUTES, VALUES
+from ctrl.train.facts import ATTRIBUTES, LOOKS, VALUES
 from ctrl.train.loop import Average, bf16, parameters, train
 from ctrl.train.options import Options, parse
 from ctrl.train.pool import Pool, open_pool
@@ -92,7 +94,7 @@ def _vision_config() -> CLIPVisionConfig:
 
 
 class Towers(nn.Module):
-    """Both towers and what training alone needs: the text projection, the temperature and the word heads."""
+    """Both towers and what training alone needs: the text projection, the temperature and the heads."""
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
@@ -103,6 +105,7 @@ class Towers(nn.Module):
         self.text_projection = nn.Linear(WIDTH, WIDTH, bias=False)
         self.temperature = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.word_heads = nn.ModuleList(nn.Linear(WIDTH, len(values)) for values in VALUES)
+        self.look_heads = nn.ModuleList(nn.Linear(WIDTH, len(values)) for values in LOOKS)
 
     def glance(self, picture: Tensor, kept: Tensor) -> Tensor:
         """image_embeds (B, 192) of pixels (B, 3, 128, 128) from the patches `kept` (B, p) alone."""
@@ -119,13 +122,18 @@ def loss(towers: Towers, batch: Batch, silent: Tensor) -> Tensor:
     with bf16(batch.ids.device):
         said = towers.text(batch.ids)
         text = F.normalize(towers.text_projection(said.pooler_output).float(), dim=-1)  # (B + H, 192)
-        seen = F.normalize(towers.glance(batch.picture, batch.kept).float(), dim=-1)  # (B, 192)
+        shown = towers.glance(batch.picture, batch.kept).float()  # (B, 192)
+    seen = F.normalize(shown, dim=-1)
     alike = towers.temperature.exp().clamp(max=100) * seen @ text.T  # (B, B + H)
     match = torch.arange(len(seen), device=seen.device)
     contrast = F.cross_entropy(alike, match) + F.cross_entropy(alike[:, : len(seen)].T, match)
     hidden = said.last_hidden_state.float()
-    quiet = silence(hidden, batch.ids, silent, towers.text.config.eos_token_id)
-    return contrast + grounding(towers, hidden, batch) + 0.2 * quiet
+    end = towers.text.config.eos_token_id
+    assert isinstance(end, int)
+    quiet = silence(hidden, batch.ids, silent, end)
+    heads = zip(towers.look_heads, batch.looks.T, strict=True)
+    look = sum(F.cross_entropy(head(shown), values, reduction="sum") for head, values in heads)
+    return contrast + grounding(towers, hidden, batch) + look / batch.looks.numel() + 0.2 * quiet
 
 
 def grounding(towers: Towers, hidden: Tensor, batch: Batch) -> Tensor:
@@ -164,7 +172,8 @@ def measure(towers: Towers, pool: Pool, tokenizer: CLIPTokenizer, silent: Tensor
     picture = pixels(torch.from_numpy(pool.picture[:HELD])).to(device)
     said = towers.text(batch.ids.to(device))
     text = F.normalize(towers.text_projection(said.pooler_output), dim=-1)
-    alike = (F.normalize(towers.vision(picture).image_embeds, dim=-1) @ text.T).cpu()  # (64, 64 + H)
+    shown = towers.vision(picture).image_embeds
+    alike = (F.normalize(shown, dim=-1) @ text.T).cpu()  # (64, 64 + H)
     true, false = alike[:, :HELD], alike[batch.liar, HELD + torch.arange(len(batch.liar))]
     match = torch.arange(HELD)
     found = [float((true.argmax(dim) == match).float().mean()) for dim in (1, 0)]
@@ -172,8 +181,9 @@ def measure(towers: Towers, pool: Pool, tokenizer: CLIPTokenizer, silent: Tensor
     hidden = said.last_hidden_state
     quiet = float(silence(hidden, batch.ids.to(device), silent.to(device), tokenizer.eos_token_id))
     words = _word_accuracy(towers, hidden, batch)
+    style = float((towers.look_heads[3](shown).argmax(-1).cpu() == batch.looks[:, 3]).float().mean())
     retrieval = f"retrieval {found[0]:.2f} {found[1]:.2f}"
-    return f"{retrieval}, truth over lie {honest:.2f}, words {words}, noise {quiet:.3f}"
+    return f"{retrieval}, truth over lie {honest:.2f}, style {style:.2f}, words {words}, noise {quiet:.3f}"
 
 
 def _word_accuracy(towers: Towers, hidden: Tensor, batch: Batch) -> str:
@@ -206,11 +216,14 @@ def main(options: Options | None = None) -> None:
         return loss(towers, moved, silent.to(options.device))
 
     def show(_: Path, number: int) -> None:
-        print(f"clip step {number}: {measure(average.module, pool, tokenizer, silent)}", flush=True)
+        print(
+            f"clip step {number}: {measure(cast(Towers, average.module), pool, tokenizer, silent)}",
+            flush=True,
+        )
 
     folder = options.runs / "clip"
     train(folder, towers, optimizer, step, options.budget, seed=options.seed, average=average, show=show)
-    save(average.module, weights)
+    save(cast(Towers, average.module), weights)
 
 
 def save(towers: Towers, weights: Path) -> None:

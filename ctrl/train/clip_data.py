@@ -14,7 +14,7 @@ from transformers import CLIPTokenizer
 
 from ctrl.atelier.captions import describe
 from ctrl.atelier.scene import Scene, sample
-from ctrl.train.facts import facts, twisted
+from ctrl.train.facts import facts, looks, twisted
 from ctrl.train.pool import Pool
 
 SIDE, PATCH, SHIFT = 128, 16, 8
@@ -48,6 +48,7 @@ class Batch:
     at: Tensor  # (F, 2) row and token of each fact
     attribute: Tensor  # (F,)
     value: Tensor  # (F,)
+    looks: Tensor  # (B, 6) facts.looks
 
 
 @cache
@@ -81,6 +82,7 @@ def draw(
         at=where[:, :2],
         attribute=where[:, 2],
         value=where[:, 3],
+        looks=torch.tensor([looks(scene) for scene in scenes]),
     )
 
 

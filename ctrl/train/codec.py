@@ -21,6 +21,7 @@ from ctrl.train.options import Options, parse
 from ctrl.train.pool import Pool, open_pool
 
 CROP = 64
+HELD = 64  # the pool's last pictures, for the log's figure
 
 
 def build(size: int) -> AutoencoderKL:
@@ -120,10 +121,10 @@ def main(options: Options | None = None) -> None:
 
     def step(_: int, generator: torch.Generator) -> Tensor:
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-        return loss(codec, crops(pool, options.batch, CROP, generator, pool.ready).to(options.device))
+        return loss(codec, crops(pool, options.batch, CROP, generator, pool.ready - HELD).to(options.device))
 
     def show(where: Path, number: int) -> None:
-        held = pool.picture[pool.ready - 64 : pool.ready]
+        held = pool.picture[pool.ready - HELD : pool.ready]
         print(f"codec step {number}: {psnr(average.module, held):.2f} dB", flush=True)
         sheet(average.module, pool, where / "samples.png")
 

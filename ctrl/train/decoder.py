@@ -13,7 +13,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from ctrl.train import muon
-from ctrl.train.codec import CROP, crops, difference, psnr, sheet
+from ctrl.train.codec import CROP, HELD, crops, difference, psnr, sheet
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
 from ctrl.train.pool import open_pool
@@ -32,7 +32,7 @@ def main(options: Options | None = None) -> None:
     optimizer = muon.optimizer(half, lr=2e-3)
 
     def step(_: int, generator: torch.Generator) -> Tensor:
-        picture = crops(pool, options.batch, CROP, generator, pool.ready).to(options.device)
+        picture = crops(pool, options.batch, CROP, generator, pool.ready - HELD).to(options.device)
         with bf16(picture.device):
             with torch.no_grad():
                 latents = codec.encode(picture).latent_dist.mode().float()
@@ -45,7 +45,7 @@ def main(options: Options | None = None) -> None:
         live = [p.detach().clone() for p in half.parameters()]
         for mine, theirs in zip(half.parameters(), average.module.parameters(), strict=True):
             mine.copy_(theirs)
-        print(f"decoder step {number}: {psnr(codec, pool.picture[pool.ready - 64 : pool.ready]):.2f} dB", flush=True)
+        print(f"decoder step {number}: {psnr(codec, pool.picture[pool.ready - HELD : pool.ready]):.2f} dB", flush=True)
         sheet(codec, pool, folder / "samples.png")
         codec.save_pretrained(where)
         for mine, old in zip(half.parameters(), live, strict=True):

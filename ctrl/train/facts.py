@@ -59,6 +59,21 @@ def _of_prop(scene: Scene, prop: Prop, text: str, noun_end: int) -> list[Fact]:
     return [*found, fact(side_end - 1, "side", prop.side)]
 
 
+LOOKS = (tuple(POSES), GROUNDS, TIMES, STYLES, COLORS, COLORS)  # pose, ground, time, style, shirt, trousers
+
+
+def looks(scene: Scene) -> tuple[int, ...]:
+    """What the whole picture shows, an index into each of LOOKS; -100 where the style hides it."""
+    return (
+        LOOKS[0].index(scene.pose),
+        LOOKS[1].index(scene.ground),
+        LOOKS[2].index(scene.time) if scene.shows_time else -100,
+        LOOKS[3].index(scene.style),
+        LOOKS[4].index(scene.shirt) if scene.shows_color else -100,
+        LOOKS[5].index(scene.trousers) if scene.shows_color else -100,
+    )
+
+
 def twisted(scene: Scene, rng: np.random.Generator) -> Scene:
     """The scene with one thing changed that words must bind: colours or sides exchanged, other poses."""
     draws = [_other_pose, _other_place, _swapped_clothes, _swapped_sides, _swapped_props]

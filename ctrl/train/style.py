@@ -1,0 +1,216 @@
+"""Stage 5, style: an IP-Adapter (arXiv 2308.06721) on the frozen U-Net, saved in the published key format.
+
+`python -m ctrl.train.style --minutes 20`. The reference is always another picture in the same style, as
+unlike otherwise as a few draws offer, and the caption never names the style: what the two share is the
+style alone, so that it is what the adapter learns to carry. It trains inside diffusers' own processors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ctrl.atelier.captions import STYLE, describe
+from ctrl.atelier.scene import STYLES, Scene, sample
+from ctrl.train.clip import embed, embed_pictures, load_text, load_vision
+from ctrl.train.denoiser import Predict, Rows, draw, encode, fetch, loss_of, save_sheet
+from ctrl.train.loop import Average, parameters, train
+from ctrl.train.options import Options, parse
+from ctrl.train.pool import Pool, open_pool
+
+TOKENS = 4
+BANK = 4096  # the pool's first pictures serve as references
+HELD = 64  # the first of them are never drawn towards in training
+KEEP = 0.9
+NO_PICTURE, NO_TEXT = 0.08, 0.10  # how often the reference, the caption is dropped
+
+
+class Adapter(nn.Module):
+    """The trained parts, named so that `state_dict()` is the published file. They live in a U-Net too."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        part = unet.get_submodule
+        layer = "encoder_hid_proj.image_projection_layers.0"
+        self.image_proj = nn.ModuleDict(
+            {"proj": part(f"{layer}.image_embeds"), "norm": part(f"{layer}.norm")}
+        )
+        self.ip_adapter = nn.ModuleDict()
+        for number, name in _layers(unet):
+            processor = f"{name}.processor"
+            pair = {"to_k_ip": part(f"{processor}.to_k_ip.0"), "to_v_ip": part(f"{processor}.to_v_ip.0")}
+            self.ip_adapter[str(number)] = nn.ModuleDict(pair)
+
+
+def _layers(unet: UNet2DConditionModel) -> list[tuple[int, str]]:
+    """The cross-attention layers, numbered as published: 1, 3, 5, ... in the order of diffusers' processors."""
+    names = [name.removesuffix(".processor") for name in unet.attn_processors]
+    return [(2 * i + 1, name) for i, name in enumerate(name for name in names if name.endswith("attn2"))]
+
+
+def build(unet: UNet2DConditionModel, width: int) -> Adapter:
+    """Freeze the U-Net and fit an adapter for image_embeds (B, width) in; K and V begin as the text's."""
+    unet.requires_grad_(requires_grad=False)
+    across = unet.config.cross_attention_dim
+    first = nn.Linear(width, TOKENS * across)
+    state = {"proj.weight": first.weight, "proj.bias": first.bias}
+    state |= {"norm.weight": torch.ones(across), "norm.bias": torch.zeros(across)}
+    pairs = {}
+    for number, name in _layers(unet):
+        pairs[f"{number}.to_k_ip.weight"] = unet.get_parameter(f"{name}.to_k.weight").clone()
+        pairs[f"{number}.to_v_ip.weight"] = unet.get_parameter(f"{name}.to_v.weight").clone()
+    unet._load_ip_adapter_weights([{"image_proj": state, "ip_adapter": pairs}], low_cpu_mem_usage=False)
+    return Adapter(unet).requires_grad_(requires_grad=True)
+
+
+def save(adapter: nn.Module, weights: Path) -> None:
+    """Write ip_adapter/ip_adapter.safetensors, as `pipe.load_ip_adapter` reads it."""
+    folder = weights / "ip_adapter"
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.contiguous() for name, value in adapter.state_dict().items()}
+    save_file(state, folder / "ip_adapter.safetensors", {"format": "pt"})
+
+
+def styled(unet: UNet2DConditionModel, embeds: Tensor) -> Predict:
+    """The U-Net's prediction under image_embeds (B, 192); if guidance doubles the rows, zeros come first."""
+
+    def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        every = embeds if len(latents) == len(embeds) else torch.cat([torch.zeros_like(embeds), embeds])
+        return unet(latents, timesteps, text, added_cond_kwargs={"image_embeds": [every[:, None]]}).sample
+
+    return predict
+
+
+@cache
+def _scene(row: int) -> Scene:
+    return sample(row)
+
+
+def unstyled(scene: Scene, seed: int | None) -> str:
+    """A caption of the scene without the clause that names its style."""
+    caption = describe(scene, seed, KEEP)
+    clauses = caption.text.split(", ")
+    if "style" in caption.says:
+        clauses = clauses[1:] if clauses[0] in STYLE[scene.style] else clauses[:-1]
+    return ", ".join(clauses)
+
+
+def captions(rows: Rows, generator: torch.Generator, empty: float = NO_TEXT) -> list[str]:
+    """Fresh wording for each row, never naming the style; some are empty."""
+    seed = int(torch.randint(2**31, (), generator=generator))
+    blank = (torch.rand(len(rows.index), generator=generator) < empty).tolist()
+    return ["" if gone else unstyled(scene, seed) for scene, gone in zip(rows.scenes(), blank, strict=True)]
+
+
+class References:
+    """The image_embeds (n, 192) of the pool's first pictures, found by the style they must share."""
+
+    def __init__(self, embeds: Tensor) -> None:
+        self.embeds = embeds
+        self._rows = [[row for row in range(len(embeds)) if _scene(row).style == style] for style in STYLES]
+
+    def alike(self, rows: Sequence[int], generator: torch.Generator, missing: float = NO_PICTURE) -> Tensor:
+        """For each picture the embedding of another one in its style; zeros for some. (B, 192)"""
+        chosen = self.embeds[[self._pick(row, generator) for row in rows]]
+        absent = torch.rand(len(rows), 1, generator=generator) < missing
+        return chosen.masked_fill(absent.to(chosen.device), 0.0)
+
+    def other(self, rows: Sequence[int], generator: torch.Generator) -> Tensor:
+        """For each picture the embedding of one in some other style: the floor. (B, 192)"""
+        turns = torch.randint(1, len(STYLES), (len(rows),), generator=generator).tolist()
+        styles = [
+            (STYLES.index(_scene(row).style) + turn) % len(STYLES)
+            for row, turn in zip(rows, turns, strict=True)
+        ]
+        return self.embeds[
+            [self._rows[style][row % len(self._rows[style])] for style, row in zip(styles, rows, strict=True)]
+        ]
+
+    def _pick(self, row: int, generator: torch.Generator) -> int:
+        scene, choice = _scene(row), self._rows[STYLES.index(_scene(row).style)]
+        drawn = [choice[i] for i in torch.randint(len(choice), (8,), generator=generator).tolist()]
+        return max(drawn, key=lambda other: _unlike(scene, _scene(other)))
+
+
+def _unlike(one: Scene, other: Scene) -> int:
+    """How many things differ; a picture is never its own reference unless it alone was drawn."""
+    return sum(
+        getattr(one, name) != getattr(other, name) for name in ("seed", "ground", "time", "pose", "shirt")
+    )
+
+
+def bank(weights: Path, pool: Pool, device: str, count: int = BANK) -> References:
+    """References from the pool's first pictures, through the frozen picture tower."""
+    vision = load_vision(weights)[1]
+    vision.to(device)  # type: ignore[arg-type]  # a decorator hides its type
+    rows = min(count, pool.ready)
+    pieces = [torch.from_numpy(pool.picture[i : min(rows, i + 64)]) for i in range(0, rows, 64)]
+    return References(torch.cat([embed_pictures(vision, piece) for piece in pieces]))
+
+
+def main(options: Options | None = None) -> None:
+    """Train the adapter and save it."""
+    options = options or parse(__doc__, minutes=20, batch=32)
+    weights, device = options.runs / "weights", options.device
+    pool = open_pool(options.pool, options.count, options.size)
+    unet = UNet2DConditionModel.from_pretrained(weights / "unet").to(device).eval()
+    codec = (
+        AutoencoderKL.from_pretrained(weights / "vae").to(device).eval().requires_grad_(requires_grad=False)
+    )
+    tokenizer, tower = load_text(weights)
+    tower.to(device)  # type: ignore[arg-type]  # a decorator hides its type
+    latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
+    references = bank(weights, pool, device)
+    torch.manual_seed(options.seed)
+    adapter = build(unet, references.embeds.shape[1]).to(device)
+    average = Average(adapter, decay=0.995)
+    optimizer = torch.optim.AdamW(parameters(adapter), lr=5e-4, betas=(0.9, 0.99), weight_decay=0.01)
+
+    def error(rows: Rows, embeds: Tensor, generator: torch.Generator, empty: float) -> Tensor:
+        text = embed(tokenizer, tower, captions(rows, generator, empty))
+        return loss_of(styled(unet, embeds), fetch(latents, rows).to(device), text, generator)
+
+    def step(_: int, generator: torch.Generator) -> Tensor:
+        index = torch.randint(HELD, len(latents), (options.batch,), generator=generator).tolist()
+        mirrored = (torch.rand(options.batch, generator=generator) < 0.5).tolist()
+        return error(Rows(index, mirrored), references.alike(index, generator), generator, NO_TEXT)
+
+    @torch.no_grad()
+    def show(folder: Path, number: int) -> None:
+        rows = Rows(list(range(HELD)), [False] * HELD)
+        seeds = [torch.Generator().manual_seed(7) for _ in range(4)]
+        right = float(error(rows, references.alike(rows.index, seeds[0], missing=0.0), seeds[1], 0.0))
+        wrong = float(error(rows, references.other(rows.index, seeds[2]), seeds[3], 0.0))
+        print(
+            f"style step {number}: loss {right:.4f}, under another style's reference {wrong:.4f}", flush=True
+        )
+        index = [next(row for row in range(HELD, BANK) if _scene(row).style == style) for style in STYLES]
+        text, empty = (
+            embed(tokenizer, tower, ["a figure waving, a tree on the left, on grass"] * 8),
+            embed(tokenizer, tower, [""]),
+        )
+        made = draw(styled(unet, references.embeds[index]), text, empty, codec)
+        save_sheet([torch.from_numpy(pool.picture[index]).float() / 127.5 - 1, made], folder / "samples.png")
+        save(average.module, weights)
+
+    train(
+        options.runs / "style",
+        adapter,
+        optimizer,
+        step,
+        options.budget,
+        seed=options.seed,
+        average=average,
+        show=show,
+    )
+
+
+if __name__ == "__main__":
+    main()
