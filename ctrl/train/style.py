@@ -50,7 +50,7 @@ class Adapter(nn.Module):
 
 
 def _layers(unet: UNet2DConditionModel) -> list[tuple[int, str]]:
-    """The cross-attention layers, numbered as published: 1, 3, 5, ... in the order of diffusers' processors."""
+    """The cross-attention layers, numbered as published, 1, 3, 5, ... in the order of the processors."""
     names = [name.removesuffix(".processor") for name in unet.attn_processors]
     return [(2 * i + 1, name) for i, name in enumerate(name for name in names if name.endswith("attn2"))]
 
