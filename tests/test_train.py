@@ -43,7 +43,9 @@ def fall(loss, module: nn.Module, lr: float, steps: int = 20) -> float:  # type:
 def test_a_killed_run_ends_bit_equal_to_one_that_was_not(tmp_path: Path) -> None:
     def run(folder: Path, killed_at: int | None) -> nn.Module:
         torch.manual_seed(3)
-        module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(128, 2))
+        module = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(128, 2)
+        )
         average = Average(module)
 
         def loss(step: int, generator: torch.Generator) -> torch.Tensor:
@@ -51,7 +53,15 @@ def test_a_killed_run_ends_bit_equal_to_one_that_was_not(tmp_path: Path) -> None
                 raise KeyboardInterrupt
             return module(torch.randn(4, 3, 8, 8, generator=generator)).square().mean()
 
-        train(folder, module, muon.optimizer(module, 1e-2), loss, Budget(steps=12), average=average, save_seconds=0)
+        train(
+            folder,
+            module,
+            muon.optimizer(module, 1e-2),
+            loss,
+            Budget(steps=12),
+            average=average,
+            save_seconds=0,
+        )
         return average.module
 
     whole = run(tmp_path / "whole", None)
@@ -105,7 +115,11 @@ def test_normalised_latents_have_mean_0_and_variance_1_and_decode_the_same(pool:
 
 def _latents(channels: int = 8) -> np.ndarray:
     smooth = torch.randn(64, 2, channels, 4, 4, generator=torch.Generator().manual_seed(0))
-    return nn.functional.interpolate(smooth.flatten(0, 1), size=16, mode="bilinear").view(64, 2, channels, 16, 16).numpy()
+    return (
+        nn.functional.interpolate(smooth.flatten(0, 1), size=16, mode="bilinear")
+        .view(64, 2, channels, 16, 16)
+        .numpy()
+    )
 
 
 def test_the_denoiser_learns(pool: Pool) -> None:
@@ -114,7 +128,9 @@ def test_the_denoiser_learns(pool: Pool) -> None:
 
     def loss(g: torch.Generator) -> torch.Tensor:
         rows = denoiser.choose(pool, 4, g)
-        return denoiser.loss_of(lambda x, t, c: unet(x, t, c).sample, denoiser.fetch(latents, rows), torch.zeros(4, 5, 32), g)
+        return denoiser.loss_of(
+            lambda x, t, c: unet(x, t, c).sample, denoiser.fetch(latents, rows), torch.zeros(4, 5, 32), g
+        )
 
     assert fall(loss, unet, 2e-3) < 0.95
 

@@ -6,6 +6,7 @@ speak of which thing in the picture, so that an attention map can be asked about
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,8 @@ STYLE = {
     "comic book": ("comic book", "comic"),
 }
 
+Pick = Callable[[tuple[str, ...]], str]
+
 
 @dataclass(frozen=True)
 class Mention:
@@ -65,7 +68,9 @@ class Caption:
 
     text: str
     mentions: tuple[Mention, ...]
-    says: frozenset[str]  # of "pose", "shirt", "trousers", "left prop", "right prop", "ground", "time", "style"
+    says: frozenset[
+        str
+    ]  # of "pose", "shirt", "trousers", "left prop", "right prop", "ground", "time", "style"
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,11 @@ def describe(scene: Scene, seed: int | None = None, keep: float = 1.0) -> Captio
 
     With no seed it is the plain one: first synonyms, fixed order, nothing dropped.
     """
-    rng = None if seed is None else np.random.Generator(np.random.Philox(key=[seed % 2**64, scene.seed % 2**64]))
+    rng = (
+        None
+        if seed is None
+        else np.random.Generator(np.random.Philox(key=[seed % 2**64, scene.seed % 2**64]))
+    )
 
     def pick(options: tuple[str, ...]) -> str:
         return options[0] if rng is None else options[int(rng.integers(len(options)))]
@@ -105,25 +114,36 @@ def describe(scene: Scene, seed: int | None = None, keep: float = 1.0) -> Captio
     return _join(clauses)
 
 
-def _figure(scene: Scene, pick, kept) -> _Clause:  # type: ignore[no-untyped-def]
-    words, says, mentions = [pick(FIGURE)], set(), [(None, "figure")]
+def _figure(scene: Scene, pick: Pick, kept: Callable[[], bool]) -> _Clause:
+    words, says = [pick(FIGURE)], set[str]()
     mentions = [(words[0].split()[-1], "figure")]
     if kept():
         words.append(pick(POSING[scene.pose]))
         says.add("pose")
-    worn = [(name, getattr(scene, name)) for name in ("shirt", "trousers") if kept()] if scene.shows_color else []
+    worn = (
+        [(name, getattr(scene, name)) for name in ("shirt", "trousers") if kept()]
+        if scene.shows_color
+        else []
+    )
     if worn:
-        named = [f"{_article(color)} {color} shirt" if name == "shirt" else f"{color} trousers" for name, color in worn]
+        named = [
+            f"{_article(color)} {color} shirt" if name == "shirt" else f"{color} trousers"
+            for name, color in worn
+        ]
         words.append("in " + " and ".join(named))
         mentions += [(name, name) for name, _ in worn]
         says |= {name for name, _ in worn}
     return _Clause(frozenset(says), " ".join(words), tuple(mentions))
 
 
-def _prop(scene: Scene, prop: Prop, pick) -> _Clause:  # type: ignore[no-untyped-def]
+def _prop(scene: Scene, prop: Prop, pick: Pick) -> _Clause:
     thing = f"{prop.color} {prop.kind}" if scene.shows_color else prop.kind
     side = pick((f"on the {prop.side}", f"to the {prop.side}"))
-    return _Clause(frozenset({f"{prop.side} prop"}), f"{_article(thing)} {thing} {side}", ((prop.kind, f"{prop.side} prop"),))
+    return _Clause(
+        frozenset({f"{prop.side} prop"}),
+        f"{_article(thing)} {thing} {side}",
+        ((prop.kind, f"{prop.side} prop"),),
+    )
 
 
 def _article(word: str) -> str:

@@ -116,7 +116,8 @@ def cast(scenes: Sequence[Scene], size: int, device: torch.device | str = "cpu")
     depth = torch.where(which == -1, SKY_DEPTH, distance * cosine).view(-1, size, size)
 
     def image(values: Tensor) -> Tensor:
-        return values.movedim(-1, 1).unflatten(-1, (size, size))
+        square: Tensor = values.movedim(-1, 1).unflatten(-1, (size, size))
+        return square
 
     return Buffers(
         depth=depth,
@@ -289,7 +290,10 @@ def _surface(things: Solids, point: Tensor, which: Tensor) -> tuple[Tensor, Tens
     face = local * (local.abs() == local.abs().amax(-1, keepdim=True))
     box = torch.stack(_turned(face, -turn), -1)
 
-    base, height = of(things.cone_base, first_cone, cones), of(things.cone_height[..., None], first_cone, cones)
+    base, height = (
+        of(things.cone_base, first_cone, cones),
+        of(things.cone_height[..., None], first_cone, cones),
+    )
     radii = of(things.cone_radii, first_cone, cones)
     out = point - base
     slope = (radii[..., :1] - radii[..., 1:]) / height
@@ -326,6 +330,6 @@ def disparity(depth: Tensor) -> Tensor:
 
     The convention of MiDaS (https://github.com/isl-org/MiDaS).
     """
-    inverse = 1 / depth
+    inverse: Tensor = 1 / depth
     low, high = inverse.amin((-1, -2), keepdim=True), inverse.amax((-1, -2), keepdim=True)
     return (inverse - low) / (high - low).clamp(min=1e-6)

@@ -91,7 +91,14 @@ def build(scenes: Sequence[Scene]) -> Solids:
         cone_radii=stacked(6),
         cone_height=stacked(7),
         color=torch.cat(
-            [figure.sphere_color, stacked(8), figure.capsule_color, figure.seat_color, stacked(9), stacked(10)],
+            [
+                figure.sphere_color,
+                stacked(8),
+                figure.capsule_color,
+                figure.seat_color,
+                stacked(9),
+                stacked(10),
+            ],
             1,
         ),
         part=torch.tensor(

@@ -14,7 +14,13 @@ from torch import Tensor
 from ctrl.atelier.render import SKY_DEPTH, Buffers
 from ctrl.atelier.scene import STYLES
 
-_GROUND_PAINT = ((0.36, 0.60, 0.24), (0.88, 0.76, 0.52), (0.91, 0.94, 0.98), (0.64, 0.42, 0.25), (0.70, 0.72, 0.76))
+_GROUND_PAINT = (
+    (0.36, 0.60, 0.24),
+    (0.88, 0.76, 0.52),
+    (0.91, 0.94, 0.98),
+    (0.64, 0.42, 0.25),
+    (0.70, 0.72, 0.76),
+)
 _SKY_TOP = ((0.36, 0.62, 0.93), (0.42, 0.27, 0.55), (0.02, 0.03, 0.12))
 _SKY_LOW = ((0.84, 0.93, 1.00), (1.00, 0.66, 0.32), (0.11, 0.14, 0.34))
 _AMBIENT = ((0.46, 0.48, 0.54), (0.48, 0.39, 0.42), (0.27, 0.30, 0.42))
@@ -82,7 +88,10 @@ def neon(b: Buffers) -> Tensor:
     spread = _dilate(color, 2 * reach + 1)
     rim = _lines(b, reach)[:, None]
     ground = torch.tensor((0.10, 0.62, 0.70), device=color.device).view(1, 3, 1, 1)
-    tube = torch.maximum(rim * torch.where(spread.amax(1, keepdim=True) > 0, spread, ground), 0.55 * ground * _ground_marks(b)[:, None])
+    tube = torch.maximum(
+        rim * torch.where(spread.amax(1, keepdim=True) > 0, spread, ground),
+        0.55 * ground * _ground_marks(b)[:, None],
+    )
     glow = F.interpolate(_blur(F.avg_pool2d(tube, 4), size // 64), scale_factor=4, mode="bilinear")
     dark = torch.tensor((0.03, 0.02, 0.07), device=color.device).view(1, 3, 1, 1)
     return dark + 0.20 * color + torch.maximum(tube, 0.9 * glow)
@@ -204,7 +213,9 @@ def _albedo(b: Buffers) -> Tensor:
     kind = b.ground[:, None, None]
     tone = torch.where(kind == _TILES, tone * (1 - 0.42 * checker * near), tone)
     tone = torch.where(kind == _WOOD, tone * (0.86 + 0.26 * plank), tone)
-    tone = torch.where((kind == _SNOW) | (kind == _SAND) | (kind == _GRASS), tone * (0.92 + 0.14 * drift), tone)
+    tone = torch.where(
+        (kind == _SNOW) | (kind == _SAND) | (kind == _GRASS), tone * (0.92 + 0.14 * drift), tone
+    )
     return torch.where(b.part[:, None] == 1, base * tone[:, None], b.color)
 
 
@@ -230,7 +241,9 @@ def _lines(b: Buffers, width: int) -> Tensor:
         part = b.part[one] != b.part[other]
         both = thing[one] & thing[other]
         jump = (b.depth[one] - b.depth[other]).abs() > 0.10
-        crease = (b.normal[(one[0], slice(None), *one[1:])] * b.normal[(other[0], slice(None), *other[1:])]).sum(1) < 0.35
+        crease = (
+            b.normal[(one[0], slice(None), *one[1:])] * b.normal[(other[0], slice(None), *other[1:])]
+        ).sum(1) < 0.35
         flat = b.solid[one] == b.solid[other]
         return part | (both & (jump | (crease & flat)))
 

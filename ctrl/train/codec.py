@@ -62,7 +62,9 @@ def crops(pool: Pool, count: int, crop: int, generator: torch.Generator, ready: 
     """Random crops (count, 3, crop, crop) in [-1, 1], half of them mirrored."""
     rows = torch.randint(ready, (count,), generator=generator).tolist()
     tops = torch.randint(pool.size - crop + 1, (count, 2), generator=generator).tolist()
-    batch = np.stack([pool.picture[r, :, y : y + crop, x : x + crop] for r, (y, x) in zip(rows, tops, strict=True)])
+    batch = np.stack(
+        [pool.picture[r, :, y : y + crop, x : x + crop] for r, (y, x) in zip(rows, tops, strict=True)]
+    )
     picture = torch.from_numpy(batch).float() / 127.5 - 1
     mirrored = torch.rand(count, generator=generator) < 0.5
     return torch.where(mirrored[:, None, None, None], picture.flip(-1), picture)
@@ -114,7 +116,8 @@ def main(options: Options | None = None) -> None:
     """Train the codec, normalise its latents and save it as a diffusers folder."""
     options = options or parse(__doc__, minutes=30, batch=8)
     pool = open_pool(options.pool, options.count, options.size)
-    codec = build(options.size).to(options.device)
+    codec = build(options.size)
+    codec.to(options.device)  # type: ignore[arg-type]
     average = Average(codec)
     optimizer = muon.optimizer(codec, lr=4e-3)
     folder = options.runs / "codec"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -31,7 +32,26 @@ from ctrl.train.pool import Pool, open_pool
 Kind = Literal["pose", "depth", "edges"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 EMPTY = 0.3
-LEFT_RIGHT = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]  # OpenPose points as a mirror swaps them
+LEFT_RIGHT = [
+    0,
+    1,
+    5,
+    6,
+    7,
+    2,
+    3,
+    4,
+    11,
+    12,
+    13,
+    8,
+    9,
+    10,
+    15,
+    14,
+    17,
+    16,
+]  # OpenPose points as a mirror swaps them
 
 
 def build(unet: UNet2DConditionModel, size: int) -> ControlNetModel:
@@ -53,7 +73,9 @@ def hints(pool: Pool, kind: Kind, rows: Rows) -> Tensor:
     """Control pictures (B, 3, size, size) in [0, 1], mirrored as the rows are."""
     pictures = []
     for row, flip in zip(rows.index, rows.mirrored, strict=True):
-        if kind == "pose" and flip:  # colours name left and right, so a skeleton is mirrored before it is drawn
+        if (
+            kind == "pose" and flip
+        ):  # colours name left and right, so a skeleton is mirrored before it is drawn
             points = pool.keypoints[row][LEFT_RIGHT] * (-1, 1) + (1, 0)
             pictures.append(Skeleton(points, pool.visible[row][LEFT_RIGHT]).draw(pool.size, pool.size))
         else:
@@ -81,12 +103,15 @@ def learn(kind: Kind, options: Options) -> None:
     """Train the ControlNet of one kind and save it as a diffusers folder."""
     weights = options.runs / "weights"
     pool = open_pool(options.pool, options.count, options.size)
-    unet = UNet2DConditionModel.from_pretrained(weights / "unet").to(options.device).eval().requires_grad_(False)
+    unet = (
+        UNet2DConditionModel.from_pretrained(weights / "unet").to(options.device).eval().requires_grad_(False)
+    )
     codec = AutoencoderKL.from_pretrained(weights / "vae").to(options.device).eval().requires_grad_(False)
     tokenizer, tower = load_text(weights)
-    tower = tower.to(options.device)
+    tower.to(options.device)  # type: ignore[arg-type]
     latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
-    net = build(unet, options.size).to(options.device)
+    net = build(unet, options.size)
+    net.to(options.device)  # type: ignore[arg-type]
     average = Average(net, 0.998)
     optimizer = muon.optimizer(net, lr=1e-3)
 
@@ -94,9 +119,11 @@ def learn(kind: Kind, options: Options) -> None:
         rows = choose(pool, options.batch, generator)
         text = embed(tokenizer, tower, captions(rows, generator, EMPTY))
         picture = hints(pool, kind, rows).to(options.device)
-        return loss_of(controlled(unet, net, picture), fetch(latents, rows).to(options.device), text, generator)
+        return loss_of(
+            controlled(unet, net, picture), fetch(latents, rows).to(options.device), text, generator
+        )
 
-    def show(folder, _: int) -> None:  # type: ignore[no-untyped-def]
+    def show(folder: Path, _: int) -> None:
         rows = Rows(list(range(8)), [False] * 8)
         text = embed(tokenizer, tower, [describe(sample(i)).text for i in rows.index])
         picture = hints(pool, kind, rows).to(options.device)

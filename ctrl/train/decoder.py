@@ -45,7 +45,10 @@ def main(options: Options | None = None) -> None:
         live = [p.detach().clone() for p in half.parameters()]
         for mine, theirs in zip(half.parameters(), average.module.parameters(), strict=True):
             mine.copy_(theirs)
-        print(f"decoder step {number}: {psnr(codec, pool.picture[pool.ready - HELD : pool.ready]):.2f} dB", flush=True)
+        print(
+            f"decoder step {number}: {psnr(codec, pool.picture[pool.ready - HELD : pool.ready]):.2f} dB",
+            flush=True,
+        )
         sheet(codec, pool, folder / "samples.png")
         codec.save_pretrained(where)
         for mine, old in zip(half.parameters(), live, strict=True):

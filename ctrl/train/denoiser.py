@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ class Noised:
 
 def noised(clean: Tensor, generator: torch.Generator) -> Noised:
     """Noise clean latents; everything random is drawn on the CPU, so that devices agree."""
-    schedule = noise_schedule()
+    schedule: Any = noise_schedule()  # its methods ask for an IntTensor, and take any
     noise = torch.randn(clean.shape, generator=generator).to(clean.device)
     timesteps = torch.randint(TIMESTEPS, (len(clean),), generator=generator).to(clean.device)
     alpha = schedule.alphas_cumprod.to(clean.device)[timesteps]
@@ -108,7 +109,10 @@ class Rows:
 
     def scenes(self) -> list[Scene]:
         """The scenes as seen."""
-        return [mirror(_scene(i)) if flip else _scene(i) for i, flip in zip(self.index, self.mirrored, strict=True)]
+        return [
+            mirror(_scene(i)) if flip else _scene(i)
+            for i, flip in zip(self.index, self.mirrored, strict=True)
+        ]
 
 
 def choose(pool: Pool, count: int, generator: torch.Generator) -> Rows:
@@ -127,10 +131,13 @@ def captions(rows: Rows, generator: torch.Generator, empty: float = EMPTY) -> li
     """Fresh wording for each row; some are empty."""
     seed = int(torch.randint(2**31, (), generator=generator))
     blank = (torch.rand(len(rows.index), generator=generator) < empty).tolist()
-    return ["" if gone else describe(scene, seed, KEEP).text for scene, gone in zip(rows.scenes(), blank, strict=True)]
+    return [
+        "" if gone else describe(scene, seed, KEEP).text
+        for scene, gone in zip(rows.scenes(), blank, strict=True)
+    ]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _scene(seed: int) -> Scene:
     return sample(seed)
 
@@ -157,15 +164,22 @@ def encode(pool: Pool, codec: AutoencoderKL, path: Path) -> np.ndarray:
 
 def fetch(latents: np.ndarray, rows: Rows) -> Tensor:
     """Clean latents (B, C, 16, 16) of rows, float32."""
-    return torch.from_numpy(np.stack([latents[i, int(m)] for i, m in zip(rows.index, rows.mirrored, strict=True)])).float()
+    return torch.from_numpy(
+        np.stack([latents[i, int(m)] for i, m in zip(rows.index, rows.mirrored, strict=True)])
+    ).float()
 
 
 @torch.no_grad()
 def draw(
-    predict: Predict, text: Tensor, empty: Tensor, codec: AutoencoderKL, steps: int = 20, guidance: float = 4.0
+    predict: Predict,
+    text: Tensor,
+    empty: Tensor,
+    codec: AutoencoderKL,
+    steps: int = 20,
+    guidance: float = 4.0,
 ) -> Tensor:
     """Pictures (B, 3, h, w) in [-1, 1] by DDIM with guidance: for the sample sheets."""
-    schedule = noise_schedule()
+    schedule: Any = noise_schedule()
     schedule.set_timesteps(steps)
     shape = (len(text), codec.config.latent_channels, 16, 16)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(text.device)
@@ -191,9 +205,10 @@ def main(options: Options | None = None) -> None:
     pool = open_pool(options.pool, options.count, options.size)
     codec = AutoencoderKL.from_pretrained(weights / "vae").to(options.device).eval().requires_grad_(False)
     tokenizer, tower = load_text(weights)
-    tower = tower.to(options.device)
+    tower.to(options.device)  # type: ignore[arg-type]
     latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
-    unet = build(codec.config.latent_channels, tower.config.hidden_size).to(options.device)
+    unet = build(codec.config.latent_channels, tower.config.hidden_size)
+    unet.to(options.device)  # type: ignore[arg-type]
     average = Average(unet, 0.9995)
     optimizer = muon.optimizer(unet, lr=2e-3)
     asked = [describe(sample(EVALUATION_SEEDS - 1 - i)).text for i in range(8)]

@@ -8,6 +8,8 @@ the teacher's, guidance included. The LoRA is saved as diffusers' `load_lora_wei
 from __future__ import annotations
 
 import copy
+from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.loaders.lora_pipeline import StableDiffusionLoraLoaderMixin
@@ -28,7 +30,18 @@ from ctrl.train.pool import open_pool
 
 RANK, GUIDANCE, LEAP, LEVELS = 32, 5.0, 20, 50  # the student lives on 50 noise levels, 20 timesteps apart
 SIGMA_DATA, SCALING = 0.5, 10.0  # LCMScheduler's boundary condition
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut", "time_emb_proj", "proj_in", "proj_out")
+TARGETS = (
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_out.0",
+    "conv1",
+    "conv2",
+    "conv_shortcut",
+    "time_emb_proj",
+    "proj_in",
+    "proj_out",
+)
 
 
 def boundary(timesteps: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,9 +51,17 @@ def boundary(timesteps: Tensor) -> tuple[Tensor, Tensor]:
     return skip, scaled / (scaled**2 + SIGMA_DATA**2).sqrt()
 
 
-def loss(student: Predict, target: Predict, teacher: Predict, clean: Tensor, text: Tensor, empty: Tensor, generator: torch.Generator) -> Tensor:
+def loss(
+    student: Predict,
+    target: Predict,
+    teacher: Predict,
+    clean: Tensor,
+    text: Tensor,
+    empty: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
     """The consistency loss on clean latents (B, C, h, w): Huber, as in the paper's code."""
-    schedule = noise_schedule()
+    schedule: Any = noise_schedule()
     cumulative = schedule.alphas_cumprod.to(clean.device)
     level = torch.randint(1, LEVELS + 1, (len(clean),), generator=generator).to(clean.device)
     here, there = level * LEAP - 1, ((level - 1) * LEAP - 1).clamp(min=0)
@@ -59,7 +80,9 @@ def loss(student: Predict, target: Predict, teacher: Predict, clean: Tensor, tex
 
     with torch.no_grad():
         with bf16(clean.device):
-            v = teacher(torch.cat([noisy] * 2), torch.cat([here] * 2), torch.cat([empty.expand_as(text), text]))
+            v = teacher(
+                torch.cat([noisy] * 2), torch.cat([here] * 2), torch.cat([empty.expand_as(text), text])
+            )
         free, told = v.float().chunk(2)
         picture, eps = split(noisy, free + GUIDANCE * (told - free), here)
         kept = cumulative[there][:, None, None, None]
@@ -76,7 +99,9 @@ def draw(predict: Predict, text: Tensor, codec: AutoencoderKL, steps: int = 4) -
     schedule = LCMScheduler.from_config(noise_schedule().config)
     schedule.set_timesteps(steps)
     generator = torch.Generator().manual_seed(1)
-    latents = torch.randn((len(text), codec.config.latent_channels, 16, 16), generator=generator).to(text.device)
+    latents = torch.randn((len(text), codec.config.latent_channels, 16, 16), generator=generator).to(
+        text.device
+    )
     for t in schedule.timesteps:
         v = predict(latents, t.expand(len(text)).to(text.device), text)
         latents, final = schedule.step(v, t, latents, generator=generator, return_dict=False)
@@ -89,15 +114,19 @@ def main(options: Options | None = None) -> None:
     weights = options.runs / "weights"
     pool = open_pool(options.pool, options.count, options.size)
     codec = AutoencoderKL.from_pretrained(weights / "vae").to(options.device).eval().requires_grad_(False)
-    teacher = UNet2DConditionModel.from_pretrained(weights / "unet").to(options.device).eval().requires_grad_(False)
+    teacher = (
+        UNet2DConditionModel.from_pretrained(weights / "unet").to(options.device).eval().requires_grad_(False)
+    )
     tokenizer, tower = load_text(weights)
-    tower = tower.to(options.device)
+    tower.to(options.device)  # type: ignore[arg-type]
     latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
     torch.manual_seed(options.seed)
     student = copy.deepcopy(teacher)
     student.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(TARGETS)))
     average = Average(student, 0.98)
-    optimizer = torch.optim.AdamW(parameters(student), lr=4e-4, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(
+        parameters(student), lr=4e-4, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+    )
     empty = embed(tokenizer, tower, [""])
 
     def called(unet: UNet2DConditionModel) -> Predict:
@@ -109,9 +138,11 @@ def main(options: Options | None = None) -> None:
         clean = fetch(latents, rows).to(options.device)
         return loss(called(student), called(average.module), called(teacher), clean, text, empty, generator)
 
-    def show(folder, _: int) -> None:  # type: ignore[no-untyped-def]
+    def show(folder: Path, _: int) -> None:
         asked = [describe(sample(EVALUATION_SEEDS - 1 - i)).text for i in range(8)]
-        save_sheet([draw(called(average.module), embed(tokenizer, tower, asked), codec)], folder / "samples.png")
+        save_sheet(
+            [draw(called(average.module), embed(tokenizer, tower, asked), codec)], folder / "samples.png"
+        )
         state = {k: v.contiguous() for k, v in get_peft_model_state_dict(average.module).items()}
         StableDiffusionLoraLoaderMixin.save_lora_weights(weights / "lora", unet_lora_layers=state)
 

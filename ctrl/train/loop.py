@@ -9,17 +9,19 @@ from __future__ import annotations
 import copy
 import csv
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,11 @@ class Budget:
         return min(1.0, seconds / max(1e-9, 60 * self.minutes))
 
 
-class Average:
+class Average(Generic[M]):
     """An exponential moving average of a module's parameters and buffers, short at first and longer later."""
 
-    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+    def __init__(self, module: M, decay: float = 0.999) -> None:
+        self.module: M = copy.deepcopy(module).eval().requires_grad_(False)
         self._decay, self._steps = decay, 0
 
     @torch.no_grad()
@@ -53,7 +55,8 @@ class Average:
         """Move towards the module's present values."""
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        mine, theirs = list(self.module.parameters()), [p.detach() for p in module.parameters()]
+        mine: list[Tensor] = list(self.module.parameters())
+        theirs = [p.detach() for p in module.parameters()]
         torch._foreach_lerp_(mine, theirs, 1 - decay)
         for buffer, source in zip(self.module.buffers(), module.buffers(), strict=True):
             buffer.copy_(source)
@@ -76,7 +79,7 @@ def train(
     budget: Budget,
     *,
     seed: int = 0,
-    average: Average | None = None,
+    average: Average[Any] | None = None,
     show: Callable[[Path, int], None] | None = None,
     warmup: int = 100,
     clip: float = 1.0,
@@ -91,7 +94,12 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     rates = [group["lr"] for group in optimizer.param_groups]
     step, spent = _resume(folder, module, optimizer, average)
-    began, saved, shown, device = time.monotonic() - spent, time.monotonic(), time.monotonic(), _device(module)
+    began, saved, shown, device = (
+        time.monotonic() - spent,
+        time.monotonic(),
+        time.monotonic(),
+        _device(module),
+    )
     bar = tqdm(desc=folder.name, initial=step, total=budget.steps, unit="step", mininterval=5)
     curve: list[tuple[int, float, float]] = []
     recent = None
@@ -136,7 +144,11 @@ def bf16(device: torch.device) -> Iterator[None]:
 
     On the CPU attention is plain matrix products: going backward through the flash kernel takes twice as long there.
     """
-    kernels = [SDPBackend.MATH] if device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    kernels = (
+        [SDPBackend.MATH]
+        if device.type == "cpu"
+        else [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    )
     with torch.autocast(device.type, torch.bfloat16), sdpa_kernel(kernels):
         yield
 
@@ -150,7 +162,9 @@ def _device(module: nn.Module) -> torch.device:
     return next(module.parameters()).device
 
 
-def _resume(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> tuple[int, float]:
+def _resume(
+    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average[Any] | None
+) -> tuple[int, float]:
     path = folder / "checkpoint.pt"
     if not path.exists():
         return 0, 0.0
@@ -166,16 +180,21 @@ def _save(
     folder: Path,
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
-    average: Average | None,
+    average: Average[Any] | None,
     step: int,
     seconds: float,
     curve: list[tuple[int, float, float]],
 ) -> None:
-    state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}
+    state = {
+        "module": module.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+        "seconds": seconds,
+    }
     if average:
         state["average"] = average.state_dict()
     partial = folder / "checkpoint.part"
     torch.save(state, partial)
-    os.replace(partial, folder / "checkpoint.pt")
+    partial.replace(folder / "checkpoint.pt")
     with (folder / "loss.csv").open("a", newline="") as file:
         csv.writer(file).writerows(curve)

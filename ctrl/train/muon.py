@@ -15,7 +15,11 @@ from torch import Tensor, nn
 
 def optimizer(module: nn.Module, lr: float, weight_decay: float = 0.01) -> Muon:
     """Muon on the module's inner matrices, AdamW on first and last layers, embeddings, norms and biases."""
-    outer = {name for name, _ in module.named_parameters() if "conv_in" in name or "conv_out" in name or "embedding" in name}
+    outer = {
+        name
+        for name, _ in module.named_parameters()
+        if "conv_in" in name or "conv_out" in name or "embedding" in name
+    }
     trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     inner = [p for name, p in trained if p.ndim >= 2 and name not in outer]
     chosen = {id(p) for p in inner}
@@ -25,7 +29,9 @@ def optimizer(module: nn.Module, lr: float, weight_decay: float = 0.01) -> Muon:
 class Muon(torch.optim.Optimizer):
     """Momentum made orthogonal, beside AdamW for what is not a matrix."""
 
-    def __init__(self, matrices: Iterable[Tensor], others: Iterable[Tensor], lr: float, weight_decay: float) -> None:
+    def __init__(
+        self, matrices: Iterable[Tensor], others: Iterable[Tensor], lr: float, weight_decay: float
+    ) -> None:
         groups = [{"params": list(matrices), "matrix": True}, {"params": list(others), "matrix": False}]
         super().__init__([g for g in groups if g["params"]], {"lr": lr, "weight_decay": weight_decay})
 
@@ -37,27 +43,27 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    move(p, group["lr"])
+                    move(p, p.grad, group["lr"])
 
-    def _matrix(self, p: Tensor, lr: float) -> None:
+    def _matrix(self, p: Tensor, grad: Tensor, lr: float) -> None:
         state = self.state[p]
         if not state:
             state["momentum"] = torch.zeros_like(p)
         momentum: Tensor = state["momentum"]
-        momentum.lerp_(p.grad, 0.05)
-        ahead = p.grad.lerp(momentum, 0.95).flatten(1)
+        momentum.lerp_(grad, 0.05)
+        ahead = grad.lerp(momentum, 0.95).flatten(1)
         size = 0.2 * max(ahead.shape) ** 0.5
         p.add_(orthogonal(ahead).view_as(p), alpha=-lr * size)
 
-    def _adam(self, p: Tensor, lr: float) -> None:
+    def _adam(self, p: Tensor, grad: Tensor, lr: float) -> None:
         state = self.state[p]
         if not state:
             state["step"] = torch.zeros(())
             state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
         state["step"] += 1
         count = float(state["step"])
-        mean: Tensor = state["mean"].lerp_(p.grad, 0.1)
-        square: Tensor = state["square"].lerp_(p.grad.square(), 0.01)
+        mean: Tensor = state["mean"].lerp_(grad, 0.1)
+        square: Tensor = state["square"].lerp_(grad.square(), 0.01)
         scale = (square / (1 - 0.99**count)).sqrt_().add_(1e-8)
         p.addcdiv_(mean, scale, value=-lr / (1 - 0.9**count))
 

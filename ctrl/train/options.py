@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ class Options:
     count: int = 16000
     batch: int = 32
     device: str = "cpu"
-    budget: Budget = Budget(minutes=1.0)
+    budget: Budget = field(default_factory=lambda: Budget(minutes=1.0))
     seed: int = 0
 
     @property
@@ -34,18 +34,20 @@ def parse(description: str | None, *, minutes: float, batch: int) -> Options:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="checkpoints, samples and weights go here")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="checkpoints, samples and weights go here"
+    )
     parser.add_argument("--size", type=int, choices=(128, 256), default=128, help="picture side in pixels")
     parser.add_argument("--count", type=int, default=16000, help="how many pictures the pool holds")
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--minutes", type=float, default=minutes, help="training time of this stage, kills not counted")
+    parser.add_argument(
+        "--minutes", type=float, default=minutes, help="training time of this stage, kills not counted"
+    )
     parser.add_argument("--steps", type=int, help="train so many steps instead")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     budget = Budget(minutes=chosen.minutes) if chosen.steps is None else Budget(steps=chosen.steps)
-    return Options(
-        chosen.runs, chosen.size, chosen.count, chosen.batch, chosen.device, budget, chosen.seed
-    )
+    return Options(chosen.runs, chosen.size, chosen.count, chosen.batch, chosen.device, budget, chosen.seed)

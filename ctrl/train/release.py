@@ -18,7 +18,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 LIMIT = 56_000_000  # bytes in all
-STAGES = ("codec", "decoder", "clip", "denoiser", "control-pose", "control-depth", "control-edges", "style", "lcm", "eyes")
+STAGES = (
+    "codec",
+    "decoder",
+    "clip",
+    "denoiser",
+    "control-pose",
+    "control-depth",
+    "control-edges",
+    "style",
+    "lcm",
+    "eyes",
+)
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
     "_diffusers_version": "0.42.1",
@@ -87,7 +98,9 @@ def budgets(runs: Path) -> list[dict[str, str | float]]:
 
 def card(runs: Path, folder: Path, size: int, count: int) -> None:
     """Write card.json: the commit, the data, the budgets, the files. `measure --card` adds its table."""
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     files = sums(folder)
     total = sum(int(row["bytes"]) for row in files)
     if total > LIMIT:
@@ -105,7 +118,9 @@ def card(runs: Path, folder: Path, size: int, count: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Gather the trained parts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--into", type=Path, required=True)
     parser.add_argument("--size", type=int, default=128)

@@ -65,8 +65,14 @@ def main() -> None:
     lines = ["| what | seconds |", "|---|---|"]
     lines += [f"| {row} | {value:.2f} |" for row, value in zip(ROWS, seconds, strict=True)]
     where = f"{os.cpu_count()} CPU cores ({platform.machine()}), {options.threads} threads, no GPU"
-    text = "\n".join([*lines, "", f"Median of {options.runs} fresh processes; {where}. "
-                      "`python tests/benchmarks/first_light.py` measures yours."])
+    text = "\n".join(
+        [
+            *lines,
+            "",
+            f"Median of {options.runs} fresh processes; {where}. "
+            "`python tests/benchmarks/first_light.py` measures yours.",
+        ]
+    )
     print(text)
     if options.readme:
         page = options.readme.read_text()
