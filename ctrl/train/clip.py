@@ -15,7 +15,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +28,10 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from ctrl.train import muon
 from ctrl.train.clip_data import MEAN, PATCH, SIDE, STD, Batch, draw, pixels, tokens
 from ctrl.train.facts import ATTRIBUTES, LOOKS, VALUES
-from ctrl.train.loop import Average, bf16, parameters, train
+from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
 from ctrl.train.pool import Pool, open_pool
 from ctrl.train.tokenizer import train_tokenizer
@@ -206,7 +206,7 @@ def main(options: Options | None = None) -> None:
     torch.manual_seed(options.seed)
     towers = Towers(tokenizer).to(options.device)
     average = Average(towers, decay=0.99)
-    optimizer = torch.optim.AdamW(parameters(towers), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.02)
+    optimizer = muon.optimizer(towers, lr=1.5e-3)
     silent = silent_tokens(tokenizer)
 
     def step(_: int, generator: torch.Generator) -> Tensor:
@@ -217,13 +217,13 @@ def main(options: Options | None = None) -> None:
 
     def show(_: Path, number: int) -> None:
         print(
-            f"clip step {number}: {measure(cast(Towers, average.module), pool, tokenizer, silent)}",
+            f"clip step {number}: {measure(average.module, pool, tokenizer, silent)}",
             flush=True,
         )
 
     folder = options.runs / "clip"
     train(folder, towers, optimizer, step, options.budget, seed=options.seed, average=average, show=show)
-    save(cast(Towers, average.module), weights)
+    save(average.module, weights)
 
 
 def save(towers: Towers, weights: Path) -> None:

@@ -113,7 +113,7 @@ def learn(kind: Kind, options: Options) -> None:
     net = build(unet, options.size)
     net.to(options.device)  # type: ignore[arg-type]
     average = Average(net, 0.998)
-    optimizer = muon.optimizer(net, lr=1e-3)
+    optimizer = muon.optimizer(net, lr=3e-3)
 
     def step(_: int, generator: torch.Generator) -> Tensor:
         rows = choose(pool, options.batch, generator)

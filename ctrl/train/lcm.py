@@ -125,7 +125,7 @@ def main(options: Options | None = None) -> None:
     student.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(TARGETS)))
     average = Average(student, 0.98)
     optimizer = torch.optim.AdamW(
-        parameters(student), lr=4e-4, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+        parameters(student), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0, fused=True
     )
     empty = embed(tokenizer, tower, [""])
 

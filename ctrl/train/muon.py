@@ -12,14 +12,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+OUTER = ("conv_in", "conv_out", "embedding", "head")  # first and last layers, which Muon does not suit
+
 
 def optimizer(module: nn.Module, lr: float, weight_decay: float = 0.01) -> Muon:
     """Muon on the module's inner matrices, AdamW on first and last layers, embeddings, norms and biases."""
-    outer = {
-        name
-        for name, _ in module.named_parameters()
-        if "conv_in" in name or "conv_out" in name or "embedding" in name
-    }
+    outer = {name for name, _ in module.named_parameters() if any(part in name for part in OUTER)}
     trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     inner = [p for name, p in trained if p.ndim >= 2 and name not in outer]
     chosen = {id(p) for p in inner}
