@@ -1,14 +1,14 @@
 """The whole recipe, from an empty folder to weights: `python -m ctrl.train --minutes 25 --device cuda`.
 
 Stages run in order, each with its share of the minutes; a stage that has spent its share is passed over, so the same
-command takes up after a kill where it was. On two CPU cores the same recipe takes hours: `--minutes 400 --device cpu`.
+command takes up after a kill where it was. The result lies in runs/release, in the package's layout. On two CPU cores the same recipe takes hours: `--minutes 400 --device cpu`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ctrl.train import clip, codec, controls, decoder, denoiser, eyes, lcm, pool, style
+from ctrl.train import clip, codec, controls, decoder, denoiser, eyes, lcm, pool, release, style
 from ctrl.train.loop import Budget
 from ctrl.train.options import parse
 
@@ -54,6 +54,13 @@ def main() -> None:
         batch = stage.large if options.device.startswith("cuda") else stage.small
         budget = Budget(minutes=stage.share * options.budget.minutes)
         RUN[stage.name](replace(options, batch=batch, budget=budget))
+    release.gather(options.runs / "weights", options.runs / "release")
+    release.card(
+        options.runs,
+        options.runs / "release",
+        options.size,
+        pool.open_pool(options.pool, options.count, options.size).ready,
+    )
 
 
 if __name__ == "__main__":

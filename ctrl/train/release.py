@@ -96,11 +96,9 @@ def budgets(runs: Path) -> list[dict[str, str | float]]:
     return rows
 
 
-def card(runs: Path, folder: Path, size: int, count: int) -> None:
-    """Write card.json: the commit, the data, the budgets, the files. `measure --card` adds its table."""
-    head = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+def card(runs: Path, folder: Path, size: int, count: int, measured: Path | None = None) -> None:
+    """Write card.json: the commit, the data, the budgets, the files, and the table `measure --json` wrote."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     files = sums(folder)
     total = sum(int(row["bytes"]) for row in files)
     if total > LIMIT:
@@ -110,6 +108,7 @@ def card(runs: Path, folder: Path, size: int, count: int) -> None:
         "picture_size": size,
         "scene_seeds": [0, count],
         "trained": budgets(runs),
+        "measured": json.loads(measured.read_text()) if measured else None,
         "total_bytes": total,
         "files": files,
     }
@@ -118,16 +117,15 @@ def card(runs: Path, folder: Path, size: int, count: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Gather the trained parts."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--into", type=Path, required=True)
+    parser.add_argument("--measured", type=Path, help="what ctrl.atelier.measure --json wrote of these weights")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--count", type=int, default=16000)
     options = parser.parse_args(argv)
     gather(options.runs / "weights", options.into)
-    card(options.runs, options.into, options.size, options.count)
+    card(options.runs, options.into, options.size, options.count, options.measured)
 
 
 if __name__ == "__main__":
