@@ -7,7 +7,6 @@ each begins as nothing at all; three captions in ten are empty, so that the cont
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -134,11 +133,12 @@ def learn(kind: Kind, options: Options) -> None:
     train(options.runs / f"control-{kind}", net, optimizer, step, options.budget, average=average, show=show)
 
 
-def main(options: Options | None = None, kinds: tuple[Kind, ...] = KINDS) -> None:
+def main(options: Options | None = None) -> None:
     """Train the ControlNets one after another; the budget is each one's."""
-    options = options or parse(__doc__, minutes=10, batch=32)
-    for kind in kinds:
-        learn(kind, replace(options))
+    options = options or parse(__doc__, minutes=10, batch=32, kinds=KINDS)
+    for kind in KINDS:
+        if options.kind in (None, kind):
+            learn(kind, options)
 
 
 if __name__ == "__main__":

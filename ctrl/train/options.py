@@ -22,6 +22,7 @@ class Options:
     device: str = "cpu"
     budget: Budget = field(default_factory=lambda: Budget(minutes=1.0))
     seed: int = 0
+    kind: str | None = None  # of control; None is every kind
 
     @property
     def pool(self) -> Path:
@@ -29,8 +30,8 @@ class Options:
         return self.runs / f"pool{self.size}"
 
 
-def parse(description: str | None, *, minutes: float, batch: int) -> Options:
-    """Read a stage's command line; `minutes` and `batch` are the stage's own defaults."""
+def parse(description: str | None, *, minutes: float, batch: int, kinds: tuple[str, ...] = ()) -> Options:
+    """Read a stage's command line; `minutes` and `batch` are the stage's own defaults, `kinds` what it can be told apart."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -47,7 +48,18 @@ def parse(description: str | None, *, minutes: float, batch: int) -> Options:
     parser.add_argument("--steps", type=int, help="train so many steps instead")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--seed", type=int, default=0)
+    if kinds:
+        parser.add_argument("--kind", choices=kinds, help="one kind instead of all in turn")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     budget = Budget(minutes=chosen.minutes) if chosen.steps is None else Budget(steps=chosen.steps)
-    return Options(chosen.runs, chosen.size, chosen.count, chosen.batch, chosen.device, budget, chosen.seed)
+    return Options(
+        chosen.runs,
+        chosen.size,
+        chosen.count,
+        chosen.batch,
+        chosen.device,
+        budget,
+        chosen.seed,
+        chosen.kind if kinds else None,
+    )
