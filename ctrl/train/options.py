@@ -31,7 +31,7 @@ class Options:
 
 
 def parse(description: str | None, *, minutes: float, batch: int, kinds: tuple[str, ...] = ()) -> Options:
-    """Read a stage's command line; `minutes` and `batch` are the stage's own defaults, `kinds` what it can be told apart."""
+    """Read a stage's command line; `minutes` and `batch` are its own defaults, `kinds` what `--kind` may choose."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
