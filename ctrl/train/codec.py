@@ -116,6 +116,7 @@ def main(options: Options | None = None) -> None:
     """Train the codec, normalise its latents and save it as a diffusers folder."""
     options = options or parse(__doc__, minutes=30, batch=8)
     pool = open_pool(options.pool, options.count, options.size)
+    torch.manual_seed(options.seed)
     codec = build(options.size)
     codec.to(options.device)  # type: ignore[arg-type]
     average = Average(codec)

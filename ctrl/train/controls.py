@@ -109,6 +109,7 @@ def learn(kind: Kind, options: Options) -> None:
     tokenizer, tower = load_text(weights)
     tower.to(options.device)  # type: ignore[arg-type]
     latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
+    torch.manual_seed(options.seed)
     net = build(unet, options.size)
     net.to(options.device)  # type: ignore[arg-type]
     average = Average(net, 0.998)

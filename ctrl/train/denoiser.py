@@ -207,6 +207,7 @@ def main(options: Options | None = None) -> None:
     tokenizer, tower = load_text(weights)
     tower.to(options.device)  # type: ignore[arg-type]
     latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
+    torch.manual_seed(options.seed)
     unet = build(codec.config.latent_channels, tower.config.hidden_size)
     unet.to(options.device)  # type: ignore[arg-type]
     average = Average(unet, 0.9995)

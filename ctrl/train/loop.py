@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from ctrl.train.team import Team
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -93,6 +95,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     rates = [group["lr"] for group in optimizer.param_groups]
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
     step, spent = _resume(folder, module, optimizer, average)
     began, saved, shown, device = (
         time.monotonic() - spent,
@@ -100,18 +103,21 @@ def train(
         time.monotonic(),
         _device(module),
     )
-    bar = tqdm(desc=folder.name, initial=step, total=budget.steps, unit="step", mininterval=5)
+    team = Team.join()
+    team.agree(0.0)  # everyone has read the checkpoint
+    bar = tqdm(desc=folder.name, initial=step, total=budget.steps, unit="step", mininterval=5, disable=not team.leads)
     curve: list[tuple[int, float, float]] = []
     recent = None
-    while (progress := budget.progress(step, time.monotonic() - began)) < 1:
+    while (progress := team.agree(budget.progress(step, time.monotonic() - began))) < 1:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             fall = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
             group["lr"] = rate * min(1.0, (step + 1) / warmup) * fall
-        generator = torch.Generator().manual_seed((seed << 32) + step)
+        generator = torch.Generator().manual_seed((seed << 32) + step * team.size + team.rank)
         value = loss(step, generator)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
-        nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
+        team.average([p.grad for p in trained if p.grad is not None])
+        nn.utils.clip_grad_norm_(trained, clip)
         optimizer.step()
         if average:
             average.update(module)
@@ -123,15 +129,16 @@ def train(
             bar.set_postfix(loss=f"{curve[-1][2]:.4f}")
             if not math.isfinite(curve[-1][2]):
                 raise FloatingPointError(f"{folder.name}: the loss is no longer finite at step {step}")
-        if time.monotonic() - saved > save_seconds:
+        if team.leads and time.monotonic() - saved > save_seconds:
             _save(folder, module, optimizer, average, step, time.monotonic() - began, curve)
             saved, curve = time.monotonic(), []
-        if show and time.monotonic() - shown > show_seconds:
+        if show and team.leads and time.monotonic() - shown > show_seconds:
             show(folder, step)
             shown = time.monotonic()
     bar.close()
-    _save(folder, module, optimizer, average, step, time.monotonic() - began, curve)
-    if show:
+    if team.leads:
+        _save(folder, module, optimizer, average, step, time.monotonic() - began, curve)
+    if show and team.leads:
         show(folder, step)
     if device.type == "cuda":
         torch.cuda.empty_cache()

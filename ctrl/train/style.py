@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from ctrl.atelier.captions import STYLE, describe
 from ctrl.atelier.scene import STYLES, Scene, sample
+from ctrl.train import muon
 from ctrl.train.clip import embed, embed_pictures, load_text, load_vision
 from ctrl.train.denoiser import Predict, Rows, draw, encode, fetch, loss_of, save_sheet
-from ctrl.train.loop import Average, parameters, train
+from ctrl.train.loop import Average, train
 from ctrl.train.options import Options, parse
 from ctrl.train.pool import Pool, open_pool
 
@@ -171,7 +172,7 @@ def main(options: Options | None = None) -> None:
     torch.manual_seed(options.seed)
     adapter = build(unet, references.embeds.shape[1]).to(device)
     average = Average(adapter, decay=0.995)
-    optimizer = torch.optim.AdamW(parameters(adapter), lr=5e-4, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = muon.optimizer(adapter, lr=2e-3)
 
     def error(rows: Rows, embeds: Tensor, generator: torch.Generator, empty: float) -> Tensor:
         text = embed(tokenizer, tower, captions(rows, generator, empty))
