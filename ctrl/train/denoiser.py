@@ -47,6 +47,7 @@ def noise_schedule() -> DDIMScheduler:
         clip_sample=False,
         set_alpha_to_one=False,
         timestep_spacing="trailing",
+        steps_offset=1,  # of no effect with trailing steps, but diffusers warns without it
     )
 
 
