@@ -143,6 +143,7 @@ def test_a_control_begins_as_nothing_and_then_is_something(pool: Pool, kind: con
         unet.conv_out.weight.normal_(0, 0.1)
     net, latents = controls.build(unet, 128), _latents()
     rows = denoiser.Rows([0, 1], [False, True])
+    controls.speak_up(net, controls.hints(pool, kind, rows))
     x, t, text = torch.randn(2, 8, 16, 16), torch.tensor([10, 900]), torch.zeros(2, 5, 32)
     predict = controls.controlled(unet, net, controls.hints(pool, kind, rows))
     with torch.no_grad():
@@ -154,6 +155,15 @@ def test_a_control_begins_as_nothing_and_then_is_something(pool: Pool, kind: con
     assert fall(loss, net, 1e-3) < 1.0
     with torch.no_grad():
         assert not torch.equal(predict(x, t, text), unet(x, t, text).sample)
+
+
+def test_a_hint_is_loud_enough_to_be_heard(pool: Pool) -> None:
+    net = controls.build(denoiser.build(8, 32), 128)
+    pictures = controls.hints(pool, "pose", denoiser.Rows([0, 1], [False, False]))
+    controls.speak_up(net, pictures)
+    with torch.no_grad():
+        loud = float(net.controlnet_cond_embedding(pictures).std((0, 2, 3)).mean())
+    assert loud == pytest.approx(controls.LOUDNESS, rel=1e-3)
 
 
 def test_the_mirror_swaps_what_words_call_left_and_right() -> None:
