@@ -15,7 +15,7 @@ from ctrl.atelier.scene import EVALUATION_SEEDS, sample
 from ctrl.atelier.world import look
 
 PROMPT = "a figure in a red shirt and blue trousers, a yellow ball on the left, on grass, at sunset"
-SIDE, GAP, TOP = 192, 12, 26
+SIDE, GAP, TOP = 192, 12, 34
 
 
 def scene(wanted):
