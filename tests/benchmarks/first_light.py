@@ -64,7 +64,7 @@ def main() -> None:
     seconds = measure(options.runs, options.threads)
     lines = ["| what | seconds |", "|---|---|"]
     lines += [f"| {row} | {value:.2f} |" for row, value in zip(ROWS, seconds, strict=True)]
-    where = f"{os.cpu_count()} CPU cores ({platform.machine()}), {options.threads} threads, no GPU"
+    where = f"{os.cpu_count()} CPU cores ({platform.machine()}), torch threads: {options.threads}, no GPU"
     text = "\n".join(
         [
             *lines,
