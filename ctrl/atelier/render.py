@@ -107,7 +107,6 @@ def cast(scenes: Sequence[Scene], size: int, device: torch.device | str = "cpu")
     facing = (normal * toward_sun).sum(-1)
     lifted = point + normal * 0.012
     lit = torch.where(facing > 0, facing, 0.0)
-    lit = torch.where((which > -1.5) & (which < -0.5), 0.0, lit)
     lit = torch.where(_blocked(things, lifted, toward_sun.expand_as(ray), bounds.shaded), 0.0, lit)
 
     joints, stature = solids.figure_joints(scenes)

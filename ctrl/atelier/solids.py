@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ctrl.atelier import poses
-from ctrl.atelier.scene import Scene
+from ctrl.atelier.scene import Prop, Scene
 
 PARTS = (
     "sky", "ground", "face", "hair", "shirt", "arms", "trousers", "shoes", "seat", "left prop", "right prop",
@@ -55,7 +55,7 @@ class Solids:
 
 
 def figure_joints(scenes: Sequence[Scene]) -> tuple[poses.Joints, Tensor]:
-    """The joints and the stature (B,) of each scene's figure, seat height included, on the CPU."""
+    """The joints and the stature (B,) of each scene's figure, on the CPU."""
     angles = torch.tensor([scene.angles for scene in scenes])
     stature = torch.tensor([scene.stature for scene in scenes])
     joints = poses.pose(
@@ -170,7 +170,7 @@ class _Figure:
         """Centre (B, 1, 3), half sizes (B, 1, 3) and turn (B, 1) of the box under the figure."""
         seated = torch.tensor([[poses.POSES[scene.pose].seated] for scene in self._scenes])
         pelvis = self._joints.pelvis
-        height = (pelvis[:, 1:] if pelvis.dim() == 1 else pelvis[:, 1:2]) - 0.10 * self._size
+        height = pelvis[:, 1:2] - 0.10 * self._size
         centre = torch.cat([pelvis[:, :1], height / 2, pelvis[:, 2:]], -1)
         centre = centre - 0.06 * self._size * self._joints.forward
         half = torch.cat([0.20 * self._size, height / 2, 0.20 * self._size], -1)
@@ -185,14 +185,12 @@ def _props(scene: Scene) -> tuple[list[object], ...]:
     return tuple([slot[index] for slot in slots] for index in range(11))
 
 
-def _prop(prop: object) -> tuple[object, ...]:
-    from ctrl.atelier.scene import Prop
-
+def _prop(prop: Prop | None) -> tuple[object, ...]:
     away, dot, none = (0.0, PARKED, 0.0), 0.01, (0.0, 0.0, 0.0)
     sphere: tuple[object, object] = (away, dot)
     box: tuple[object, object] = (away, (dot, dot, dot))
     cone: tuple[object, object, object] = (away, (dot, dot), dot)
-    if not isinstance(prop, Prop):
+    if prop is None:
         return (*sphere, *box, 0.0, *cone, none, none, none)
     s, x, z, paint, cone_paint = prop.size, prop.x, prop.z, PAINT[prop.color], PAINT[prop.color]
     if prop.kind == "ball":

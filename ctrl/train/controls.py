@@ -32,26 +32,6 @@ Kind = Literal["pose", "depth", "edges"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 EMPTY = 0.5
 LOUDNESS = 0.5  # standard deviation of the encoded hint, beside latents of about 0.7
-LEFT_RIGHT = [
-    0,
-    1,
-    5,
-    6,
-    7,
-    2,
-    3,
-    4,
-    11,
-    12,
-    13,
-    8,
-    9,
-    10,
-    15,
-    14,
-    17,
-    16,
-]  # OpenPose points as a mirror swaps them
 
 
 def build(unet: UNet2DConditionModel, size: int) -> ControlNetModel:
@@ -64,9 +44,9 @@ def build(unet: UNet2DConditionModel, size: int) -> ControlNetModel:
 def speak_up(net: ControlNetModel, pictures: Tensor) -> None:
     """Initialise the hint encoder so that what it says of control pictures (B, 3, h, w) is loud enough to be heard.
 
-    With torch's own initialisation eight layers of convolution and SiLU turn a hint into a thousandth of itself, and
-    its last convolution is zero: hundreds of steps pass before it is noticed. The convolutions through which the
-    ControlNet reaches the U-Net stay zero, so it still begins as nothing.
+    With torch's own initialisation layer upon layer of convolution and SiLU leave next to nothing of a hint, and the
+    last convolution is zero: hundreds of steps pass before it is noticed (LOG.md has figures). The convolutions through
+    which the ControlNet reaches the U-Net stay zero, so it still begins as nothing.
     """
     encoder = net.controlnet_cond_embedding
     for layer in encoder.modules():
@@ -76,27 +56,19 @@ def speak_up(net: ControlNetModel, pictures: Tensor) -> None:
     encoder.conv_out.weight.mul_(LOUDNESS / encoder(pictures).std((0, 2, 3)).mean())
 
 
-def hint(pool: Pool, kind: Kind, row: int) -> np.ndarray:
-    """The control picture (size, size, 3) uint8 of a picture of the pool."""
-    if kind == "pose":
-        return Skeleton(pool.keypoints[row], pool.visible[row]).draw(pool.size, pool.size)
-    if kind == "depth":
-        return np.repeat(pool.near[row][..., None], 3, -1)
-    return np.repeat(edges_of(pool.picture[row].transpose(1, 2, 0))[..., None], 3, -1)
+def hint(pool: Pool, kind: Kind, row: int, *, mirrored: bool) -> np.ndarray:
+    """The control picture (size, size, 3) uint8 of a picture of the pool, or of its mirror image."""
+    if kind == "pose":  # its colours name left and right, so it is the skeleton that is mirrored
+        skeleton = Skeleton(pool.keypoints[row], pool.visible[row])
+        return (skeleton.mirror() if mirrored else skeleton).draw(pool.size, pool.size)
+    grey = pool.near[row] if kind == "depth" else edges_of(pool.picture[row].transpose(1, 2, 0))
+    return np.repeat((grey[:, ::-1] if mirrored else grey)[..., None], 3, -1)
 
 
 def hints(pool: Pool, kind: Kind, rows: Rows) -> Tensor:
     """Control pictures (B, 3, size, size) in [0, 1], mirrored as the rows are."""
-    pictures = []
-    for row, flip in zip(rows.index, rows.mirrored, strict=True):
-        if (
-            kind == "pose" and flip
-        ):  # colours name left and right, so a skeleton is mirrored before it is drawn
-            points = pool.keypoints[row][LEFT_RIGHT] * (-1, 1) + (1, 0)
-            pictures.append(Skeleton(points, pool.visible[row][LEFT_RIGHT]).draw(pool.size, pool.size))
-        else:
-            picture = hint(pool, kind, row)
-            pictures.append(picture[:, ::-1] if flip else picture)
+    pairs = zip(rows.index, rows.mirrored, strict=True)
+    pictures = [hint(pool, kind, row, mirrored=flip) for row, flip in pairs]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
 

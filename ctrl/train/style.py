@@ -17,7 +17,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ctrl.atelier.captions import STYLE, describe
+from ctrl.atelier.bench import without_style
+from ctrl.atelier.captions import describe
 from ctrl.atelier.scene import STYLES, Scene, sample
 from ctrl.train import muon
 from ctrl.train.clip import embed, embed_pictures, load_text, load_vision
@@ -96,11 +97,7 @@ def _scene(row: int) -> Scene:
 
 def unstyled(scene: Scene, seed: int | None) -> str:
     """A caption of the scene without the clause that names its style."""
-    caption = describe(scene, seed, KEEP)
-    clauses = caption.text.split(", ")
-    if "style" in caption.says:
-        clauses = clauses[1:] if clauses[0] in STYLE[scene.style] else clauses[:-1]
-    return ", ".join(clauses)
+    return without_style(describe(scene, seed, KEEP), scene.style)
 
 
 def captions(rows: Rows, generator: torch.Generator, empty: float = NO_TEXT) -> list[str]:
