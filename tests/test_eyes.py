@@ -7,7 +7,7 @@ import torch
 from ctrl.atelier import eyes as sight
 from ctrl.atelier import render
 from ctrl.atelier.bench import look
-from ctrl.atelier.eyes import DENSE, FOLDER, GRID, Eyes, locate
+from ctrl.atelier.eyes import DENSE, GRID, Eyes, locate
 from ctrl.atelier.reading import NOTHING, OPTIONS, facts_of
 from ctrl.atelier.scene import sample
 from ctrl.atelier.solids import PARTS
@@ -158,7 +158,6 @@ def test_foreign_eyes_are_refused(tmp_path):
         sight.load(tmp_path)
 
 
-@pytest.mark.skipif(not FOLDER.is_dir(), reason="the package carries no eyes yet")
 def test_the_eyes_in_the_package_see():
     exam = stage.Exam.of(24)
     seen = sight.load().read(exam.view.picture)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from peft import LoraConfig
 from torch import nn
 
-pytest.importorskip("tokenizers")
-pytest.importorskip("tqdm")
-
 from ctrl.atelier.scene import EVALUATION_SEEDS, sample
-from ctrl.train import codec, controls, denoiser, lcm, muon
+from ctrl.train import codec, controls, decoder, denoiser, lcm, muon
 from ctrl.train.loop import Average, Budget, train
+from ctrl.train.options import Options
 from ctrl.train.pool import Pool, fill, open_pool
+from ctrl.train.team import Team
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +187,55 @@ def test_a_mirrored_skeleton_is_drawn_with_its_left_as_its_right(pool: Pool) -> 
 def test_the_lcm_boundary_is_the_identity_without_noise() -> None:
     skip, out = lcm.boundary(torch.tensor([0]))
     assert float(skip) == 1 and float(out) == 0
+
+
+def test_the_lora_learns_and_its_base_stays(pool: Pool) -> None:
+    torch.manual_seed(0)
+    teacher = denoiser.build(8, 32).requires_grad_(False)
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    student = copy.deepcopy(teacher)
+    student.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=list(lcm.TARGETS)))
+    latents, text = _latents(), torch.zeros(2, 5, 32)
+
+    def predict(unet: nn.Module) -> denoiser.Predict:
+        return lambda x, t, c: unet(x, t, c).sample
+
+    def loss(g: torch.Generator) -> torch.Tensor:
+        clean = denoiser.fetch(latents, denoiser.choose(pool, 2, g))
+        return lcm.loss(predict(student), predict(teacher), predict(teacher), clean, text, text[:1], g)
+
+    assert fall(loss, student, 2e-3) < 1.0
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+def test_the_decoder_learns_and_the_latents_stay(pool: Pool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    before = codec.build(128).eval()
+    before.save_pretrained(tmp_path / "weights" / "vae")
+    twice = open_pool(tmp_path / "pool128", 128, 128)  # the last 64 pictures are held out, so there must be more
+    twice.picture[:], twice.done[:] = np.concatenate([pool.picture, pool.picture]), True
+    decoder.main(Options(runs=tmp_path, count=128, batch=2, budget=Budget(steps=20)))
+    after = AutoencoderKL.from_pretrained(tmp_path / "weights" / "vae").eval()
+    picture = torch.from_numpy(pool.picture[:8]).float() / 127.5 - 1
+    with torch.no_grad():
+        assert torch.equal(before.encode(picture).latent_dist.mode(), after.encode(picture).latent_dist.mode())
+    assert codec.psnr(after, pool.picture[:16]) > codec.psnr(before, pool.picture[:16])
+
+
+_TEAM = """
+import torch
+from ctrl.train.team import Team
+team = Team.join()
+part = torch.full((3,), float(team.rank))
+team.average([part])
+print(team.size, team.agree(5.0 + team.rank), part.tolist(), flush=True)
+"""
+
+
+def test_a_team_agrees_with_its_first_and_averages_the_rest(tmp_path: Path) -> None:
+    script = tmp_path / "member.py"
+    script.write_text(_TEAM)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["2 5.0 [0.5, 0.5, 0.5]"] * 2
+    assert Team.join() == Team() and Team().agree(3.0) == 3.0

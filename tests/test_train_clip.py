@@ -6,9 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip("tokenizers")
-
 from transformers import CLIPTokenizer
 
 from ctrl.atelier.captions import describe

@@ -9,8 +9,6 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors import safe_open
 
-pytest.importorskip("tokenizers")
-
 from ctrl.atelier.scene import STYLES, sample
 from ctrl.train import style
 from ctrl.train.denoiser import loss_of

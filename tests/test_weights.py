@@ -22,7 +22,6 @@ from ctrl.atelier.world import look
 
 WEIGHTS = Path(ctrl.__file__).parent / "atelier" / "weights"
 PROMPT = "a figure waving in a red shirt and blue trousers, on grass, at sunset"
-pytestmark = pytest.mark.skipif(not (WEIGHTS / "card.json").exists(), reason="no weights are released yet")
 
 
 @pytest.fixture(scope="module")

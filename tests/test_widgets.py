@@ -15,8 +15,9 @@ RED = Image.new("RGB", (4, 2), (200, 30, 30))
 
 @pytest.fixture
 def frame():
-    pytest.importorskip("anywidget")
-    return pytest.importorskip("widgets.frame")
+    import widgets.frame
+
+    return widgets.frame
 
 
 def opened(view):
