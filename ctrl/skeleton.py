@@ -28,7 +28,7 @@ COLOURS = (
     (0, 255, 85), (0, 255, 170), (0, 255, 255), (0, 170, 255), (0, 85, 255), (0, 0, 255), (85, 0, 255),
     (170, 0, 255), (255, 0, 255), (255, 0, 170), (255, 0, 85),
 )  # fmt: skip
-_MIRRORED = np.array([0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16])
+MIRRORED = np.array([0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16])  # which joint a mirror shows in each one's place
 _FROM_BODY_25 = np.array([0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18])
 _FROM, _TO = (np.array(ends) for ends in zip(*LIMBS, strict=True))
 _TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
@@ -116,8 +116,8 @@ class Skeleton:
 
     def mirror(self) -> Skeleton:
         """The pose seen in a mirror: left and right change sides, joints keep their names."""
-        points = self.points[_MIRRORED] * [-1, 1] + [1, 0]
-        return Skeleton(points, self.shown[_MIRRORED])
+        points = self.points[MIRRORED] * [-1, 1] + [1, 0]
+        return Skeleton(points, self.shown[MIRRORED])
 
     def draw(self, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """(height, width, 3) uint8 RGB: OpenPose's coloured limbs and joints on black.

@@ -24,6 +24,7 @@ from ctrl.atelier.metrics import pck, spearman
 from ctrl.atelier.reading import OPTIONS, Facts, facts_of
 from ctrl.atelier.scene import EVALUATION_SEEDS, Scene, sample
 from ctrl.atelier.solids import PARTS
+from ctrl.skeleton import MIRRORED
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
 from ctrl.train.pool import Pool, open_pool
@@ -31,7 +32,7 @@ from ctrl.train.pool import Pool, open_pool
 HELD = EVALUATION_SEEDS + 2**30  # far from the scenes that measure.py draws
 SHIFT = 12  # pixels a picture may move, in steps of 2
 UNSEEN = -100  # a label no loss looks at
-_JOINTS = torch.tensor([0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16])
+_JOINTS = torch.from_numpy(MIRRORED)
 _PARTS = torch.arange(len(PARTS))
 _PARTS[[PARTS.index("left prop"), PARTS.index("right prop")]] = _PARTS[
     [PARTS.index("right prop"), PARTS.index("left prop")]
