@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -13,9 +12,9 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from ctrl.atelier.captions import describe
-from ctrl.atelier.scene import Scene, sample
+from ctrl.atelier.scene import Scene
 from ctrl.train.facts import facts, looks, twisted
-from ctrl.train.pool import Pool
+from ctrl.train.pool import Pool, scene_of
 
 SIDE, PATCH, SHIFT = 128, 16, 8
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIPImageProcessor's
@@ -51,17 +50,12 @@ class Batch:
     looks: Tensor  # (B, 6) facts.looks
 
 
-@cache
-def _scene(row: int) -> Scene:
-    return sample(row)
-
-
 def draw(
     pool: Pool, tokenizer: CLIPTokenizer, rows: Sequence[int], generator: torch.Generator, false: int
 ) -> Batch:
     """A batch of the pool's rows, worded afresh; the first `false` rows bring a false caption too."""
     seed = int(torch.randint(2**31, (), generator=generator))
-    scenes = [_scene(row) for row in rows]
+    scenes = [scene_of(row) for row in rows]
     captions = [describe(scene, seed, KEEP) for scene in scenes]
     texts = [caption.text for caption in captions]
     rng = np.random.Generator(np.random.Philox(seed))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from ctrl.train import muon
 from ctrl.train.clip import embed, load_text
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
-from ctrl.train.pool import Pool, open_pool
+from ctrl.train.pool import Pool, open_pool, scene_of
 
 KEEP, EMPTY, GAMMA = 0.85, 0.1, 5.0
 TIMESTEPS = 1000
@@ -111,7 +110,7 @@ class Rows:
     def scenes(self) -> list[Scene]:
         """The scenes as seen."""
         return [
-            mirror(_scene(i)) if flip else _scene(i)
+            mirror(scene_of(i)) if flip else scene_of(i)
             for i, flip in zip(self.index, self.mirrored, strict=True)
         ]
 
@@ -136,11 +135,6 @@ def captions(rows: Rows, generator: torch.Generator, empty: float = EMPTY) -> li
         "" if gone else describe(scene, seed, KEEP).text
         for scene, gone in zip(rows.scenes(), blank, strict=True)
     ]
-
-
-@cache
-def _scene(seed: int) -> Scene:
-    return sample(seed)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from ctrl.atelier import render, world
-from ctrl.atelier.scene import EVALUATION_SEEDS, sample
+from ctrl.atelier.scene import EVALUATION_SEEDS, Scene, sample
 
 PIECE = 64
 
@@ -46,6 +47,12 @@ class Pool:
         """How many pictures from the first on are drawn."""
         missing = np.flatnonzero(~np.asarray(self.done))
         return int(missing[0] if len(missing) else len(self.done)) * PIECE
+
+
+@cache
+def scene_of(row: int) -> Scene:
+    """What picture `row` of a pool shows, kept at hand."""
+    return sample(row)
 
 
 def open_pool(folder: Path, count: int, size: int, first_seed: int = 0) -> Pool:

@@ -8,7 +8,6 @@ style alone, so that it is what the adapter learns to carry. It trains inside di
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -19,13 +18,13 @@ from torch import Tensor, nn
 
 from ctrl.atelier.bench import without_style
 from ctrl.atelier.captions import describe
-from ctrl.atelier.scene import STYLES, Scene, sample
+from ctrl.atelier.scene import STYLES, Scene
 from ctrl.train import muon
 from ctrl.train.clip import embed, embed_pictures, load_text, load_vision
 from ctrl.train.denoiser import Predict, Rows, draw, encode, fetch, loss_of, save_sheet
 from ctrl.train.loop import Average, train
 from ctrl.train.options import Options, parse
-from ctrl.train.pool import Pool, open_pool
+from ctrl.train.pool import Pool, open_pool, scene_of
 
 TOKENS = 4
 BANK = 4096  # the pool's first pictures serve as references
@@ -90,11 +89,6 @@ def styled(unet: UNet2DConditionModel, embeds: Tensor) -> Predict:
     return predict
 
 
-@cache
-def _scene(row: int) -> Scene:
-    return sample(row)
-
-
 def unstyled(scene: Scene, seed: int | None) -> str:
     """A caption of the scene without the clause that names its style."""
     return without_style(describe(scene, seed, KEEP), scene.style)
@@ -112,7 +106,7 @@ class References:
 
     def __init__(self, embeds: Tensor) -> None:
         self.embeds = embeds
-        self._rows = [[row for row in range(len(embeds)) if _scene(row).style == style] for style in STYLES]
+        self._rows = [[row for row in range(len(embeds)) if scene_of(row).style == style] for style in STYLES]
 
     def alike(self, rows: Sequence[int], generator: torch.Generator, missing: float = NO_PICTURE) -> Tensor:
         """For each picture the embedding of another one in its style; zeros for some. (B, 192)"""
@@ -124,7 +118,7 @@ class References:
         """For each picture the embedding of one in some other style: the floor. (B, 192)"""
         turns = torch.randint(1, len(STYLES), (len(rows),), generator=generator).tolist()
         styles = [
-            (STYLES.index(_scene(row).style) + turn) % len(STYLES)
+            (STYLES.index(scene_of(row).style) + turn) % len(STYLES)
             for row, turn in zip(rows, turns, strict=True)
         ]
         return self.embeds[
@@ -132,9 +126,9 @@ class References:
         ]
 
     def _pick(self, row: int, generator: torch.Generator) -> int:
-        scene, choice = _scene(row), self._rows[STYLES.index(_scene(row).style)]
+        scene, choice = scene_of(row), self._rows[STYLES.index(scene_of(row).style)]
         drawn = [choice[i] for i in torch.randint(len(choice), (8,), generator=generator).tolist()]
-        return max(drawn, key=lambda other: _unlike(scene, _scene(other)))
+        return max(drawn, key=lambda other: _unlike(scene, scene_of(other)))
 
 
 def _unlike(one: Scene, other: Scene) -> int:
@@ -189,7 +183,7 @@ def main(options: Options | None = None) -> None:
         print(
             f"style step {number}: loss {right:.4f}, under another style's reference {wrong:.4f}", flush=True
         )
-        index = [next(row for row in range(HELD, BANK) if _scene(row).style == style) for style in STYLES]
+        index = [next(row for row in range(HELD, BANK) if scene_of(row).style == style) for style in STYLES]
         text, empty = (
             embed(tokenizer, tower, ["a figure waving, a tree on the left, on grass"] * 8),
             embed(tokenizer, tower, [""]),
