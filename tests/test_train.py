@@ -223,19 +223,21 @@ def test_the_decoder_learns_and_the_latents_stay(pool: Pool, tmp_path: Path) -> 
 
 
 _TEAM = """
-import torch
+import pathlib, sys, torch
 from ctrl.train.team import Team
 team = Team.join()
 part = torch.full((3,), float(team.rank))
 team.average([part])
-print(team.size, team.agree(5.0 + team.rank), part.tolist(), flush=True)
+said = f"{team.size} {team.agree(5.0 + team.rank)} {part.tolist()}"
+(pathlib.Path(sys.argv[1]) / f"{team.rank}.txt").write_text(said)
 """
 
 
 def test_a_team_agrees_with_its_first_and_averages_the_rest(tmp_path: Path) -> None:
     script = tmp_path / "member.py"
     script.write_text(_TEAM)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["2 5.0 [0.5, 0.5, 0.5]"] * 2
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*torchrun, str(script), str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)] == ["2 5.0 [0.5, 0.5, 0.5]"] * 2
     assert Team.join() == Team() and Team().agree(3.0) == 3.0
