@@ -60,9 +60,7 @@ def look(
         tokens = tokens_of(model.tokenizer, caption.text, *span)
         mask = mask_of(part, mention.what, heat.shape[-1])
         if mask.any():
-            own = (
-                heat[tokens].mean(0) if tokens else torch.zeros_like(heat[0])
-            )  # a word that was cut looks nowhere
+            own = heat[tokens].mean(0) if tokens else torch.zeros_like(heat[0])  # a word that was cut looks nowhere
             found.append(Found(mention.what, own.numpy(), mask))
     return found
 
@@ -88,9 +86,7 @@ def attention(model: Any, picture: Tensor, text: str, seed: int) -> Tensor:
 
 def tokens_of(tokenizer: Any, text: str, start: int, end: int) -> list[int]:
     """The positions of the tokens that hold any of the letters from `start` to `end`."""
-    spans: Sequence[tuple[int, int]] = tokenizer(
-        text, return_offsets_mapping=True, truncation=True
-    ).offset_mapping
+    spans: Sequence[tuple[int, int]] = tokenizer(text, return_offsets_mapping=True, truncation=True).offset_mapping
     return [at for at, (first, last) in enumerate(spans) if first < end and last > start and last > first]
 
 
@@ -102,7 +98,7 @@ def clause(text: str, at: int) -> tuple[int, int]:
 
 def mask_of(part: Tensor, what: str, side: int) -> Array:
     """Which cells of a side x side grid are at least half filled by what a mention names, of parts (S, S)."""
-    there = torch.isin(part.long().cpu(), torch.tensor(_parts(what))).float()
+    there = torch.isin(part.long().cpu(), torch.tensor(parts_of(what))).float()
     filled = F.interpolate(there[None, None], size=(side, side), mode="area")[0, 0]
     return np.asarray(filled.numpy() >= 0.5)
 
@@ -146,9 +142,10 @@ def _blob(height: int, width: int) -> Array:
 
 
 def _seen(likely: Tensor, found: Found) -> Array:
-    whole = likely[list(_parts(found.what))].sum(0)[None, None]
+    whole = likely[list(parts_of(found.what))].sum(0)[None, None]
     return np.asarray(F.interpolate(whole, size=found.mask.shape, mode="area")[0, 0])
 
 
-def _parts(what: str) -> tuple[int, ...]:
+def parts_of(what: str) -> tuple[int, ...]:
+    """The indices in solids.PARTS of what a mention names."""
     return FIGURE_PARTS if what == "figure" else (PARTS.index(what),)

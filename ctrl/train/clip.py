@@ -43,13 +43,13 @@ HELD = 64  # the pool's first pictures, never trained on here
 
 def load_text(weights: Path) -> tuple[CLIPTokenizer, CLIPTextModel]:
     """The trained tokenizer and text tower of a weights folder, frozen."""
-    model = CLIPTextModel.from_pretrained(weights / "text_encoder").eval()
+    model = CLIPTextModel.from_pretrained(weights / "text_encoder", dtype=torch.float32).eval()
     return CLIPTokenizer.from_pretrained(weights / "tokenizer"), model.requires_grad_(requires_grad=False)
 
 
 def load_vision(weights: Path) -> tuple[CLIPImageProcessor, CLIPVisionModelWithProjection]:
     """The picture processor and tower of a weights folder, frozen."""
-    model = CLIPVisionModelWithProjection.from_pretrained(weights / "image_encoder").eval()
+    model = CLIPVisionModelWithProjection.from_pretrained(weights / "image_encoder", dtype=torch.float32).eval()
     processor = CLIPImageProcessor.from_pretrained(weights / "feature_extractor")
     return processor, model.requires_grad_(requires_grad=False)
 
@@ -231,9 +231,7 @@ def save(towers: Towers, weights: Path) -> None:
     towers.text.save_pretrained(weights / "text_encoder")
     towers.vision.save_pretrained(weights / "image_encoder")
     size = {"height": SIDE, "width": SIDE}
-    processor = CLIPImageProcessor(
-        size={"shortest_edge": SIDE}, crop_size=size, image_mean=MEAN, image_std=STD
-    )
+    processor = CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size=size, image_mean=MEAN, image_std=STD)
     processor.save_pretrained(weights / "feature_extractor")
 
 

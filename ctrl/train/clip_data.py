@@ -50,9 +50,7 @@ class Batch:
     looks: Tensor  # (B, 6) facts.looks
 
 
-def draw(
-    pool: Pool, tokenizer: CLIPTokenizer, rows: Sequence[int], generator: torch.Generator, false: int
-) -> Batch:
+def draw(pool: Pool, tokenizer: CLIPTokenizer, rows: Sequence[int], generator: torch.Generator, false: int) -> Batch:
     """A batch of the pool's rows, worded afresh; the first `false` rows bring a false caption too."""
     seed = int(torch.randint(2**31, (), generator=generator))
     scenes = [scene_of(row) for row in rows]

@@ -91,27 +91,26 @@ def learn(kind: Kind, options: Options) -> None:
     """Train the ControlNet of one kind and save it as a diffusers folder."""
     weights = options.runs / "weights"
     pool = open_pool(options.pool, options.count, options.size)
-    unet = (
-        UNet2DConditionModel.from_pretrained(weights / "unet").to(options.device).eval().requires_grad_(False)
-    )
+    unet = UNet2DConditionModel.from_pretrained(weights / "unet").to(options.device).eval().requires_grad_(False)
     codec = AutoencoderKL.from_pretrained(weights / "vae").to(options.device).eval().requires_grad_(False)
     tokenizer, tower = load_text(weights)
     tower.to(options.device)  # type: ignore[arg-type]
     latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
     torch.manual_seed(options.seed)
-    net = build(unet, options.size)
-    speak_up(net, hints(pool, kind, Rows(list(range(32)), [False] * 32)))
+    if options.start is None:
+        net = build(unet, options.size)
+        speak_up(net, hints(pool, kind, Rows(list(range(32)), [False] * 32)))
+    else:
+        net = ControlNetModel.from_pretrained(options.start / f"controlnet_{kind}")
     net.to(options.device)  # type: ignore[arg-type]
     average = Average(net, 0.998)
-    optimizer = muon.optimizer(net, lr=4e-3)
+    optimizer = muon.optimizer(net, lr=4e-3 * options.rate)
 
     def step(_: int, generator: torch.Generator) -> Tensor:
         rows = choose(pool, options.batch, generator)
         text = embed(tokenizer, tower, captions(rows, generator, EMPTY))
         picture = hints(pool, kind, rows).to(options.device)
-        return loss_of(
-            controlled(unet, net, picture), fetch(latents, rows).to(options.device), text, generator
-        )
+        return loss_of(controlled(unet, net, picture), fetch(latents, rows).to(options.device), text, generator)
 
     def show(folder: Path, _: int) -> None:
         rows = Rows(list(range(8)), [False] * 8)

@@ -2,7 +2,8 @@
 
 `python -m ctrl.train.denoiser --minutes 60`. v-prediction (arXiv 2202.00512) with min-SNR-5 weights
 (arXiv 2303.09556), cross-attention at every level to the frozen text tower, one caption in ten empty for guidance,
-every picture also as its mirror image with the caption's sides exchanged.
+every picture also as its mirror image with the caption's sides exchanged. Beside denoising, the words' attention is
+drawn onto what they name (`grounding`).
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from numpy.lib.format import open_memmap
 from PIL import Image
 from torch import Tensor
 
-from ctrl.atelier.captions import describe
+from ctrl.atelier.captions import Caption, describe
 from ctrl.atelier.scene import EVALUATION_SEEDS, SIDES, Scene, sample
-from ctrl.train import muon
+from ctrl.train import grounding, muon
 from ctrl.train.clip import embed, load_text
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
@@ -31,6 +32,7 @@ from ctrl.train.pool import Pool, open_pool, scene_of
 
 KEEP, EMPTY, GAMMA = 0.85, 0.1, 5.0
 TIMESTEPS = 1000
+GROUNDING = 0.01  # of the nats by which words miss their things, beside the error of v
 
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]  # noisy latents, timesteps, text -> v
 
@@ -48,6 +50,14 @@ def noise_schedule() -> DDIMScheduler:
         timestep_spacing="trailing",
         steps_offset=1,  # of no effect with trailing steps, but diffusers warns without it
     )
+
+
+def begin(options: Options, latent_channels: int, text_width: int) -> UNet2DConditionModel:
+    """The U-Net to train: new, or the one of the weights folder that `--weights` names."""
+    torch.manual_seed(options.seed)
+    if options.start is None:
+        return build(latent_channels, text_width)
+    return UNet2DConditionModel.from_pretrained(options.start / "unet")
 
 
 def build(latent_channels: int, text_width: int) -> UNet2DConditionModel:
@@ -74,6 +84,11 @@ class Noised:
     timesteps: Tensor  # (B,)
     velocity: Tensor  # (B, C, h, w)
     weight: Tensor  # (B,) min-SNR-gamma
+    shown: Tensor  # (B,) how much of the picture is left, sqrt(alpha-bar)
+
+    def error(self, guess: Tensor) -> Tensor:
+        """The weighted squared error of a guess of the velocity."""
+        return (self.weight * (guess.float() - self.velocity).square().mean((1, 2, 3))).mean()
 
 
 def noised(clean: Tensor, generator: torch.Generator) -> Noised:
@@ -88,6 +103,7 @@ def noised(clean: Tensor, generator: torch.Generator) -> Noised:
         timesteps,
         schedule.get_velocity(clean, noise, timesteps),
         snr.clamp(max=GAMMA) / (snr + 1),
+        alpha.sqrt(),
     )
 
 
@@ -95,9 +111,17 @@ def loss_of(predict: Predict, clean: Tensor, text: Tensor, generator: torch.Gene
     """The weighted squared error of v on clean latents (B, C, h, w) under text (B, L, D)."""
     given = noised(clean, generator)
     with bf16(clean.device):
-        guess = predict(given.latents, given.timesteps, text)
-    error = (guess.float() - given.velocity).square().mean((1, 2, 3))
-    return (given.weight * error).mean()
+        return given.error(predict(given.latents, given.timesteps, text))
+
+
+def grounded_loss(
+    unet: UNet2DConditionModel, clean: Tensor, text: Tensor, named: grounding.Named, generator: torch.Generator
+) -> Tensor:
+    """The same, and a share of how far the words' attention lies from what they name."""
+    given = noised(clean, generator)
+    with grounding.drawn(unet, named, given.shown) as maps, bf16(clean.device):
+        guess = unet(given.latents, given.timesteps, text).sample
+    return given.error(guess) + GROUNDING * maps.loss()
 
 
 @dataclass(frozen=True)
@@ -109,10 +133,7 @@ class Rows:
 
     def scenes(self) -> list[Scene]:
         """The scenes as seen."""
-        return [
-            mirror(scene_of(i)) if flip else scene_of(i)
-            for i, flip in zip(self.index, self.mirrored, strict=True)
-        ]
+        return [mirror(scene_of(i)) if flip else scene_of(i) for i, flip in zip(self.index, self.mirrored, strict=True)]
 
 
 def choose(pool: Pool, count: int, generator: torch.Generator) -> Rows:
@@ -129,10 +150,15 @@ def mirror(scene: Scene) -> Scene:
 
 def captions(rows: Rows, generator: torch.Generator, empty: float = EMPTY) -> list[str]:
     """Fresh wording for each row; some are empty."""
+    return [caption.text for caption in worded(rows, generator, empty)]
+
+
+def worded(rows: Rows, generator: torch.Generator, empty: float = EMPTY) -> list[Caption]:
+    """The same with what each word names."""
     seed = int(torch.randint(2**31, (), generator=generator))
     blank = (torch.rand(len(rows.index), generator=generator) < empty).tolist()
     return [
-        "" if gone else describe(scene, seed, KEEP).text
+        Caption("", (), frozenset()) if gone else describe(scene, seed, KEEP)
         for scene, gone in zip(rows.scenes(), blank, strict=True)
     ]
 
@@ -202,18 +228,19 @@ def main(options: Options | None = None) -> None:
     tokenizer, tower = load_text(weights)
     tower.to(options.device)  # type: ignore[arg-type]
     latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
-    torch.manual_seed(options.seed)
-    unet = build(codec.config.latent_channels, tower.config.hidden_size)
+    unet = begin(options, codec.config.latent_channels, tower.config.hidden_size)
     unet.to(options.device)  # type: ignore[arg-type]
     average = Average(unet, 0.9995)
-    optimizer = muon.optimizer(unet, lr=2e-3)
+    optimizer = muon.optimizer(unet, lr=2e-3 * options.rate)
     asked = [describe(sample(EVALUATION_SEEDS - 1 - i)).text for i in range(8)]
 
     def step(_: int, generator: torch.Generator) -> Tensor:
         rows = choose(pool, options.batch, generator)
-        text = embed(tokenizer, tower, captions(rows, generator))
-        clean = fetch(latents, rows).to(options.device)
-        return loss_of(lambda x, t, c: unet(x, t, c).sample, clean, text, generator)
+        said = worded(rows, generator)
+        text = embed(tokenizer, tower, [caption.text for caption in said])
+        part = grounding.parts(pool.part, rows.index, rows.mirrored)
+        named = grounding.named(tokenizer, said, part, text.shape[1], text.device)
+        return grounded_loss(unet, fetch(latents, rows).to(options.device), text, named, generator)
 
     def show(folder: Path, _: int) -> None:
         text, empty = embed(tokenizer, tower, asked), embed(tokenizer, tower, [""])

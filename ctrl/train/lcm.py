@@ -17,7 +17,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_lcm import LCMScheduler
 from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
 from ctrl.atelier.captions import describe
@@ -80,9 +80,7 @@ def loss(
 
     with torch.no_grad():
         with bf16(clean.device):
-            v = teacher(
-                torch.cat([noisy] * 2), torch.cat([here] * 2), torch.cat([empty.expand_as(text), text])
-            )
+            v = teacher(torch.cat([noisy] * 2), torch.cat([here] * 2), torch.cat([empty.expand_as(text), text]))
         free, told = v.float().chunk(2)
         picture, eps = split(noisy, free + GUIDANCE * (told - free), here)
         kept = cumulative[there][:, None, None, None]
@@ -99,9 +97,7 @@ def draw(predict: Predict, text: Tensor, codec: AutoencoderKL, steps: int = 4) -
     schedule = LCMScheduler.from_config(noise_schedule().config)
     schedule.set_timesteps(steps)
     generator = torch.Generator().manual_seed(1)
-    latents = torch.randn((len(text), codec.config.latent_channels, 16, 16), generator=generator).to(
-        text.device
-    )
+    latents = torch.randn((len(text), codec.config.latent_channels, 16, 16), generator=generator).to(text.device)
     for t in schedule.timesteps:
         v = predict(latents, t.expand(len(text)).to(text.device), text)
         latents, final = schedule.step(v, t, latents, generator=generator, return_dict=False)
@@ -114,18 +110,19 @@ def main(options: Options | None = None) -> None:
     weights = options.runs / "weights"
     pool = open_pool(options.pool, options.count, options.size)
     codec = AutoencoderKL.from_pretrained(weights / "vae").to(options.device).eval().requires_grad_(False)
-    teacher = (
-        UNet2DConditionModel.from_pretrained(weights / "unet").to(options.device).eval().requires_grad_(False)
-    )
+    teacher = UNet2DConditionModel.from_pretrained(weights / "unet").to(options.device).eval().requires_grad_(False)
     tokenizer, tower = load_text(weights)
     tower.to(options.device)  # type: ignore[arg-type]
     latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
     torch.manual_seed(options.seed)
     student = copy.deepcopy(teacher)
     student.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(TARGETS)))
+    if options.start is not None:
+        state, _ = StableDiffusionLoraLoaderMixin.lora_state_dict(str(options.start / "lora"))
+        set_peft_model_state_dict(student, {k.removeprefix("unet."): v for k, v in state.items()})
     average = Average(student, 0.98)
     optimizer = torch.optim.AdamW(
-        parameters(student), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+        parameters(student), lr=1e-3 * options.rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
     )
     empty = embed(tokenizer, tower, [""])
 
@@ -140,9 +137,7 @@ def main(options: Options | None = None) -> None:
 
     def show(folder: Path, _: int) -> None:
         asked = [describe(sample(EVALUATION_SEEDS - 1 - i)).text for i in range(8)]
-        save_sheet(
-            [draw(called(average.module), embed(tokenizer, tower, asked), codec)], folder / "samples.png"
-        )
+        save_sheet([draw(called(average.module), embed(tokenizer, tower, asked), codec)], folder / "samples.png")
         state = {k: v.contiguous() for k, v in get_peft_model_state_dict(average.module).items()}
         StableDiffusionLoraLoaderMixin.save_lora_weights(weights / "lora", unet_lora_layers=state)
 

@@ -22,6 +22,8 @@ class Options:
     device: str = "cpu"
     budget: Budget = field(default_factory=lambda: Budget(minutes=1.0))
     seed: int = 0
+    start: Path | None = None  # a weights folder to go on from; None is from nothing
+    rate: float = 1.0  # times the stage's own learning rate
     kind: str | None = None  # of control; None is every kind
 
     @property
@@ -32,22 +34,24 @@ class Options:
 
 def parse(description: str | None, *, minutes: float, batch: int, kinds: tuple[str, ...] = ()) -> Options:
     """Read a stage's command line; `minutes` and `batch` are its own defaults, `kinds` what `--kind` may choose."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="checkpoints, samples and weights go here"
-    )
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="checkpoints, samples and weights go here")
     parser.add_argument("--size", type=int, choices=(128, 256), default=128, help="picture side in pixels")
     parser.add_argument("--count", type=int, default=16000, help="how many pictures the pool holds")
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--minutes", type=float, default=minutes, help="training time of this stage, kills not counted"
-    )
+    parser.add_argument("--minutes", type=float, default=minutes, help="training time of this stage, kills not counted")
     parser.add_argument("--steps", type=int, help="train so many steps instead")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--weights",
+        dest="start",
+        metavar="FOLDER",
+        type=Path,
+        help="go on from the weights in this folder, not from nothing",
+    )
+    parser.add_argument("--rate", type=float, default=1.0, help="times the stage's own learning rate")
     if kinds:
         parser.add_argument("--kind", choices=kinds, help="one kind instead of all in turn")
     chosen = parser.parse_args()
@@ -61,5 +65,7 @@ def parse(description: str | None, *, minutes: float, batch: int, kinds: tuple[s
         chosen.device,
         budget,
         chosen.seed,
+        chosen.start,
+        chosen.rate,
         chosen.kind if kinds else None,
     )

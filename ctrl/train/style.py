@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ctrl.atelier.bench import without_style
@@ -40,9 +40,7 @@ class Adapter(nn.Module):
         super().__init__()
         part = unet.get_submodule
         layer = "encoder_hid_proj.image_projection_layers.0"
-        self.image_proj = nn.ModuleDict(
-            {"proj": part(f"{layer}.image_embeds"), "norm": part(f"{layer}.norm")}
-        )
+        self.image_proj = nn.ModuleDict({"proj": part(f"{layer}.image_embeds"), "norm": part(f"{layer}.norm")})
         self.ip_adapter = nn.ModuleDict()
         for number, name in _layers(unet):
             processor = f"{name}.processor"
@@ -118,8 +116,7 @@ class References:
         """For each picture the embedding of one in some other style: the floor. (B, 192)"""
         turns = torch.randint(1, len(STYLES), (len(rows),), generator=generator).tolist()
         styles = [
-            (STYLES.index(scene_of(row).style) + turn) % len(STYLES)
-            for row, turn in zip(rows, turns, strict=True)
+            (STYLES.index(scene_of(row).style) + turn) % len(STYLES) for row, turn in zip(rows, turns, strict=True)
         ]
         return self.embeds[
             [self._rows[style][row % len(self._rows[style])] for style, row in zip(styles, rows, strict=True)]
@@ -133,9 +130,7 @@ class References:
 
 def _unlike(one: Scene, other: Scene) -> int:
     """How many things differ; a picture is never its own reference unless it alone was drawn."""
-    return sum(
-        getattr(one, name) != getattr(other, name) for name in ("seed", "ground", "time", "pose", "shirt")
-    )
+    return sum(getattr(one, name) != getattr(other, name) for name in ("seed", "ground", "time", "pose", "shirt"))
 
 
 def bank(weights: Path, pool: Pool, device: str, count: int = BANK) -> References:
@@ -153,17 +148,17 @@ def main(options: Options | None = None) -> None:
     weights, device = options.runs / "weights", options.device
     pool = open_pool(options.pool, options.count, options.size)
     unet = UNet2DConditionModel.from_pretrained(weights / "unet").to(device).eval()
-    codec = (
-        AutoencoderKL.from_pretrained(weights / "vae").to(device).eval().requires_grad_(requires_grad=False)
-    )
+    codec = AutoencoderKL.from_pretrained(weights / "vae").to(device).eval().requires_grad_(requires_grad=False)
     tokenizer, tower = load_text(weights)
     tower.to(device)  # type: ignore[arg-type]  # a decorator hides its type
     latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
     references = bank(weights, pool, device)
     torch.manual_seed(options.seed)
     adapter = build(unet, references.embeds.shape[1]).to(device)
+    if options.start is not None:
+        adapter.load_state_dict(load_file(options.start / "ip_adapter" / "ip_adapter.safetensors"))
     average = Average(adapter, decay=0.995)
-    optimizer = muon.optimizer(adapter, lr=2e-3)
+    optimizer = muon.optimizer(adapter, lr=2e-3 * options.rate)
 
     def error(rows: Rows, embeds: Tensor, generator: torch.Generator, empty: float) -> Tensor:
         text = embed(tokenizer, tower, captions(rows, generator, empty))
@@ -180,9 +175,7 @@ def main(options: Options | None = None) -> None:
         seeds = [torch.Generator().manual_seed(7) for _ in range(4)]
         right = float(error(rows, references.alike(rows.index, seeds[0], missing=0.0), seeds[1], 0.0))
         wrong = float(error(rows, references.other(rows.index, seeds[2]), seeds[3], 0.0))
-        print(
-            f"style step {number}: loss {right:.4f}, under another style's reference {wrong:.4f}", flush=True
-        )
+        print(f"style step {number}: loss {right:.4f}, under another style's reference {wrong:.4f}", flush=True)
         index = [next(row for row in range(HELD, BANK) if scene_of(row).style == style) for style in STYLES]
         text, empty = (
             embed(tokenizer, tower, ["a figure waving, a tree on the left, on grass"] * 8),

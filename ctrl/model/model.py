@@ -7,8 +7,8 @@ plain tensors. The parts are loaded when first needed and never changed afterwar
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,22 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ctrl.attention import Edit, Observer, tap
-from ctrl.model_files import (
-    StyleAdapter,
-    check_index,
-    device_named,
-    find_file,
-    find_folder,
-    read_json,
-    read_style_adapter,
-    with_lora,
-)
+from ctrl.model.adapter import StyleAdapter, read_style_adapter
+from ctrl.model.lora import with_lora
+from ctrl.model.pretrained import pretrained, scheduler_config, tokenizer
+from ctrl.model.solver import Solver, scheduler_class
 
-ATELIER = Path(__file__).parent / "atelier" / "weights"
 CONTROLS = ("pose", "depth", "edges")
 
 
@@ -50,31 +42,6 @@ class Residuals:
 
     down: tuple[Tensor, ...]
     mid: Tensor
-
-
-class Solver:
-    """A fresh scheduler for one run of N pictures, with the generators that hold their randomness."""
-
-    def __init__(self, scheduler: Any, steps: int, device: torch.device, generators: list[torch.Generator]):
-        scheduler.set_timesteps(steps, device=device)
-        self._scheduler = scheduler
-        self._generators = generators
-        self._random = not type(scheduler).__name__.startswith("UniPC")
-        self.timesteps: Tensor = scheduler.timesteps
-        self.init_sigma = scheduler.init_noise_sigma
-
-    def scale(self, latents: Tensor, index: int) -> Tensor:
-        """The latents as the U-Net wants them at step `index`."""
-        return self._scheduler.scale_model_input(latents, self.timesteps[index])
-
-    def step(self, prediction: Tensor, index: int, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """The next latents and the clean ones this step believes in, all (N, C, h, w)."""
-        random = {"generator": self._generators} if self._random else {}
-        out = self._scheduler.step(prediction, self.timesteps[index], latents, **random)
-        for name in ("pred_original_sample", "denoised"):
-            if getattr(out, name, None) is not None:
-                return out.prev_sample, getattr(out, name)
-        return out.prev_sample, self._scheduler.model_outputs[-1]  # multistep solvers keep it there
 
 
 class Model:
@@ -99,21 +66,17 @@ class Model:
         self._controlnet_folders = dict(controlnets)
         self._controlnets: dict[str, Any] = {}
         self._adapter_file, self._lora_file = ip_adapter, lora
-        self.tokenizer = _tokenizer(folder)
+        self.tokenizer = tokenizer(folder)
         self.text_encoder = self._part("text_encoder")
         self.unet = self._part("unet")
         self.vae = self._part("vae")
-        self._scheduler_config = _scheduler_config(folder)
+        self._scheduler_config = scheduler_config(folder)
         if self.unet.config.time_cond_proj_dim is not None:
-            raise ValueError(
-                "this U-Net takes its guidance as an input (a distilled LCM), which ctrl does not do."
-            )
+            raise ValueError("this U-Net takes its guidance as an input (a distilled LCM), which ctrl does not do.")
 
     def __repr__(self) -> str:
         width, height = self.size
-        return (
-            f"Model({self.folder.name!r}, {width}×{height}, controls: {', '.join(self.controls) or 'none'})"
-        )
+        return f"Model({self.folder.name!r}, {width}×{height}, controls: {', '.join(self.controls) or 'none'})"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -147,9 +110,7 @@ class Model:
         """The prompt through the text tower, padded to its full length."""
         length = self.tokenizer.model_max_length
         with self.lock:
-            read = self.tokenizer(
-                prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-            )
+            read = self.tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
             whole = self.tokenizer(prompt, verbose=False).input_ids
             masked = getattr(self.text_encoder.config, "use_attention_mask", False)
             mask = read.attention_mask.to(self.device) if masked else None
@@ -172,9 +133,7 @@ class Model:
 
     def solver(self, sampler: str, steps: int, generators: list[torch.Generator]) -> Solver:
         """A fresh scheduler for `steps` steps by the recipe's name of it."""
-        return Solver(
-            _scheduler_class(sampler).from_config(self._scheduler_config), steps, self.device, generators
-        )
+        return Solver(scheduler_class(sampler).from_config(self._scheduler_config), steps, self.device, generators)
 
     @torch.no_grad()
     def residuals(self, kind: str, sample: Tensor, t: Tensor, text: Tensor, hint: Tensor) -> Residuals:
@@ -217,9 +176,7 @@ class Model:
         with self.lock:
             pixels = self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
         if not torch.isfinite(pixels).all():
-            raise FloatingPointError(
-                "the decoded picture is not finite; load the model with dtype=torch.float32."
-            )
+            raise FloatingPointError("the decoded picture is not finite; load the model with dtype=torch.float32.")
         pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
         return [Image.fromarray(one) for one in (pixels * 255).round().astype(np.uint8)]
 
@@ -227,14 +184,12 @@ class Model:
         """The ControlNet of this kind, loaded on first use."""
         if kind not in self._controlnet_folders:
             have = f"it has {', '.join(self.controls)}" if self.controls else "it has none"
-            raise ValueError(
-                f"this model has no ControlNet for {kind!r}; {have}: load(..., controlnets=...)."
-            )
+            raise ValueError(f"this model has no ControlNet for {kind!r}; {have}: load(..., controlnets=...).")
         with self.lock:
             if kind not in self._controlnets:
                 from diffusers.models.controlnets.controlnet import ControlNetModel
 
-                net = _pretrained(ControlNetModel, self._controlnet_folders[kind], self.dtype, self.device)
+                net = pretrained(ControlNetModel, self._controlnet_folders[kind], self.dtype, self.device)
                 want, got = self.unet.config.cross_attention_dim, net.config.cross_attention_dim
                 if want != got or net.config.block_out_channels != self.unet.config.block_out_channels:
                     raise ValueError(
@@ -253,10 +208,8 @@ class Model:
         beside = (self._adapter_file or self.folder).parent / "image_encoder"
         folder = beside if beside.is_dir() else self.folder / "image_encoder"
         if not folder.is_dir():
-            raise ValueError(
-                f"a style needs an image encoder, and there is no folder {folder.name!r} in the model."
-            )
-        return _pretrained(CLIPVisionModelWithProjection, folder, self.dtype, self.device)
+            raise ValueError(f"a style needs an image encoder, and there is no folder {folder.name!r} in the model.")
+        return pretrained(CLIPVisionModelWithProjection, folder, self.dtype, self.device)
 
     @cached_property
     def feature_extractor(self) -> Any:
@@ -275,9 +228,7 @@ class Model:
     def style(self) -> StyleAdapter:
         """The IP-Adapter in the published format, checked against this U-Net."""
         if self._adapter_file is None:
-            raise ValueError(
-                "this model has no IP-Adapter, so it cannot follow a style: load(..., ip_adapter=...)."
-            )
+            raise ValueError("this model has no IP-Adapter, so it cannot follow a style: load(..., ip_adapter=...).")
         return read_style_adapter(self._adapter_file, self.unet, self.device, self.dtype)
 
     @cached_property
@@ -293,134 +244,4 @@ class Model:
         from transformers.models.clip.modeling_clip import CLIPTextModel
 
         kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-        return _pretrained(kinds[name], self.folder / name, self.dtype, self.device)
-
-
-def load(
-    source: str | Path | None = None,
-    *,
-    device: str = "auto",
-    dtype: torch.dtype | None = None,
-    revision: str | None = None,
-    controlnets: Mapping[str, str | Path] | None = None,
-    ip_adapter: str | Path | None = None,
-    lora: str | Path | None = None,
-) -> Model:
-    """A model from a folder in diffusers' layout or a hub id; without `source`, the atelier model.
-
-    Folders named controlnet_pose, controlnet_depth and controlnet_edges, ip_adapter/ip_adapter.safetensors
-    and lora/pytorch_lora_weights.safetensors are found by themselves; for another model give `controlnets`
-    (kind to folder or hub id), `ip_adapter` (a safetensors file, with its image_encoder folder beside it)
-    and `lora` (a safetensors file). `device` "auto" is the GPU if there is one; `dtype` is float32 if not
-    given, float16 for a given source on CUDA. Only safetensors are read and no code of the model's is run;
-    an incomplete or foreign file raises a ValueError, a missing one a FileNotFoundError.
-    """
-    place = device_named(device)
-    if dtype is None:
-        dtype = torch.float16 if place.type == "cuda" and source is not None else torch.float32
-    if source is None and not ATELIER.is_dir():
-        raise FileNotFoundError(
-            "the atelier model's weights are missing from this installation; install it anew."
-        )
-    folder = find_folder("source", ATELIER if source is None else source, revision)
-    check_index(folder)
-    nets = {kind: folder / f"controlnet_{kind}" for kind in CONTROLS}
-    nets = {kind: path for kind, path in nets.items() if path.is_dir()}
-    for kind, given in (controlnets or {}).items():
-        if kind not in CONTROLS:
-            raise ValueError(f"controlnets has the kind {kind!r}; there is {', '.join(CONTROLS)}.")
-        nets[kind] = find_folder(f"controlnets[{kind!r}]", given, None)
-    return Model(
-        folder,
-        device=place,
-        dtype=dtype,
-        controlnets=nets,
-        ip_adapter=find_file("ip_adapter", ip_adapter, folder / "ip_adapter" / "ip_adapter.safetensors"),
-        lora=find_file("lora", lora, folder / "lora" / "pytorch_lora_weights.safetensors"),
-    )
-
-
-def _pretrained(kind: Any, folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
-    """A module from config.json and safetensors, complete, finite and without gradients."""
-    read_json(folder / "config.json")
-    for index in folder.glob("*.safetensors.index.json"):
-        shards = read_json(index).get("weight_map", {}).values()
-        if any(Path(str(shard)).name != shard for shard in shards):
-            raise ValueError(
-                f"{folder.name}/{index.name} names shards outside its folder; it is not to be trusted."
-            )
-    if not any(folder.glob("*.safetensors")):
-        raise FileNotFoundError(
-            f"{folder.name!r} has no .safetensors file; pickled weights are not read: convert."
-        )
-    try:
-        with _quiet():
-            module, found = kind.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, output_loading_info=True, dtype=dtype
-            )
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"the weights in {folder.name!r} cannot be read: {error.__cause__ or error}"
-        ) from error
-    missing = sorted(found["missing_keys"])
-    if missing:
-        raise ValueError(
-            f"{folder.name!r} lacks {len(missing)} tensors, such as {missing[0]}: it is incomplete."
-        )
-    for name, tensor in module.named_parameters():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{folder.name!r} has NaN or infinite numbers in {name}: the file is damaged.")
-    return module.to(device).eval().requires_grad_(requires_grad=False)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar, which would print one for each part."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _tokenizer(folder: Path) -> Any:
-    from transformers.models.clip.tokenization_clip import CLIPTokenizer
-
-    return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-
-
-def _scheduler_config(folder: Path) -> dict[str, Any]:
-    """The noise schedule, with the two repairs of old configurations that diffusers' pipelines make."""
-    config = read_json(folder / "scheduler" / "scheduler_config.json")
-    config["steps_offset"] = 1
-    if config.get("clip_sample"):
-        config["clip_sample"] = False
-    return config
-
-
-def _scheduler_class(sampler: str) -> Any:
-    from diffusers.schedulers import scheduling_ddim as ddim
-    from diffusers.schedulers import scheduling_dpmsolver_multistep as dpm
-    from diffusers.schedulers import scheduling_euler_ancestral_discrete as ancestral
-    from diffusers.schedulers import scheduling_euler_discrete as euler
-    from diffusers.schedulers import scheduling_lcm as lcm
-    from diffusers.schedulers import scheduling_unipc_multistep as unipc
-
-    match sampler:
-        case "dpm++":
-            return dpm.DPMSolverMultistepScheduler
-        case "euler":
-            return euler.EulerDiscreteScheduler
-        case "euler a":
-            return ancestral.EulerAncestralDiscreteScheduler
-        case "ddim":
-            return ddim.DDIMScheduler
-        case "unipc":
-            return unipc.UniPCMultistepScheduler
-        case "lcm":
-            return lcm.LCMScheduler
-    raise ValueError(f"sampler {sampler!r} is unknown.")
+        return pretrained(kinds[name], self.folder / name, self.dtype, self.device)
