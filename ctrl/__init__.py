@@ -7,26 +7,57 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ctrl.images import Picture
-from ctrl.recipe import Depth, Edges, Pose, Recipe, Schedule, Style, hold, ramp
+from ctrl.recipe import (
+    APG,
+    PAG,
+    SEG,
+    CFGZero,
+    Change,
+    Control,
+    Depth,
+    Edges,
+    Guidance,
+    Lora,
+    Pose,
+    Recipe,
+    Region,
+    Schedule,
+    Style,
+    curve,
+    hold,
+    ramp,
+)
 from ctrl.skeleton import Skeleton
 
 if TYPE_CHECKING:
+    from ctrl import detect
     from ctrl.model import Model, load
     from ctrl.sampling import Shot, Step, sample, sample_many, steps
 
 __version__ = "0.1.0"
 __all__ = [
+    "APG",
+    "PAG",
+    "SEG",
+    "CFGZero",
+    "Change",
+    "Control",
     "Depth",
     "Edges",
+    "Guidance",
+    "Lora",
     "Model",
     "Picture",
     "Pose",
     "Recipe",
+    "Region",
     "Schedule",
     "Shot",
     "Skeleton",
     "Step",
     "Style",
+    "curve",
+    "detect",
     "hold",
     "load",
     "ramp",
@@ -41,6 +72,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("ctrl.model"), name)
     if name in ("Shot", "Step", "sample", "sample_many", "steps"):
         return getattr(import_module("ctrl.sampling"), name)
+    if name == "detect":
+        return import_module("ctrl.detect")
     raise AttributeError(f"module 'ctrl' has no attribute {name!r}; it has {', '.join(__all__)}.")
 
 

@@ -124,11 +124,21 @@ class Picture:
         """The same picture in grey, as a mask is kept."""
         return self if self.pixels.ndim == 2 else Picture(np.asarray(self.image.convert("L")), self.came_as)
 
-    def fit(self, width: int, height: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """(height, width, 3) or (height, width) float32 in [0, 1], resized by Lanczos as diffusers does."""
-        from PIL import Image
+    def fit(self, width: int, height: int, resize: str = "stretch") -> np.ndarray[Any, np.dtype[np.float32]]:
+        """(height, width, 3) or (height, width) float32 in [0, 1], resized by Lanczos as diffusers does.
 
-        resized = self.image.resize((width, height), Image.Resampling.LANCZOS)
+        "stretch" ignores the proportions, "crop" fills the size and cuts what is over in the middle, "pad" fits the
+        whole picture in and leaves the rest black.
+        """
+        from PIL import Image, ImageOps
+
+        lanczos = Image.Resampling.LANCZOS
+        if resize == "crop":
+            resized = ImageOps.fit(self.image, (width, height), lanczos)
+        elif resize == "pad":
+            resized = ImageOps.pad(self.image, (width, height), lanczos, color=0)
+        else:
+            resized = self.image.resize((width, height), lanczos)
         return np.asarray(resized).astype(np.float32) / 255.0
 
     def __eq__(self, other: object) -> bool:

@@ -1,20 +1,24 @@
 import json
+import os
+import subprocess
+import sys
 from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import ctrl
-from ctrl.recipe import SAMPLERS, Recipe, Schedule, weight_at
+from ctrl.recipe import SAMPLERS, SPACINGS, Recipe, Schedule, weight_at
 
 part = st.floats(0, 1)
 number = st.floats(0, 10)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 windows = st.tuples(part, part).map(sorted).filter(lambda pair: pair[0] < pair[1])
-schedules = st.builds(lambda a, b, w: Schedule(a, b, *w), number, number, windows)
+points = st.lists(st.tuples(part, number), min_size=1, max_size=4, unique_by=lambda p: p[0]).map(sorted)
+schedules = st.builds(lambda p, w, by: Schedule(p, *w, by), points, windows, st.sampled_from(["steps", "noise"]))
 weights = st.one_of(number, schedules)
 pictures = st.builds(
     ctrl.Picture.of,
@@ -28,26 +32,64 @@ skeletons = st.one_of(
     st.sampled_from(["waving", "sitting"]).map(ctrl.Skeleton.named),
     st.builds(ctrl.Skeleton, arrays.arrays(np.float64, (18, 2), elements=part), arrays.arrays(np.bool_, 18)),
 )
+how = {
+    "weight": weights,
+    "mask": masks,
+    "mode": st.sampled_from(["balanced", "prompt first", "control first"]),
+    "uncond": st.none() | part,
+    "blocks": st.none() | st.lists(number, min_size=1, max_size=3),
+    "resize": st.sampled_from(["stretch", "crop", "pad"]),
+}
 controls = st.one_of(
-    st.builds(ctrl.Pose, skeletons | pictures, weights, masks),
-    st.builds(ctrl.Depth, pictures, weights, masks),
-    st.builds(ctrl.Edges, pictures, weights, masks),
+    st.builds(ctrl.Pose, skeletons | pictures, **how),
+    st.builds(ctrl.Depth, pictures, **how),
+    st.builds(ctrl.Edges, pictures, **how),
+    st.builds(ctrl.Control, text.filter(bool), pictures, **how),
 )
+styles = st.builds(
+    ctrl.Style,
+    pictures | st.lists(pictures, min_size=1, max_size=2),
+    weights,
+    masks,
+    st.just("all") | st.dictionaries(text, number, min_size=1, max_size=2),
+    masks,
+    st.sampled_from(["concat", "average"]),
+    st.none() | text.filter(bool),
+)
+perturb = st.builds(ctrl.PAG, weights) | st.builds(ctrl.SEG, weights, st.none() | st.floats(0.1, 9))
+guidance = st.one_of(
+    weights,
+    st.builds(
+        ctrl.Guidance,
+        weights,
+        part,
+        st.sampled_from(["prediction", "v", "x0"]),
+        masks,
+        st.none() | st.builds(ctrl.APG, part),
+        st.none() | st.builds(ctrl.CFGZero, st.integers(0, 5)),
+        st.lists(perturb, max_size=2),
+    ),
+)
+images = st.one_of(st.tuples(st.none(), st.none()), st.tuples(pictures, masks))
 sizes = st.sampled_from([(None, None), (64, 128)])
 recipes = st.builds(
-    lambda size, **rest: Recipe(width=size[0], height=size[1], **rest),
+    lambda size, image, **rest: Recipe(width=size[0], height=size[1], image=image[0], mask=image[1], **rest),
     sizes,
+    images,
     prompt=text,
     negative=text,
+    regions=st.lists(st.builds(ctrl.Region, text, pictures, part), max_size=1),
     controls=st.lists(controls, max_size=2),
-    styles=st.lists(st.builds(ctrl.Style, pictures, weights, masks), max_size=2),
-    guidance=weights,
+    styles=st.lists(styles, max_size=2),
+    guidance=guidance,
     steps=st.integers(1, 1000),
     sampler=st.sampled_from(SAMPLERS),
+    spacing=st.sampled_from(SPACINGS),
     seed=st.integers(0, 2**63 - 1),
-    lora=st.sampled_from([None, "lcm"]),
+    strength=part,
+    loras=st.lists(st.builds(ctrl.Lora, text.filter(bool), st.floats(-2, 2)), max_size=2),
 )
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @quick
@@ -69,31 +111,94 @@ def test_replace_changes_one_thing(recipe, seed):
     assert other.replace(seed=recipe.seed) == recipe
 
 
-@given(schedules, st.integers(1, 60))
+def by_steps(schedule):
+    return Schedule(schedule.points, schedule.start, schedule.until)
+
+
+@given(schedules.map(by_steps), st.integers(1, 60))
 def test_a_window_is_diffusers_window(schedule, count):
     for index in range(count):
         keep = 1.0 - float(index / count < schedule.start or (index + 1) / count > schedule.until)
         assert (index in schedule.steps(count)) == bool(keep)
         value = schedule.at(index, count)
-        low, high = sorted((schedule.first, schedule.last))
+        low, high = min(v for _, v in schedule.points), schedule.highest
         assert value == 0 if not keep else low - 1e-9 <= value <= high + 1e-9
 
 
-def test_hold_and_ramp():
+@given(windows, st.lists(part, min_size=1, max_size=30).map(lambda times: sorted(times, reverse=True)))
+def test_a_window_by_noise_is_the_same_noise_whatever_the_steps(window, times):
+    schedule = ctrl.hold(1.0, start=window[0], until=window[1], by="noise")
+    inside = [1 - window[1] <= time <= 1 - window[0] for time in times]
+    assert [schedule.at(i, len(times), times) for i in range(len(times))] == [float(one) for one in inside]
+
+
+def test_comfyuis_example_of_a_window_by_noise():
+    """30 steps of a linear spacing, 0.2 to 0.8: steps 6 to 23, as the table in the literature has it."""
+    times = [(999 - round(i * 999 / 29)) / 999 for i in range(30)]
+    assert ctrl.hold(1.0, start=0.2, until=0.8, by="noise").steps(30, times) == range(6, 24)
+
+
+def test_hold_and_ramp_and_curve():
     assert [ctrl.hold(2.0, until=0.5).at(i, 4) for i in range(4)] == [2, 2, 0, 0]
     assert [ctrl.ramp(0, 3).at(i, 4) for i in range(4)] == [0, 1, 2, 3]
     assert [ctrl.ramp(1, 2, start=0.5).at(i, 4) for i in range(4)] == [0, 0, 1, 2]
+    assert [ctrl.curve((0, 4), (0.5, 0), (1, 2)).at(i, 5) for i in range(5)] == [4, 2, 0, 1, 2]
     assert weight_at(0.5, 0, 9) == 0.5
 
 
-def test_defaults_and_normalisation():
-    recipe = Recipe(
-        "a", controls=[ctrl.Pose(ctrl.Skeleton.named("waving"), weight=1)], guidance=np.float32(3)
+def test_a_control_s_mode_is_a_row_of_the_table_of_branches_and_blocks():
+    made = {mode: ctrl.Depth(PICTURE, mode=mode) for mode in ("balanced", "prompt first", "control first")}
+    assert [made[mode].multipliers for mode in made] == [(1, 1), (1, 1), (0, 1)]
+    assert [made[mode].soft for mode in made] == [False, True, True]
+    assert ctrl.Depth(PICTURE, mode="control first", uncond=0.3).multipliers == (0.3, 1)
+
+
+def test_a_recipe_s_hash_is_the_same_in_every_process():
+    code = "import ctrl; print(ctrl.Recipe('a', controls=[ctrl.Pose(ctrl.Skeleton.named('waving'))]).hash)"
+    found = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout.strip()
+        for env in (os.environ | {"PYTHONHASHSEED": seed} for seed in ("1", "2"))
+    }
+    assert found == {Recipe("a", controls=[ctrl.Pose(ctrl.Skeleton.named("waving"))]).hash}
+    assert Recipe("b").hash not in found
+
+
+@quick
+@given(recipes, recipes)
+def test_equal_recipes_have_equal_hashes_and_no_difference(one, other):
+    assert (one == other) == (one.hash == other.hash)
+    assert (one == other) == (one.diff(other) == ())
+    assert one.diff(one) == ()
+
+
+def test_a_difference_says_what_changes_and_from_which_step():
+    old = Recipe("a", controls=[ctrl.Pose(ctrl.Skeleton.named("waving"))], negative="b")
+    new = old.replace(
+        guidance=ctrl.hold(6.0, until=0.5),
+        controls=[ctrl.Pose(ctrl.Skeleton.named("waving"), weight=ctrl.hold(1, until=0.8))],
     )
+    pose = next(change for change in old.diff(new) if change.words.startswith("Pose"))
+    assert (pose.step, pose.words) == (
+        16, "Pose weight 1 → 1 from 0 until 0.8, active in steps 1–16 of 20: from step 17"
+    )  # fmt: skip
+    guidance = next(change for change in old.diff(new) if change.words.startswith("guidance"))
+    assert guidance.step == 10
+    (off,) = old.replace(guidance=1.0).diff(old.replace(guidance=1.0, negative="c"))
+    assert off.step is None and "no step is affected" in off.words
+    (order,) = Recipe("a", controls=[ctrl.Depth(PICTURE), ctrl.Edges(PICTURE)]).diff(
+        Recipe("a", controls=[ctrl.Edges(PICTURE), ctrl.Depth(PICTURE)])
+    )
+    assert order.step is None
+    (steps,) = old.diff(old.replace(steps=30))
+    assert steps.step == 0
+
+
+def test_defaults_and_normalisation():
+    recipe = Recipe("a", controls=[ctrl.Pose(ctrl.Skeleton.named("waving"), weight=1)], guidance=np.float32(3))
     assert isinstance(recipe.controls, tuple)
     assert recipe.guidance == 3.0
     assert isinstance(recipe.controls[0].weight, float)
-    assert recipe.fast() == recipe.replace(sampler="lcm", lora="lcm", steps=4, guidance=1.0)
+    assert recipe.fast() == recipe.replace(sampler="lcm", loras=[ctrl.Lora("lcm")], steps=4, guidance=1.0)
 
 
 PICTURE = np.zeros((8, 8), np.uint8)
@@ -124,12 +229,26 @@ WRONG = [
     (lambda: Recipe("a", steps=2.5), TypeError, "steps must be a whole number"),
     (lambda: Recipe("a", seed=-1), ValueError, "seed must be"),
     (lambda: Recipe("a", seed=2**64), ValueError, "seed must be"),
-    (lambda: Recipe("a", sampler="dpm"), ValueError, r"sampler 'dpm' is unknown; did you mean 'dpm\+\+'"),
-    (lambda: Recipe("a", lora="xyz"), ValueError, "there is lcm"),
+    (lambda: Recipe("a", sampler="eular"), ValueError, "sampler 'eular' is unknown; did you mean 'euler'"),
+    (lambda: Recipe("a", loras=["lcm"]), TypeError, r"loras\[0\] must be Lora"),
+    (lambda: Recipe("a", spacing="karas"), ValueError, "did you mean 'karras'"),
+    (lambda: Recipe("a", mask=PICTURE), ValueError, "there is no image"),
+    (lambda: Recipe("a", image=PICTURE, strength=1.5), ValueError, "strength must be a number from 0 to 1"),
+    (lambda: ctrl.Control("", PICTURE), TypeError, "kind must be the name"),
+    (lambda: ctrl.Depth(PICTURE, mode="guess"), ValueError, "mode 'guess' is unknown"),
+    (lambda: ctrl.Depth(PICTURE, blocks=[]), TypeError, "blocks must be a list of weights"),
+    (lambda: ctrl.Style([]), ValueError, "1 to 16 pictures, got 0"),
+    (lambda: ctrl.Style(PICTURE, blocks={"mid_block": -1}), ValueError, "from 0 to 10, got -1"),
+    (lambda: ctrl.Guidance(rescale=2), ValueError, "rescale must be"),
+    (lambda: ctrl.Guidance(apg=3), TypeError, "apg must be APG"),
+    (lambda: ctrl.Guidance(perturb=[3]), TypeError, r"perturb\[0\] must be PAG or SEG"),
+    (lambda: ctrl.curve((0, 1), (0, 2)), ValueError, "rising positions"),
+    (lambda: ctrl.hold(1, by="sigma"), ValueError, "by 'sigma' is unknown"),
+    (lambda: ctrl.Region("a", None), TypeError, "mask must be a picture"),
     (lambda: Recipe("a", width=64), ValueError, "width and height go together"),
     (lambda: Recipe("a", width=64, height=True), TypeError, "height must be"),
     (lambda: Recipe("a", controls=ctrl.Depth(PICTURE)), TypeError, r"write \[control\]"),
-    (lambda: Recipe("a", controls=[PICTURE]), TypeError, r"controls\[0\] must be Pose, Depth or Edges"),
+    (lambda: Recipe("a", controls=[PICTURE]), TypeError, r"controls\[0\] must be Pose, Depth, Edges or Control"),
     (lambda: Recipe("a", styles=[ctrl.Depth(PICTURE)]), TypeError, r"styles\[0\] must be Style"),
     (lambda: ctrl.Depth(PICTURE, weight=float("inf")), ValueError, "weight must be a number from 0 to 10"),
     (lambda: ctrl.Depth(PICTURE, weight=ctrl.hold(50)), ValueError, "weight must be a number from 0 to 10"),
@@ -152,25 +271,38 @@ def changed(**changes):
     return json.dumps(GOOD | changes)
 
 
+DEPTH = GOOD["controls"][0]
 HOSTILE = [
     ("", "not JSON"),
     ("[" * 100_000, "nested too deeply"),
     ("[]", "not a recipe"),
-    ('{"ctrl": 1}', "wrong or missing fields"),
-    (changed(ctrl=2), "version 2"),
+    ('{"ctrl": 2}', "class None"),
+    ('{"ctrl": 2, "is": "Depth", "picture": "a.png"}', "picture must be a picture in the recipe itself"),
+    ('{"ctrl": 2, "is": "Recipe"}', "prompt"),
+    ('{"ctrl": 2, "is": "Schedule", "points": [[0, 1]]}', "a Schedule and not a recipe"),
+    ('{"ctrl": 2, "is": "os.system", "x": 1}', "class 'os.system'"),
+    (changed(ctrl=1), "version 1"),
+    (changed(ctrl=True), "version True"),
     (changed(extra=1), "'extra'"),
     (changed(seed=None), "seed must be"),
     (changed(seed=True), "seed must be"),
     (changed(steps=100_000), "steps must be"),
-    (changed(controls={}), "must be lists"),
-    (changed(controls=[None]), "must be a JSON object"),
-    (changed(controls=[{"kind": "__class__"}]), "kind '__class__'"),
+    (changed(controls={}), "class None"),
+    (changed(controls=[None]), r"controls\[0\] must be"),
+    (changed(controls=[{"is": "__class__"}]), "class '__class__'"),
+    (changed(controls=[DEPTH | {"kind": "pose"}]), "no argument 'kind'"),
     (changed(controls=GOOD["controls"] * 40), "at most 16"),
-    (changed(controls=[GOOD["controls"][0] | {"picture": {"png": "!!", "sha256": ""}}]), None),
-    (changed(controls=[GOOD["controls"][0] | {"picture": {"png": "", "sha256": ""}}]), "cannot be read"),
-    (changed(controls=[GOOD["controls"][0] | {"picture": "a.png"}]), "must be a JSON object"),
-    (changed(controls=[GOOD["controls"][0] | {"picture": {"points": [[1]], "shown": []}}]), None),
-    (changed(guidance={"first": 1}), "wrong or missing"),
+    (changed(controls=[DEPTH | {"picture": {"is": "Picture", "png": "!!", "sha256": ""}}]), None),
+    (changed(controls=[DEPTH | {"picture": {"is": "Picture", "png": "", "sha256": ""}}]), "cannot be read"),
+    (changed(controls=[DEPTH | {"picture": "a.png"}]), "in the recipe itself"),
+    (changed(controls=[DEPTH | {"mask": "/etc/passwd"}]), "in the recipe itself"),
+    (changed(styles=[{"is": "Style", "picture": ["a.png"]}]), "in the recipe itself"),
+    (changed(image="https://example.org/a.png"), "in the recipe itself"),
+    (changed(guidance={"is": "Guidance", "map": "a.png"}), "in the recipe itself"),
+    (changed(controls=[DEPTH | {"picture": {"is": "Skeleton", "points": [[1]], "shown": []}}]), None),
+    (changed(guidance={"is": "Schedule", "first": 1}), "no argument 'first'"),
+    (changed(guidance={"is": "Schedule", "points": []}), "points must be"),
+    (changed(guidance=[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]), "nested too deeply"),
     (changed(prompt=3), "prompt must be a string"),
     (json.dumps(GOOD)[:-1] + ', "seed": 4}', "twice"),
     (json.dumps(GOOD).replace("6.0", "NaN"), "holds NaN"),

@@ -16,15 +16,16 @@ ROOMS = {
     "images": set(),
     "skeleton": set(),
     "attention": set(),
-    "guidance": set(),
+    "guidance": {"recipe"},
+    "prompts": set(),
     "recipe": {"images", "skeleton"},
     "maps": {"attention", "images"},
-    "model": {"attention"},
-    "conditioning": {"recipe", "images", "attention"},
+    "model": {"attention", "prompts"},
+    "conditioning": {"recipe", "images", "attention", "prompts"},
     "sampling": {"conditioning", "guidance", "attention", "maps", "recipe", "images"},
     "live": {"sampling"},
     "sweep": {"sampling"},
-    "detect": {"images", "skeleton"},
+    "detect": {"images", "skeleton", "atelier"},
     "atelier": {"images", "skeleton"},
     "widgets": {FRONT},
 }
@@ -34,7 +35,7 @@ ROOMS["__main__"] = {*EVERY_ROOM, FRONT}
 ROOMS["train"] = {*EVERY_ROOM, FRONT}
 
 # A room that grew a second file is still one room.
-ANNEXES = {"recipe_text": "recipe"}
+ANNEXES: dict[str, str] = {}
 
 # Files with a door of their own, beside the doors of their room.
 DOORS = {"ctrl/atelier/measure.py": {FRONT}}

@@ -16,10 +16,11 @@ from peft import LoraConfig
 from torch import nn
 
 from ctrl.atelier.scene import EVALUATION_SEEDS, sample
-from ctrl.train import codec, controls, decoder, denoiser, lcm, muon
+from ctrl.train import base, codec, controls, decoder, denoiser, lcm, muon
 from ctrl.train.loop import Average, Budget, train
 from ctrl.train.options import Options
 from ctrl.train.pool import Pool, fill, open_pool
+from ctrl.train.rows import Rows, choose, mirror
 from ctrl.train.team import Team
 
 
@@ -47,9 +48,7 @@ def fall(loss, module: nn.Module, lr: float, steps: int = 20) -> float:  # type:
 def test_a_killed_run_ends_bit_equal_to_one_that_was_not(tmp_path: Path) -> None:
     def run(folder: Path, killed_at: int | None) -> nn.Module:
         torch.manual_seed(3)
-        module = nn.Sequential(
-            nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(128, 2)
-        )
+        module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(128, 2))
         average = Average(module)
 
         def loss(step: int, generator: torch.Generator) -> torch.Tensor:
@@ -120,9 +119,7 @@ def test_normalised_latents_have_mean_0_and_variance_1_and_decode_the_same(pool:
 def _latents(channels: int = 8) -> np.ndarray:
     smooth = torch.randn(64, 2, channels, 4, 4, generator=torch.Generator().manual_seed(0))
     return (
-        nn.functional.interpolate(smooth.flatten(0, 1), size=16, mode="bilinear")
-        .view(64, 2, channels, 16, 16)
-        .numpy()
+        nn.functional.interpolate(smooth.flatten(0, 1), size=16, mode="bilinear").view(64, 2, channels, 16, 16).numpy()
     )
 
 
@@ -131,9 +128,9 @@ def test_the_denoiser_learns(pool: Pool) -> None:
     unet, latents = denoiser.build(8, 32), _latents()
 
     def loss(g: torch.Generator) -> torch.Tensor:
-        rows = denoiser.choose(pool, 4, g)
+        rows = choose(pool, 4, g)
         return denoiser.loss_of(
-            lambda x, t, c: unet(x, t, c).sample, denoiser.fetch(latents, rows), torch.zeros(4, 5, 32), g
+            lambda x, t, c: unet(x, t, c).sample, base.fetch(latents, rows), torch.zeros(4, 5, 32), g
         )
 
     assert fall(loss, unet, 2e-3) < 0.95
@@ -146,7 +143,7 @@ def test_a_control_begins_as_nothing_and_then_is_something(pool: Pool, kind: con
     with torch.no_grad():
         unet.conv_out.weight.normal_(0, 0.1)
     net, latents = controls.build(unet, 128), _latents()
-    rows = denoiser.Rows([0, 1], [False, True])
+    rows = Rows([0, 1], [False, True])
     controls.speak_up(net, controls.hints(pool, kind, rows))
     x, t, text = torch.randn(2, 8, 16, 16), torch.tensor([10, 900]), torch.zeros(2, 5, 32)
     predict = controls.controlled(unet, net, controls.hints(pool, kind, rows))
@@ -154,7 +151,7 @@ def test_a_control_begins_as_nothing_and_then_is_something(pool: Pool, kind: con
         assert torch.equal(predict(x, t, text), unet(x, t, text).sample)
 
     def loss(g: torch.Generator) -> torch.Tensor:
-        return denoiser.loss_of(predict, denoiser.fetch(latents, rows), text, g)
+        return denoiser.loss_of(predict, base.fetch(latents, rows), text, g)
 
     assert fall(loss, net, 1e-3) < 1.0
     with torch.no_grad():
@@ -163,7 +160,7 @@ def test_a_control_begins_as_nothing_and_then_is_something(pool: Pool, kind: con
 
 def test_a_hint_is_loud_enough_to_be_heard(pool: Pool) -> None:
     net = controls.build(denoiser.build(8, 32), 128)
-    pictures = controls.hints(pool, "pose", denoiser.Rows([0, 1], [False, False]))
+    pictures = controls.hints(pool, "pose", Rows([0, 1], [False, False]))
     controls.speak_up(net, pictures)
     with torch.no_grad():
         loud = float(net.controlnet_cond_embedding(pictures).std((0, 2, 3)).mean())
@@ -172,14 +169,14 @@ def test_a_hint_is_loud_enough_to_be_heard(pool: Pool) -> None:
 
 def test_the_mirror_swaps_what_words_call_left_and_right() -> None:
     scene = next(s for s in map(sample, range(100)) if len(s.props) == 1)
-    seen = denoiser.mirror(scene)
+    seen = mirror(scene)
     assert seen.props[0].side != scene.props[0].side and seen.props[0].x == -scene.props[0].x
-    assert denoiser.mirror(seen) == replace(scene, props=scene.props)
+    assert mirror(seen) == replace(scene, props=scene.props)
 
 
 def test_a_mirrored_skeleton_is_drawn_with_its_left_as_its_right(pool: Pool) -> None:
-    plain = controls.hints(pool, "pose", denoiser.Rows([0], [False]))[0]
-    swapped = controls.hints(pool, "pose", denoiser.Rows([0], [True]))[0]
+    plain = controls.hints(pool, "pose", Rows([0], [False]))[0]
+    swapped = controls.hints(pool, "pose", Rows([0], [True]))[0]
     assert not torch.equal(plain.flip(-1), swapped)  # colours name the side
     assert ((plain.flip(-1).sum(0) > 0) ^ (swapped.sum(0) > 0)).float().mean() < 0.04
 
@@ -201,7 +198,7 @@ def test_the_lora_learns_and_its_base_stays(pool: Pool) -> None:
         return lambda x, t, c: unet(x, t, c).sample
 
     def loss(g: torch.Generator) -> torch.Tensor:
-        clean = denoiser.fetch(latents, denoiser.choose(pool, 2, g))
+        clean = base.fetch(latents, choose(pool, 2, g))
         return lcm.loss(predict(student), predict(teacher), predict(teacher), clean, text, text[:1], g)
 
     assert fall(loss, student, 2e-3) < 1.0
@@ -224,6 +221,7 @@ def test_the_decoder_learns_and_the_latents_stay(pool: Pool, tmp_path: Path) -> 
 
 _TEAM = """
 import pathlib, sys, torch
+from ctrl.train.rows import Rows, choose, mirror
 from ctrl.train.team import Team
 team = Team.join()
 part = torch.full((3,), float(team.rank))

@@ -1,60 +1,376 @@
-"""IP-Adapters in the published format (arXiv 2308.06721): what turns an image embedding into terms of attention."""
+"""IP-Adapters in the published format (arXiv 2308.06721): what turns reference pictures into terms of attention.
+
+Three layouts are read, for any U-Net whose cross-attention they fit, SD 1.x, 2.x or SDXL: base (one linear
+layer over the pooled embedding), plus (a perceiver resampler over hidden states) and full (a perceptron over
+the same). The projections are diffusers' own modules; the U-Net is looked at and never touched.
+
+In shapes, R are rows of the U-Net's batch, N pictures being made, n reference pictures of one style, t tokens
+of one reference, D the text width; *S is what the image encoder says of one picture: (E,) for base, (T, E)
+for plus and full.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
-from ctrl.attention import Projections, sites
+from ctrl.attention import Call, Projections, Term, sites
 from ctrl.model.files import read_tensors
 
-STYLE_TOKENS = 4  # of an IP-Adapter with one linear projection
+HEAD = 64  # channels of a head of every published resampler; no tensor's shape tells it
+COMBINE = ("concat", "average")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A published form of `image_proj`: what it reads, and what diffusers' names are called in the file.
+
+    `mark` is the tensor that only this layout has, `entry` the one whose second axis is E, `reads` the field
+    of the image encoder's output and `encoders` the CLIP towers by their E.
+    """
+
+    name: str
+    mark: str
+    entry: str
+    reads: str
+    encoders: tuple[tuple[int, str], ...]
+    renamed: tuple[tuple[str, str], ...]
+
+    def published(self, name: str) -> str:
+        """The file's name of a parameter of diffusers' module."""
+        for ours, theirs in self.renamed:
+            name = name.replace(ours, theirs)
+        return f"image_proj.{name}"
+
+
+_POOLED = ((768, "ViT-L/14"), (1024, "ViT-H/14"), (1280, "ViT-bigG/14"))
+_HIDDEN = ((1024, "ViT-L/14"), (1280, "ViT-H/14"), (1664, "ViT-bigG/14"))
+_RESAMPLER = (
+    (".ln0.", ".0.norm1."),
+    (".ln1.", ".0.norm2."),
+    (".attn.to_q.", ".0.to_q."),
+    (".attn.to_k.", ".0.to_kv."),  # the upper half
+    (".attn.to_v.", ".0.to_kv."),  # the lower half
+    (".attn.to_out.0.", ".0.to_out."),
+    (".ff.0.", ".1.0."),
+    (".ff.1.net.0.proj.", ".1.1."),
+    (".ff.1.net.2.", ".1.3."),
+)
+_PERCEPTRON = (("ff.net.0.proj.", "proj.0."), ("ff.net.2.", "proj.2."), ("norm.", "proj.3."))
+BASE = Layout("base", "proj.weight", "proj.weight", "image_embeds", _POOLED, (("image_embeds.", "proj."),))
+FULL = Layout("full", "proj.3.weight", "proj.0.weight", "hidden_states", _HIDDEN, _PERCEPTRON)
+PLUS = Layout("plus", "latents", "proj_in.weight", "hidden_states", _HIDDEN, _RESAMPLER)
 
 
 @dataclass(frozen=True, eq=False)
 class StyleAdapter:
-    """An IP-Adapter: one linear layer from image embedding to four tokens, and K/V weights at every site."""
+    """An IP-Adapter: a projection from embeddings (width E) to tokens, and K/V weights at every site."""
 
-    weight: Tensor
-    bias: Tensor
-    norm_weight: Tensor
-    norm_bias: Tensor
+    name: str
+    layout: Layout
+    width: int
+    projection: nn.Module
     projections: Mapping[str, Projections]
 
+    def check(self, image_encoder: Any) -> None:
+        """Refuse, by a ValueError, an image encoder of another width than the adapter was trained on."""
+        config = image_encoder.config
+        got = config.projection_dim if self.layout is BASE else config.hidden_size
+        if got != self.width:
+            tower = dict(self.layout.encoders).get(self.width)
+            named = f" (CLIP {tower})" if tower else ""
+            raise ValueError(
+                f"{self.name} reads {self.layout.reads} of width {self.width}{named}, and this image encoder's are "
+                f"of width {got}: use the image encoder it was published with."
+            )
+
+    @torch.no_grad()
+    def embed(self, image_encoder: Any, pixels: Tensor) -> Tensor:
+        """(n, *S): what the adapter reads of n pictures, (n, 3, s, s) as the encoder's processor made them."""
+        self.check(image_encoder)
+        pixels = pixels.to(image_encoder.device, image_encoder.dtype)
+        if self.layout is BASE:
+            return image_encoder(pixels).image_embeds
+        return image_encoder(pixels, output_hidden_states=True).hidden_states[-2]
+
+    def blank(self, image_encoder: Any, pixels: Tensor) -> Tensor:
+        """(n, *S): what stands for no picture, as diffusers has it: zeros, or what a picture of zeros gives."""
+        if self.layout is BASE:
+            self.check(image_encoder)
+            return torch.zeros(len(pixels), self.width, dtype=image_encoder.dtype, device=image_encoder.device)
+        return self.embed(image_encoder, torch.zeros_like(pixels))
+
+    @torch.no_grad()
     def tokens(self, embeds: Tensor) -> Tensor:
-        """(R, E) image embeddings to (R, 4, D) tokens; zeros stand for no picture."""
-        tokens = F.linear(embeds.to(self.weight.dtype), self.weight, self.bias)
-        tokens = tokens.reshape(embeds.shape[0], STYLE_TOKENS, -1)
-        return F.layer_norm(tokens, tokens.shape[-1:], self.norm_weight, self.norm_bias)
+        """(R, n·t, D) tokens of the embeddings (R, n, *S), or (R, *S) where n is 1; side by side, in their order."""
+        single = embeds.ndim - (1 if self.layout is BASE else 2)
+        each = embeds.flatten(0, single - 1)  # (R·n, *S)
+        weight = next(self.projection.parameters())
+        tokens: Tensor = self.projection(each.to(weight.device, weight.dtype))  # (R·n, t, D)
+        return tokens.reshape(embeds.shape[0], -1, tokens.shape[-1])
+
+    def reference(
+        self,
+        cond: Tensor,
+        uncond: Tensor,
+        *,
+        blocks: Mapping[str, float],
+        mask: Tensor | None = None,
+        combine: str = "concat",
+    ) -> StyleReference:
+        """One style for one run, of `cond` (N, n, *S) and `uncond` (N, n or 1, *S); see `StyleReference`.
+
+        Several pictures are one style by "concat", their tokens side by side in one softmax, or by "average",
+        the tokens of their mean embedding.
+        """
+        if combine not in COMBINE:
+            raise ValueError(f"combine must be 'concat' or 'average', got {combine!r}.")
+        if combine == "average":
+            cond, uncond = (embeds.mean(1, keepdim=True) for embeds in (cond, uncond))
+        return StyleReference(self, cond, uncond, blocks, mask)
+
+
+@dataclass(frozen=True, eq=False)
+class StyleReference:
+    """One style in one run: decoupled cross-attention, weight · block · mask · SDPA(q, K(tokens), V(tokens)).
+
+    `cond` is (N, n, *S), the pictures; `uncond` (N, n or 1, *S), blanks or the negative picture, which is
+    repeated for each of n; `blocks` a weight for every site; `mask` (N or 1, 1, H, W) in [0, 1] at any size.
+    Tokens, keys and values are projected once for each order of branches and kept, bit-equal to projecting
+    them at every step, so it is made anew for every run.
+    """
+
+    adapter: StyleAdapter
+    cond: Tensor
+    uncond: Tensor
+    blocks: Mapping[str, float]
+    mask: Tensor | None = None
+    _kept: dict[tuple[str, ...], _Rows] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        strange = sorted(self.blocks.keys() ^ self.adapter.projections.keys())
+        if strange:
+            raise ValueError(f"blocks must give a weight for every site of {self.adapter.name}; see {strange[0]}.")
+        few, many = self.uncond.shape[1], self.cond.shape[1]
+        if self.cond.shape[0] != self.uncond.shape[0] or few not in (1, many):
+            raise ValueError(
+                f"uncond must hold 1 or {many} pictures for each of {len(self.cond)} rows, as cond does; "
+                f"got {few} for each of {len(self.uncond)}."
+            )
+
+    def at(self, weight: float, branches: Sequence[str] = ("uncond", "cond")) -> StyleEdit:
+        """The edit of one step, whose batch holds N rows for each of `branches`, in that order.
+
+        "uncond" sees `uncond`, "cond" and "perturbed" see the pictures; another name raises a ValueError.
+        """
+        order = tuple(branches)
+        if order not in self._kept:
+            self._kept[order] = _Rows(self.adapter, self._tokens(order), self.mask)
+        return StyleEdit(self._kept[order], self.blocks, weight)
+
+    def _tokens(self, branches: tuple[str, ...]) -> Tensor:
+        seen = {"uncond": self.uncond.expand_as(self.cond), "cond": self.cond, "perturbed": self.cond}
+        strange = [branch for branch in branches if branch not in seen]
+        if strange or not branches:
+            raise ValueError(f"branches must be some of uncond, cond and perturbed, got {strange or branches}.")
+        return self.adapter.tokens(torch.cat([seen[branch] for branch in branches]))
+
+
+@dataclass(frozen=True, eq=False)
+class StyleEdit:
+    """An `Edit` of attention: adds the style's term where its weight is not 0, and nothing elsewhere."""
+
+    rows: _Rows
+    blocks: Mapping[str, float]
+    weight: float
+
+    def __call__(self, call: Call, terms: list[Term]) -> list[Term]:
+        """The terms with this style's added; a call of a site that is not the adapter's is left alone."""
+        gate = self.weight * self.blocks.get(call.site, 0.0)
+        if gate == 0:
+            return terms
+        k, v = self.rows.heads(call)
+        return [*terms, Term(call.q, k, v, gate=gate, mask=self.rows.shrunk(call))]
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The keys and values of one order of rows, `tokens` (R, T, D), as far as calls have asked for them."""
+
+    adapter: StyleAdapter
+    tokens: Tensor
+    mask: Tensor | None
+    pairs: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    def heads(self, call: Call) -> tuple[Tensor, Tensor]:
+        """Keys and values of a site, each (R, heads, T, d)."""
+        rows, heads, _, depth = call.q.shape
+        if rows != len(self.tokens):  # SDPA would broadcast them, and the picture be silently wrong
+            raise ValueError(f"the style was prepared for {len(self.tokens)} rows, and {call.site} got {rows}.")
+        if call.site not in self.pairs:
+            weights = self.adapter.projections[call.site]
+            k, v = (
+                F.linear(self.tokens, weight).view(rows, -1, heads, depth).transpose(1, 2)
+                for weight in (weights.to_k, weights.to_v)
+            )
+            self.pairs[call.site] = (k, v)
+        return self.pairs[call.site]
+
+    def shrunk(self, call: Call) -> Tensor | None:
+        """The mask at the size of a call, (R or 1, 1, height·width, 1): bicubic, as diffusers shrinks it."""
+        if self.mask is None:
+            return None
+        size = (call.height, call.width)
+        if size not in self.masks:
+            mask = F.interpolate(self.mask, size=size, mode="bicubic").flatten(2)[..., None]
+            if len(mask) > 1:
+                mask = mask.repeat(len(self.tokens) // len(mask), 1, 1, 1)
+            self.masks[size] = mask.to(call.q.device, call.q.dtype)
+        return self.masks[size]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What an image encoder sees of a picture, and the `share` of the picture's area that this is, in (0, 1]."""
+
+    image: Image.Image
+    share: float
+
+
+def seen(processor: Any, picture: Image.Image) -> Seen:
+    """The picture as a CLIP image processor resizes and crops it, before it is normalised."""
+    raw = {"do_rescale": False, "do_normalize": False, "return_tensors": "np"}
+    rgb = picture.convert("RGB")
+    cropped = processor(rgb, **raw).pixel_values[0]  # (3, s, s)
+    whole = processor(rgb, do_center_crop=False, **raw).pixel_values[0]  # (3, h, w)
+    share = min(1.0, cropped[0].size / whole[0].size)
+    return Seen(Image.fromarray(cropped.transpose(1, 2, 0).astype("uint8")), share)
 
 
 def read_style_adapter(file: Path, unet: Any, device: torch.device, dtype: torch.dtype) -> StyleAdapter:
-    """Layers are numbered 1, 3, 5… over the cross-attention modules, since diffusers counts attn1 too."""
+    """The IP-Adapter in a safetensors file, complete, finite and of the U-Net's shapes, or a ValueError.
+
+    Layers are numbered 1, 3, 5… over the cross-attention modules, since diffusers counts attn1 too.
+    """
     tensors, _ = read_tensors(file)
-    tensors = {key: tensor.to(device, dtype) for key, tensor in tensors.items()}
+    layout = _layout(file, tensors)
     places = sites(unet)
-    wanted = [f"image_proj.{name}" for name in ("proj.weight", "proj.bias", "norm.weight", "norm.bias")]
-    for number in range(1, 2 * len(places), 2):
-        wanted += [f"ip_adapter.{number}.to_k_ip.weight", f"ip_adapter.{number}.to_v_ip.weight"]
-    odd = sorted(set(wanted) ^ tensors.keys())
+    blueprint = _blueprint(file, layout, tensors, unet.config.cross_attention_dim)
+    wanted = _shapes(layout, blueprint)
+    for number, place in enumerate(places):
+        for letter in "kv":  # like the text's, (heads·d, D)
+            text = place.module.get_parameter(f"to_{letter}.weight")
+            wanted[f"ip_adapter.{2 * number + 1}.to_{letter}_ip.weight"] = tuple(text.shape)
+    _check(file, tensors, wanted, unet.config.cross_attention_dim, len(places))
+    # A copy, since what safetensors gives is a view of the file, which may change.
+    read = {key: tensors[key].to(device, dtype, copy=True) for key in wanted}
+    for key, tensor in read.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{file.name} has NaN or infinite numbers in {key} (read as {dtype}): it is damaged.")
+    blueprint.load_state_dict(
+        {name: _half(name, read[layout.published(name)]) for name in blueprint.state_dict()}, assign=True
+    )
+    projections = {
+        place.name: Projections(*(read[f"ip_adapter.{2 * number + 1}.to_{x}_ip.weight"] for x in "kv"))
+        for number, place in enumerate(places)
+    }
+    width = tensors[f"image_proj.{layout.entry}"].shape[1]
+    projection = blueprint.eval().requires_grad_(requires_grad=False)
+    return StyleAdapter(file.name, layout, width, projection, projections)
+
+
+def _layout(file: Path, tensors: Mapping[str, Tensor]) -> Layout:
+    """Which of the layouts it is, told by the names as diffusers tells them."""
+    names = {key.removeprefix("image_proj.") for key in tensors if key.startswith("image_proj.")}
+    faces = any(key.startswith("ip_adapter.") and "_lora." in key for key in tensors)
+    if faces or "perceiver_resampler.proj_in.weight" in names or {"proj.0.weight", "norm.weight"} <= names:
+        raise ValueError(
+            f"{file.name} is a FaceID adapter, which needs a face recogniser; "
+            "ctrl reads IP-Adapters of the base, plus and full layouts."
+        )
+    for layout in (BASE, FULL, PLUS):
+        if layout.mark in names:
+            return layout
+    raise ValueError(
+        f"{file.name} is no IP-Adapter of the base, plus or full layout; "
+        f"it holds {len(tensors)} tensors, such as {min(tensors, default='none')}."
+    )
+
+
+def _blueprint(file: Path, layout: Layout, tensors: Mapping[str, Tensor], text_width: int) -> nn.Module:
+    """diffusers' module for `image_proj`, of the file's sizes and the U-Net's width, without memory."""
+    from diffusers.models.embeddings import (
+        ImageProjection,
+        IPAdapterFullImageProjection,
+        IPAdapterPlusImageProjection,
+    )
+
+    def side(name: str, axis: int) -> int:
+        tensor = tensors.get(f"image_proj.{name}")
+        if tensor is None or tensor.ndim <= axis:
+            raise ValueError(f"{file.name} is a damaged IP-Adapter: image_proj.{name} is missing or has another shape.")
+        return tensor.shape[axis]
+
+    width = side(layout.entry, 1)
+    with torch.device("meta"):
+        if layout is BASE:
+            return ImageProjection(width, text_width, max(1, side("proj.weight", 0) // text_width))
+        if layout is FULL:
+            return IPAdapterFullImageProjection(width, text_width)
+        return IPAdapterPlusImageProjection(
+            embed_dims=width,
+            output_dims=text_width,
+            hidden_dims=side("latents", 2),
+            depth=sum(key.endswith(".0.to_q.weight") for key in tensors),
+            heads=max(1, side("layers.0.0.to_q.weight", 0) // HEAD),
+            num_queries=side("latents", 1),
+        )
+
+
+def _shapes(layout: Layout, blueprint: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The tensors that the file must hold for this module."""
+    shapes = {}
+    for name, tensor in blueprint.state_dict().items():
+        key = layout.published(name)
+        first, *rest = tensor.shape
+        shapes[key] = (2 * first if ".to_kv." in key else first, *rest)
+    return shapes
+
+
+def _half(name: str, tensor: Tensor) -> Tensor:
+    """A published `to_kv` holds the keys' weights above the values'; every other tensor is taken whole."""
+    if ".attn.to_k." in name:
+        return tensor.chunk(2)[0]
+    if ".attn.to_v." in name:
+        return tensor.chunk(2)[1]
+    return tensor
+
+
+def _check(
+    file: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], text_width: int, layers: int
+) -> None:
+    first = tensors.get("ip_adapter.1.to_k_ip.weight")
+    if first is not None and first.ndim == 2 and first.shape[1] != text_width:
+        raise ValueError(f"{file.name} was made for a text width of {first.shape[1]}; this model has {text_width}.")
+    odd = sorted(wanted.keys() ^ tensors.keys())
     if odd:
         raise ValueError(
-            f"{file.name} is no IP-Adapter for this model's {len(places)} cross-attention layers: "
+            f"{file.name} is no IP-Adapter for this model's {layers} cross-attention layers: "
             f"{len(odd)} tensors are missing or too many, such as {odd[0]}."
         )
-    width = unet.config.cross_attention_dim
-    got = tensors["ip_adapter.1.to_k_ip.weight"].shape[1]
-    if got != width or tensors["image_proj.norm.weight"].shape[0] != width:
-        raise ValueError(f"{file.name} was made for a text width of {got}; this model has {width}.")
-    projections = {
-        place.name: Projections(*(tensors[f"ip_adapter.{2 * i + 1}.to_{x}_ip.weight"] for x in "kv"))
-        for i, place in enumerate(places)
-    }
-    weight, bias, norm_weight, norm_bias = (tensors[key] for key in wanted[:4])
-    return StyleAdapter(weight, bias, norm_weight, norm_bias, projections)
+    for key, shape in wanted.items():
+        tensor = tensors[key]
+        if tuple(tensor.shape) != shape or not tensor.numel() or not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{file.name} does not fit this model: {key} is {kind} of shape {tuple(tensor.shape)}, "
+                f"and floating-point numbers of shape {shape} are needed."
+            )

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from PIL import Image
 from torch import Tensor, nn
 
 from ctrl.train import muon
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
 from ctrl.train.pool import Pool, open_pool
+from ctrl.train.sheet import save_sheet
 
 CROP = 64
 HELD = 64  # the pool's last pictures, for the log's figure
@@ -62,9 +62,7 @@ def crops(pool: Pool, count: int, crop: int, generator: torch.Generator, ready: 
     """Random crops (count, 3, crop, crop) in [-1, 1], half of them mirrored."""
     rows = torch.randint(ready, (count,), generator=generator).tolist()
     tops = torch.randint(pool.size - crop + 1, (count, 2), generator=generator).tolist()
-    batch = np.stack(
-        [pool.picture[r, :, y : y + crop, x : x + crop] for r, (y, x) in zip(rows, tops, strict=True)]
-    )
+    batch = np.stack([pool.picture[r, :, y : y + crop, x : x + crop] for r, (y, x) in zip(rows, tops, strict=True)])
     picture = torch.from_numpy(batch).float() / 127.5 - 1
     mirrored = torch.rand(count, generator=generator) < 0.5
     return torch.where(mirrored[:, None, None, None], picture.flip(-1), picture)
@@ -107,9 +105,7 @@ def sheet(codec: AutoencoderKL, pool: Pool, path: Path, count: int = 8) -> None:
     with torch.no_grad():
         picture = torch.from_numpy(pool.picture[:count]).to(codec.device).float() / 127.5 - 1
         rebuilt = codec.decode(codec.encode(picture).latent_dist.mode()).sample
-    both = torch.stack([picture, rebuilt]).clamp(-1, 1).add(1).mul(127.5).round().byte().cpu()
-    _, n, _, h, w = both.shape
-    Image.fromarray(both.permute(0, 3, 1, 4, 2).reshape(2 * h, n * w, 3).numpy()).save(path)
+    save_sheet([picture, rebuilt], path)
 
 
 def main(options: Options | None = None) -> None:

@@ -12,7 +12,6 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
@@ -22,11 +21,13 @@ from ctrl.atelier.edges import edges_of
 from ctrl.atelier.scene import sample
 from ctrl.skeleton import Skeleton
 from ctrl.train import muon
-from ctrl.train.clip import embed, load_text
-from ctrl.train.denoiser import Rows, captions, choose, draw, encode, fetch, loss_of, save_sheet
+from ctrl.train.base import Base
+from ctrl.train.denoiser import captions, draw, loss_of
 from ctrl.train.loop import Average, train
 from ctrl.train.options import Options, parse
-from ctrl.train.pool import Pool, open_pool
+from ctrl.train.pool import Pool
+from ctrl.train.rows import Rows, choose
+from ctrl.train.sheet import save_sheet
 
 Kind = Literal["pose", "depth", "edges"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -89,36 +90,31 @@ def controlled(
 
 def learn(kind: Kind, options: Options) -> None:
     """Train the ControlNet of one kind and save it as a diffusers folder."""
-    weights = options.runs / "weights"
-    pool = open_pool(options.pool, options.count, options.size)
-    unet = UNet2DConditionModel.from_pretrained(weights / "unet").to(options.device).eval().requires_grad_(False)
-    codec = AutoencoderKL.from_pretrained(weights / "vae").to(options.device).eval().requires_grad_(False)
-    tokenizer, tower = load_text(weights)
-    tower.to(options.device)  # type: ignore[arg-type]
-    latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
+    base = Base.of(options)
+    unet = base.unet()
     torch.manual_seed(options.seed)
     if options.start is None:
         net = build(unet, options.size)
-        speak_up(net, hints(pool, kind, Rows(list(range(32)), [False] * 32)))
+        speak_up(net, hints(base.pool, kind, Rows(list(range(32)), [False] * 32)))
     else:
         net = ControlNetModel.from_pretrained(options.start / f"controlnet_{kind}")
-    net.to(options.device)  # type: ignore[arg-type]
+    nn.Module.to(net, base.device)
     average = Average(net, 0.998)
     optimizer = muon.optimizer(net, lr=4e-3 * options.rate)
 
     def step(_: int, generator: torch.Generator) -> Tensor:
-        rows = choose(pool, options.batch, generator)
-        text = embed(tokenizer, tower, captions(rows, generator, EMPTY))
-        picture = hints(pool, kind, rows).to(options.device)
-        return loss_of(controlled(unet, net, picture), fetch(latents, rows).to(options.device), text, generator)
+        rows = choose(base.pool, options.batch, generator)
+        text = base.told(captions(rows, generator, EMPTY))
+        picture = hints(base.pool, kind, rows).to(base.device)
+        return loss_of(controlled(unet, net, picture), base.clean(rows), text, generator)
 
     def show(folder: Path, _: int) -> None:
         rows = Rows(list(range(8)), [False] * 8)
-        text = embed(tokenizer, tower, [describe(sample(i)).text for i in rows.index])
-        picture = hints(pool, kind, rows).to(options.device)
-        made = draw(controlled(unet, average.module, picture), text, embed(tokenizer, tower, [""]), codec)
+        text = base.told([describe(sample(i)).text for i in rows.index])
+        picture = hints(base.pool, kind, rows).to(base.device)
+        made = draw(controlled(unet, average.module, picture), text, base.told([""]), base.codec)
         save_sheet([picture * 2 - 1, made], folder / "samples.png")
-        average.module.save_pretrained(weights / f"controlnet_{kind}")
+        average.module.save_pretrained(base.weights / f"controlnet_{kind}")
 
     train(options.runs / f"control-{kind}", net, optimizer, step, options.budget, average=average, show=show)
 

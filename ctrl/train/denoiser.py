@@ -8,27 +8,25 @@ drawn onto what they name (`grounding`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from numpy.lib.format import open_memmap
-from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from ctrl.atelier.captions import Caption, describe
-from ctrl.atelier.scene import EVALUATION_SEEDS, SIDES, Scene, sample
+from ctrl.atelier.scene import EVALUATION_SEEDS, sample
 from ctrl.train import grounding, muon
-from ctrl.train.clip import embed, load_text
+from ctrl.train.base import Base
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
-from ctrl.train.pool import Pool, open_pool, scene_of
+from ctrl.train.rows import Rows, choose
+from ctrl.train.sheet import save_sheet
 
 KEEP, EMPTY, GAMMA = 0.85, 0.1, 5.0
 TIMESTEPS = 1000
@@ -74,6 +72,11 @@ def build(latent_channels: int, text_width: int) -> UNet2DConditionModel:
         attention_head_dim=(2, 3, 4),  # heads, in diffusers' historic naming
         cross_attention_dim=text_width,
     )
+
+
+def called(unet: UNet2DConditionModel) -> Predict:
+    """The U-Net's own prediction, as the functions here ask for it."""
+    return lambda latents, timesteps, text: unet(latents, timesteps, text).sample
 
 
 @dataclass(frozen=True)
@@ -124,30 +127,6 @@ def grounded_loss(
     return given.error(guess) + GROUNDING * maps.loss()
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Which pictures of the pool a step learns from, and which of them in the mirror."""
-
-    index: list[int]
-    mirrored: list[bool]
-
-    def scenes(self) -> list[Scene]:
-        """The scenes as seen."""
-        return [mirror(scene_of(i)) if flip else scene_of(i) for i, flip in zip(self.index, self.mirrored, strict=True)]
-
-
-def choose(pool: Pool, count: int, generator: torch.Generator) -> Rows:
-    """Random rows of the pool."""
-    index = torch.randint(pool.ready, (count,), generator=generator).tolist()
-    return Rows(index, (torch.rand(count, generator=generator) < 0.5).tolist())
-
-
-def mirror(scene: Scene) -> Scene:
-    """The scene as its mirror image shows it, as far as words can tell."""
-    props = tuple(replace(prop, side=SIDES[1 - SIDES.index(prop.side)], x=-prop.x) for prop in scene.props)
-    return replace(scene, props=props[::-1], mirrored=not scene.mirrored)
-
-
 def captions(rows: Rows, generator: torch.Generator, empty: float = EMPTY) -> list[str]:
     """Fresh wording for each row; some are empty."""
     return [caption.text for caption in worded(rows, generator, empty)]
@@ -161,33 +140,6 @@ def worded(rows: Rows, generator: torch.Generator, empty: float = EMPTY) -> list
         Caption("", (), frozenset()) if gone else describe(scene, seed, KEEP)
         for scene, gone in zip(rows.scenes(), blank, strict=True)
     ]
-
-
-@torch.no_grad()
-def encode(pool: Pool, codec: AutoencoderKL, path: Path) -> np.ndarray:
-    """Latents of the pool's pictures and of their mirror images, (N, 2, C, 16, 16) float16, encoded once."""
-    count = pool.ready
-    if path.exists() and (latents := np.load(path, mmap_mode="r")).shape[0] >= count:
-        return latents
-    partial = path.with_suffix(".part.npy")
-    shape = (count, 2, codec.config.latent_channels, 16, 16)
-    latents = open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
-    step = 16 if codec.device.type == "cpu" else 256
-    for start in range(0, count, step):
-        picture = torch.from_numpy(pool.picture[start : start + step]).to(codec.device).float() / 127.5 - 1
-        with bf16(codec.device):
-            both = [codec.encode(p).latent_dist.mode() for p in (picture, picture.flip(-1))]
-        latents[start : start + step] = torch.stack(both, 1).half().cpu().numpy()
-    latents.flush()
-    partial.rename(path)
-    return np.load(path, mmap_mode="r")
-
-
-def fetch(latents: np.ndarray, rows: Rows) -> Tensor:
-    """Clean latents (B, C, 16, 16) of rows, float32."""
-    return torch.from_numpy(
-        np.stack([latents[i, int(m)] for i, m in zip(rows.index, rows.mirrored, strict=True)])
-    ).float()
 
 
 @torch.no_grad()
@@ -212,45 +164,32 @@ def draw(
     return codec.decode(latents / codec.config.scaling_factor).sample
 
 
-def save_sheet(rows: Sequence[Tensor], path: Path) -> None:
-    """Write batches (n, 3, h, w) in [-1, 1] under one another."""
-    stacked = torch.stack([row.clamp(-1, 1).add(1).mul(127.5).round().byte().cpu() for row in rows])
-    r, n, _, h, w = stacked.shape
-    Image.fromarray(stacked.permute(0, 3, 1, 4, 2).reshape(r * h, n * w, 3).numpy()).save(path)
-
-
 def main(options: Options | None = None) -> None:
     """Train the U-Net and save it as a diffusers folder."""
     options = options or parse(__doc__, minutes=60, batch=32)
-    weights = options.runs / "weights"
-    pool = open_pool(options.pool, options.count, options.size)
-    codec = AutoencoderKL.from_pretrained(weights / "vae").to(options.device).eval().requires_grad_(False)
-    tokenizer, tower = load_text(weights)
-    tower.to(options.device)  # type: ignore[arg-type]
-    latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
-    unet = begin(options, codec.config.latent_channels, tower.config.hidden_size)
-    unet.to(options.device)  # type: ignore[arg-type]
+    base = Base.of(options)
+    unet = begin(options, base.codec.config.latent_channels, base.tower.config.hidden_size)
+    nn.Module.to(unet, base.device)
     average = Average(unet, 0.9995)
     optimizer = muon.optimizer(unet, lr=2e-3 * options.rate)
     asked = [describe(sample(EVALUATION_SEEDS - 1 - i)).text for i in range(8)]
 
     def step(_: int, generator: torch.Generator) -> Tensor:
-        rows = choose(pool, options.batch, generator)
+        rows = choose(base.pool, options.batch, generator)
         said = worded(rows, generator)
-        text = embed(tokenizer, tower, [caption.text for caption in said])
-        part = grounding.parts(pool.part, rows.index, rows.mirrored)
-        named = grounding.named(tokenizer, said, part, text.shape[1], text.device)
-        return grounded_loss(unet, fetch(latents, rows).to(options.device), text, named, generator)
+        text = base.told([caption.text for caption in said])
+        part = grounding.parts(base.pool.part, rows.index, rows.mirrored)
+        named = grounding.named(base.tokenizer, said, part, text.shape[1], base.device)
+        return grounded_loss(unet, base.clean(rows), text, named, generator)
 
     def show(folder: Path, _: int) -> None:
-        text, empty = embed(tokenizer, tower, asked), embed(tokenizer, tower, [""])
-        made = draw(lambda x, t, c: average.module(x, t, c).sample, text, empty, codec)
+        made = draw(called(average.module), base.told(asked), base.told([""]), base.codec)
         save_sheet([made], folder / "samples.png")
         (folder / "samples.txt").write_text("\n".join(asked))
-        average.module.save_pretrained(weights / "unet")
+        average.module.save_pretrained(base.weights / "unet")
 
     train(options.runs / "denoiser", unet, optimizer, step, options.budget, average=average, show=show)
-    noise_schedule().save_pretrained(weights / "scheduler")
+    noise_schedule().save_pretrained(base.weights / "scheduler")
 
 
 if __name__ == "__main__":

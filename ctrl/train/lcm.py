@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from diffusers.loaders.lora_pipeline import StableDiffusionLoraLoaderMixin
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_lcm import LCMScheduler
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
@@ -22,11 +21,12 @@ from torch import Tensor
 
 from ctrl.atelier.captions import describe
 from ctrl.atelier.scene import EVALUATION_SEEDS, sample
-from ctrl.train.clip import embed, load_text
-from ctrl.train.denoiser import Predict, captions, choose, encode, fetch, noise_schedule, save_sheet
+from ctrl.train.base import Base
+from ctrl.train.denoiser import Predict, called, captions, noise_schedule
 from ctrl.train.loop import Average, bf16, parameters, train
 from ctrl.train.options import Options, parse
-from ctrl.train.pool import open_pool
+from ctrl.train.rows import choose
+from ctrl.train.sheet import save_sheet
 
 RANK, GUIDANCE, LEAP, LEVELS = 32, 5.0, 20, 50  # the student lives on 50 noise levels, 20 timesteps apart
 SIGMA_DATA, SCALING = 0.5, 10.0  # LCMScheduler's boundary condition
@@ -107,13 +107,8 @@ def draw(predict: Predict, text: Tensor, codec: AutoencoderKL, steps: int = 4) -
 def main(options: Options | None = None) -> None:
     """Distil the LoRA and save it."""
     options = options or parse(__doc__, minutes=10, batch=32)
-    weights = options.runs / "weights"
-    pool = open_pool(options.pool, options.count, options.size)
-    codec = AutoencoderKL.from_pretrained(weights / "vae").to(options.device).eval().requires_grad_(False)
-    teacher = UNet2DConditionModel.from_pretrained(weights / "unet").to(options.device).eval().requires_grad_(False)
-    tokenizer, tower = load_text(weights)
-    tower.to(options.device)  # type: ignore[arg-type]
-    latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
+    base = Base.of(options)
+    teacher = base.unet()
     torch.manual_seed(options.seed)
     student = copy.deepcopy(teacher)
     student.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(TARGETS)))
@@ -124,22 +119,18 @@ def main(options: Options | None = None) -> None:
     optimizer = torch.optim.AdamW(
         parameters(student), lr=1e-3 * options.rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
     )
-    empty = embed(tokenizer, tower, [""])
-
-    def called(unet: UNet2DConditionModel) -> Predict:
-        return lambda x, t, c: unet(x, t, c).sample
+    empty = base.told([""])
 
     def step(_: int, generator: torch.Generator) -> Tensor:
-        rows = choose(pool, options.batch, generator)
-        text = embed(tokenizer, tower, captions(rows, generator))
-        clean = fetch(latents, rows).to(options.device)
+        rows = choose(base.pool, options.batch, generator)
+        text, clean = base.told(captions(rows, generator)), base.clean(rows)
         return loss(called(student), called(average.module), called(teacher), clean, text, empty, generator)
 
     def show(folder: Path, _: int) -> None:
         asked = [describe(sample(EVALUATION_SEEDS - 1 - i)).text for i in range(8)]
-        save_sheet([draw(called(average.module), embed(tokenizer, tower, asked), codec)], folder / "samples.png")
+        save_sheet([draw(called(average.module), base.told(asked), base.codec)], folder / "samples.png")
         state = {k: v.contiguous() for k, v in get_peft_model_state_dict(average.module).items()}
-        StableDiffusionLoraLoaderMixin.save_lora_weights(weights / "lora", unet_lora_layers=state)
+        StableDiffusionLoraLoaderMixin.save_lora_weights(base.weights / "lora", unet_lora_layers=state)
 
     train(options.runs / "lcm", student, optimizer, step, options.budget, average=average, show=show)
 

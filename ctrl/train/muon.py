@@ -27,9 +27,7 @@ def optimizer(module: nn.Module, lr: float, weight_decay: float = 0.01) -> Muon:
 class Muon(torch.optim.Optimizer):
     """Momentum made orthogonal, beside AdamW for what is not a matrix."""
 
-    def __init__(
-        self, matrices: Iterable[Tensor], others: Iterable[Tensor], lr: float, weight_decay: float
-    ) -> None:
+    def __init__(self, matrices: Iterable[Tensor], others: Iterable[Tensor], lr: float, weight_decay: float) -> None:
         groups = [{"params": list(matrices), "matrix": True}, {"params": list(others), "matrix": False}]
         super().__init__([g for g in groups if g["params"]], {"lr": lr, "weight_decay": weight_decay})
 

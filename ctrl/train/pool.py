@@ -79,9 +79,7 @@ def open_pool(folder: Path, count: int, size: int, first_seed: int = 0) -> Pool:
     return Pool(**arrays)
 
 
-def fill(
-    folder: Path, count: int, size: int, device: str = "cpu", workers: int = 1, first_seed: int = 0
-) -> Pool:
+def fill(folder: Path, count: int, size: int, device: str = "cpu", workers: int = 1, first_seed: int = 0) -> Pool:
     """Draw whatever is missing from a pool. On a GPU one process does it; on the CPU `workers` share it."""
     pool = open_pool(folder, count, size, first_seed)
     pieces = [int(piece) for piece in np.flatnonzero(~pool.done)]

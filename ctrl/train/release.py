@@ -54,9 +54,18 @@ def gather(source: Path, target: Path) -> None:
         where.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".safetensors":
             _halve(path, where)
+        elif path.name == "config.json":
+            _write_config(path, where)
         else:
             shutil.copyfile(path, where)
     (target / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
+
+
+def _write_config(path: Path, where: Path) -> None:
+    """Without the folder it was loaded from, which is nobody's business."""
+    config = json.loads(path.read_text())
+    config.pop("_name_or_path", None)
+    where.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _halve(path: Path, where: Path) -> None:
@@ -96,8 +105,13 @@ def budgets(runs: Path) -> list[dict[str, str | float]]:
     return rows
 
 
-def card(runs: Path, folder: Path, size: int, count: int, measured: Path | None = None) -> None:
-    """Write card.json: the commit, the data, the budgets, the files, and the table `measure --json` wrote."""
+def card(
+    runs: Path, folder: Path, size: int, count: int, measured: Path | None = None, before: Path | None = None
+) -> None:
+    """Write card.json: the commit, the data, the budgets, the files, and the table `measure --json` wrote.
+
+    `before` is the card of the weights these went on from; its budgets come first.
+    """
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     files = sums(folder)
     total = sum(int(row["bytes"]) for row in files)
@@ -107,7 +121,7 @@ def card(runs: Path, folder: Path, size: int, count: int, measured: Path | None 
         "commit": head,
         "picture_size": size,
         "scene_seeds": [0, count],
-        "trained": budgets(runs),
+        "trained": [*(json.loads(before.read_text())["trained"] if before else []), *budgets(runs)],
         "measured": json.loads(measured.read_text()) if measured else None,
         "total_bytes": total,
         "files": files,
@@ -121,11 +135,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--into", type=Path, required=True)
     parser.add_argument("--measured", type=Path, help="what ctrl.atelier.measure --json wrote of these weights")
+    parser.add_argument("--before", type=Path, help="the card.json of the weights these went on from")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--count", type=int, default=16000)
     options = parser.parse_args(argv)
     gather(options.runs / "weights", options.into)
-    card(options.runs, options.into, options.size, options.count, options.measured)
+    card(options.runs, options.into, options.size, options.count, options.measured, options.before)
 
 
 if __name__ == "__main__":

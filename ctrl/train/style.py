@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -20,11 +19,14 @@ from ctrl.atelier.bench import without_style
 from ctrl.atelier.captions import describe
 from ctrl.atelier.scene import STYLES, Scene
 from ctrl.train import muon
-from ctrl.train.clip import embed, embed_pictures, load_text, load_vision
-from ctrl.train.denoiser import Predict, Rows, draw, encode, fetch, loss_of, save_sheet
+from ctrl.train.base import Base
+from ctrl.train.clip import embed_pictures, load_vision
+from ctrl.train.denoiser import Predict, draw, loss_of
 from ctrl.train.loop import Average, train
 from ctrl.train.options import Options, parse
-from ctrl.train.pool import Pool, open_pool, scene_of
+from ctrl.train.pool import Pool, scene_of
+from ctrl.train.rows import Rows
+from ctrl.train.sheet import save_sheet
 
 TOKENS = 4
 BANK = 4096  # the pool's first pictures serve as references
@@ -145,27 +147,21 @@ def bank(weights: Path, pool: Pool, device: str, count: int = BANK) -> Reference
 def main(options: Options | None = None) -> None:
     """Train the adapter and save it."""
     options = options or parse(__doc__, minutes=20, batch=32)
-    weights, device = options.runs / "weights", options.device
-    pool = open_pool(options.pool, options.count, options.size)
-    unet = UNet2DConditionModel.from_pretrained(weights / "unet").to(device).eval()
-    codec = AutoencoderKL.from_pretrained(weights / "vae").to(device).eval().requires_grad_(requires_grad=False)
-    tokenizer, tower = load_text(weights)
-    tower.to(device)  # type: ignore[arg-type]  # a decorator hides its type
-    latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
-    references = bank(weights, pool, device)
+    base = Base.of(options)
+    unet, references = base.unet(), bank(base.weights, base.pool, options.device)
     torch.manual_seed(options.seed)
-    adapter = build(unet, references.embeds.shape[1]).to(device)
+    adapter = build(unet, references.embeds.shape[1]).to(base.device)
     if options.start is not None:
         adapter.load_state_dict(load_file(options.start / "ip_adapter" / "ip_adapter.safetensors"))
     average = Average(adapter, decay=0.995)
     optimizer = muon.optimizer(adapter, lr=2e-3 * options.rate)
 
     def error(rows: Rows, embeds: Tensor, generator: torch.Generator, empty: float) -> Tensor:
-        text = embed(tokenizer, tower, captions(rows, generator, empty))
-        return loss_of(styled(unet, embeds), fetch(latents, rows).to(device), text, generator)
+        text = base.told(captions(rows, generator, empty))
+        return loss_of(styled(unet, embeds), base.clean(rows), text, generator)
 
     def step(_: int, generator: torch.Generator) -> Tensor:
-        index = torch.randint(HELD, len(latents), (options.batch,), generator=generator).tolist()
+        index = torch.randint(HELD, len(base.latents), (options.batch,), generator=generator).tolist()
         mirrored = (torch.rand(options.batch, generator=generator) < 0.5).tolist()
         return error(Rows(index, mirrored), references.alike(index, generator), generator, NO_TEXT)
 
@@ -177,13 +173,10 @@ def main(options: Options | None = None) -> None:
         wrong = float(error(rows, references.other(rows.index, seeds[2]), seeds[3], 0.0))
         print(f"style step {number}: loss {right:.4f}, under another style's reference {wrong:.4f}", flush=True)
         index = [next(row for row in range(HELD, BANK) if scene_of(row).style == style) for style in STYLES]
-        text, empty = (
-            embed(tokenizer, tower, ["a figure waving, a tree on the left, on grass"] * 8),
-            embed(tokenizer, tower, [""]),
-        )
-        made = draw(styled(unet, references.embeds[index]), text, empty, codec)
-        save_sheet([torch.from_numpy(pool.picture[index]).float() / 127.5 - 1, made], folder / "samples.png")
-        save(average.module, weights)
+        text = base.told(["a figure waving, a tree on the left, on grass"] * 8)
+        made = draw(styled(unet, references.embeds[index]), text, base.told([""]), base.codec)
+        save_sheet([torch.from_numpy(base.pool.picture[index]).float() / 127.5 - 1, made], folder / "samples.png")
+        save(average.module, base.weights)
 
     train(
         options.runs / "style",

@@ -1,0 +1,109 @@
+"""Where in a U-Net a style acts: presets and names of blocks, to a weight for every cross-attention site.
+
+A name is a module's path in the U-Net, whole or its beginning: "down_blocks.1", "up_blocks.0.attentions.1",
+"mid_block". A site is "unet.", such a path, and "…attn2", as `ctrl.attention.sites` names it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Real
+
+PRESETS = (
+    "all",
+    "style",
+    "layout",
+    "style+layout",
+    "style (comfyui)",
+    "layout (comfyui)",
+    "style+layout (comfyui)",
+)
+
+# SDXL, where all agree: InstantStyle (arXiv 2404.02733), diffusers, ComfyUI_IPAdapter_plus, InvokeAI.
+_XL_STYLE = {"up_blocks.0.attentions.1": 1.0}
+_XL_LAYOUT = {"down_blocks.2.attentions.1": 1.0}
+
+# SD 1.x by ComfyUI_IPAdapter_plus and sd-webui-controlnet: of their 16 indices (down 0-5, mid 6, up 7-15), style
+# is 0-3 and 9-15, layout a quarter of 4 and the whole of 5.
+_COMFY_STYLE = {
+    "down_blocks.0": 1.0,
+    "down_blocks.1": 1.0,
+    "up_blocks.1.attentions.2": 1.0,
+    "up_blocks.2": 1.0,
+    "up_blocks.3": 1.0,
+}
+_COMFY_LAYOUT = {"down_blocks.2.attentions.0": 0.25, "down_blocks.2.attentions.1": 1.0}
+
+
+def weights(blocks: str | Mapping[str, float], sites: Iterable[str], family: str | None) -> dict[str, float]:
+    """The weight of every site; `family` is "sd1", "sd2", "sdxl", or None for any other U-Net.
+
+    A mapping gives a site the weight of the most specific of its names, and 0 without one. The presets:
+    "all"; "style" and "layout", or both, are SDXL's published pair of blocks, and else the rule of which
+    InstantStyle's SD 1.5 blocks are the instance: layout is the deepest down block with cross-attention and
+    the middle, style the first up block with it. The names with "(comfyui)" are the other published school of
+    SD 1.5 (for SDXL the schools agree), and are refused for other U-Nets. Raises a ValueError or TypeError in
+    one sentence for a name that fits no site.
+    """
+    names = tuple(sites)
+    chosen = _preset(blocks, names, family) if isinstance(blocks, str) else _checked(blocks)
+    known = {name for site in names for name in _names(site)}
+    for name in chosen:
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), 1, 0.0)
+            hint = f"; the nearest name is {near[0]!r}" if near else ""
+            raise ValueError(f"blocks names {name!r}, where this U-Net has no cross-attention{hint}.")
+    found = {}
+    for site in names:
+        named = [name for name in _names(site) if name in chosen]  # from the whole to the part
+        found[site] = chosen[named[-1]] if named else 0.0
+    return found
+
+
+def _names(site: str) -> list[str]:
+    """Every name a site answers to, from the widest to its own."""
+    parts = site.split(".")[1:]
+    return [".".join(parts[: end + 1]) for end in range(len(parts))]
+
+
+def _checked(blocks: Mapping[str, float]) -> dict[str, float]:
+    if not isinstance(blocks, Mapping):
+        raise TypeError(f"blocks must be one of {', '.join(PRESETS)}, or names with weights, got {blocks!r}.")
+    if not blocks:
+        raise ValueError("blocks names no block, so the style would act nowhere; name one or leave 'all'.")
+    for name, weight in blocks.items():
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not math.isfinite(weight):
+            raise ValueError(f"blocks gives {name!r} the weight {weight!r}; a finite number is needed.")
+    return {name: float(weight) for name, weight in blocks.items()}
+
+
+def _preset(name: str, sites: tuple[str, ...], family: str | None) -> dict[str, float]:
+    if name not in PRESETS:
+        raise ValueError(f"blocks must be one of {', '.join(PRESETS)}, or names with weights, got {name!r}.")
+    if name == "all":
+        return {part: 1.0 for part in {_names(site)[0] for site in sites}}
+    goals, school, _ = name.partition(" (")
+    if family == "sdxl":
+        style, layout = _XL_STYLE, _XL_LAYOUT
+    elif not school:
+        style, layout = _by_depth(sites)
+    elif family in ("sd1", "sd2"):
+        style, layout = _COMFY_STYLE, _COMFY_LAYOUT
+    else:
+        raise ValueError(f"blocks {name!r} is defined for Stable Diffusion only; for this U-Net say {goals!r}.")
+    parts = {"style": style, "layout": layout, "style+layout": style | layout}
+    return parts[goals]
+
+
+def _by_depth(sites: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float]]:
+    """Style: the first up block with cross-attention. Layout: the last down block with it, and the middle."""
+    paths = [site.split(".")[1:] for site in sites]
+    down, up = (sorted(int(path[1]) for path in paths if path[0] == side) for side in ("down_blocks", "up_blocks"))
+    if not down or not up:
+        raise ValueError("blocks 'style' and 'layout' need cross-attention on both ways, down and up; name blocks.")
+    layout = {f"down_blocks.{down[-1]}": 1.0}
+    if any(path[0] == "mid_block" for path in paths):
+        layout["mid_block"] = 1.0
+    return {f"up_blocks.{up[0]}": 1.0}, layout

@@ -1,0 +1,34 @@
+"""What a latent diffusion model is made of, wherever its parts came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, eq=False)
+class Tower:
+    """A CLIP text tower: a tokenizer and the encoder that reads its ids."""
+
+    tokenizer: Any
+    encoder: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The modules of a model, on their device, in evaluation mode and without gradients.
+
+    Stable Diffusion 1 and 2 have one tower, SDXL two. `scheduler` is the configuration of its noise schedule.
+    `zero_negative` says that an empty negative prompt is read as zeros (SDXL's force_zeros_for_empty_prompt).
+    The image encoder is the one style references go through, if the model has its own.
+    """
+
+    name: str
+    unet: Any
+    vae: Any
+    towers: tuple[Tower, ...]
+    scheduler: Mapping[str, Any]
+    zero_negative: bool = False
+    image_encoder: Any = None
+    feature_extractor: Any = None

@@ -1,0 +1,260 @@
+"""A prompt through the text towers: as long as it needs to be, and with its words' weights.
+
+A prompt that fits the towers is encoded bit for bit as diffusers' pipelines encode it. A longer one is encoded in
+chunks, each a whole text with its own BOS, EOS and padding, whose states are laid end to end.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
+from statistics import fmean
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ctrl.model.parts import Tower
+from ctrl.prompts import Piece, parse
+
+CHUNKS = 8  # at most; what is beyond is cut
+COMMA = 10  # tokens a chunk may give up in order to end at a comma
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """An encoded prompt of `chunks` chunks.
+
+    `states` is (1, T, D), T being the chunks' tokens laid end to end. `pooled` is (1, P), of the first chunk, None if no
+    tower projects. `weights` (T,), of the type of `states`, is how strongly each token acts, 1 for BOS, EOS and
+    padding; None if every one is 1. `cut` is the end of the plain prompt that no chunk holds, "" if all of it was read.
+    """
+
+    states: Tensor
+    pooled: Tensor | None
+    weights: Tensor | None
+    cut: str
+    chunks: int
+
+
+class Span(NamedTuple):
+    """A token: its position among the T of `Text.states`, and where its characters are in the plain prompt."""
+
+    position: int
+    start: int
+    end: int
+
+
+@torch.no_grad()
+def encode(towers: Sequence[Tower], prompt: str, device: torch.device, dtype: torch.dtype) -> Text:
+    """The prompt through one tower as StableDiffusionPipeline does it, or two as StableDiffusionXLPipeline does.
+
+    At most 8 chunks are read. ValueError for a weight that `ctrl.prompts.parse` refuses, TypeError for a tokenizer that
+    does not tell where its tokens are.
+    """
+    pieces = parse(prompt)
+    layout = _lay(towers, "".join(piece.text for piece in pieces))
+    # One at a time: in a batch a chunk's bits would depend on how many others there are.
+    found = [_encode_chunk(towers, layout, begin, end, device) for begin, end in layout.chunks]
+    states = torch.cat([states for states, _ in found], dim=1).to(device, dtype)
+    pooled = found[0][1]
+    weights = _weights(layout, pieces)
+    return Text(
+        states,
+        None if pooled is None else pooled.to(device, dtype),
+        None if all(weight == 1 for weight in weights) else torch.tensor(weights, dtype=dtype, device=device),
+        layout.cut,
+        len(layout.chunks),
+    )
+
+
+@torch.no_grad()
+def levelled(towers: Sequence[Tower], texts: Sequence[Text]) -> tuple[Text, ...]:
+    """The texts with empty chunks appended, so that all are as long as the longest and can be rows of one batch.
+
+    One that is all zeros (see `empty`) grows by zeros.
+    """
+    chunks = max((text.chunks for text in texts), default=1)
+    if all(text.chunks == chunks for text in texts):
+        return tuple(texts)
+    blank = encode(towers, "", texts[0].states.device, texts[0].states.dtype).states
+    return tuple(_grown(text, blank, chunks - text.chunks) for text in texts)
+
+
+def empty(text: Text) -> Text:
+    """Zeros in the shapes of `text`: what SDXL reads for no negative prompt (force_zeros_for_empty_prompt)."""
+    pooled = None if text.pooled is None else torch.zeros_like(text.pooled)
+    return Text(torch.zeros_like(text.states), pooled, None, "", text.chunks)
+
+
+def spans(towers: Sequence[Tower], prompt: str) -> list[Span]:
+    """Where each token that `encode` reads comes from; with two towers, the first one's tokens.
+
+    Tokens in order, without BOS, EOS and padding; the bytes of one emoji share its place. Errors as `encode`.
+    """
+    return _lay(towers, "".join(piece.text for piece in parse(prompt))).spans()
+
+
+class _Token(NamedTuple):
+    id: int
+    start: int
+    end: int
+
+
+class _Break(NamedTuple):
+    """A place in the plain prompt where no tower has a token across, and how many tokens each has before it."""
+
+    at: int
+    before: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which tokens of a prompt go into which chunk; `tokens` is one list a tower, `length` a chunk's tokens in all."""
+
+    plain: str
+    tokens: tuple[list[_Token], ...]
+    length: int
+    chunks: list[tuple[_Break, _Break]]
+
+    @property
+    def cut(self) -> str:
+        _, end = self.chunks[-1]
+        unread = any(before < len(tokens) for before, tokens in zip(end.before, self.tokens, strict=True))
+        return self.plain[end.at :].rstrip() if unread else ""
+
+    def spans(self) -> list[Span]:
+        return [
+            Span(number * self.length + 1 + place, token.start, token.end)
+            for number, (begin, end) in enumerate(self.chunks)
+            for place, token in enumerate(self.tokens[0][begin.before[0] : end.before[0]])
+        ]
+
+
+def _lay(towers: Sequence[Tower], plain: str) -> _Layout:
+    tokens = tuple(_read(tower, plain) for tower in towers)
+    # A tokenizer that was saved without its length says 10³⁰.
+    length = min(
+        min(tower.tokenizer.model_max_length, tower.encoder.config.max_position_embeddings) for tower in towers
+    )
+    breaks = _breaks(plain, tokens)
+    bounds = [0]
+    while bounds[-1] < len(breaks) - 1 and len(bounds) <= CHUNKS:
+        bound = _next_bound(plain, breaks, bounds[-1], length - 2)
+        if bound == bounds[-1]:  # one character of more tokens than a chunk has: it and the rest are cut
+            break
+        bounds.append(bound)
+    chunks = [(breaks[begin], breaks[end]) for begin, end in pairwise(bounds)]
+    return _Layout(plain, tokens, length, chunks or [(breaks[0], breaks[0])])
+
+
+def _read(tower: Tower, plain: str) -> list[_Token]:
+    if not tower.tokenizer.is_fast:
+        raise TypeError(
+            f"the text tower's tokenizer, {type(tower.tokenizer).__name__}, does not tell where its tokens are in the "
+            "prompt; load a fast one, such as transformers' CLIPTokenizer."
+        )
+    read = tower.tokenizer(plain, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return [_Token(number, *place) for number, place in zip(read.input_ids, read.offset_mapping, strict=True)]
+
+
+def _breaks(plain: str, tokens: Sequence[list[_Token]]) -> list[_Break]:
+    """Every place where a chunk can end, the first before all tokens and the last after them.
+
+    Two towers need not agree on the tokens: SDXL's second takes "!" out of "!!!", because it pads with it.
+    """
+    starts = [[token.start for token in tower] for tower in tokens]
+    found: list[_Break] = []
+    for at in sorted({0, *starts[0], len(plain)}):
+        before = tuple(bisect_left(tower, at) for tower in starts)
+        if any(count and tower[count - 1].end > at for count, tower in zip(before, tokens, strict=True)):
+            continue
+        if found and found[-1].before == before:
+            found.pop()  # only blanks between
+        found.append(_Break(at, before))
+    return found
+
+
+def _next_bound(plain: str, breaks: Sequence[_Break], begin: int, capacity: int) -> int:
+    """The number of the break that ends the chunk which begins at break `begin`.
+
+    The last that fits gives way to one a few tokens before it that follows a comma, else to one between words, else to
+    one that is not between two letters or digits.
+    """
+
+    def tokens(first: int, last: int) -> int:
+        return max(b - a for a, b in zip(breaks[first].before, breaks[last].before, strict=True))
+
+    last = begin
+    while last + 1 < len(breaks) and tokens(begin, last + 1) <= capacity:
+        last += 1
+    if last == len(breaks) - 1:
+        return last
+    backwards = range(last, begin, -1)
+    commas = (
+        bound
+        for bound in backwards
+        if tokens(bound, last) <= COMMA and plain[breaks[bound - 1].at : breaks[bound].at].rstrip().endswith(",")
+    )
+    spaces = (bound for bound in backwards if plain[breaks[bound].at - 1].isspace())
+    signs = (
+        bound
+        for bound in backwards
+        if not (plain[breaks[bound].at - 1].isalnum() and plain[breaks[bound].at].isalnum())
+    )
+    return next(chain(commas, spaces, signs), last)
+
+
+def _encode_chunk(
+    towers: Sequence[Tower], layout: _Layout, begin: _Break, end: _Break, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """The chunk's states (1, length, D) and, if a tower projects, its pooled embedding (1, P)."""
+    ids = [
+        _framed(tower, [token.id for token in tokens[first:last]], layout.length)
+        for tower, tokens, first, last in zip(towers, layout.tokens, begin.before, end.before, strict=True)
+    ]
+    if not any(hasattr(tower.encoder, "text_projection") for tower in towers):
+        (tower,), (row,) = towers, ids
+        return _last_states(tower, row, end.before[0] - begin.before[0] + 2, device), None
+    read = [
+        tower.encoder(torch.tensor([row], device=device), output_hidden_states=True)
+        for tower, row in zip(towers, ids, strict=True)
+    ]
+    pooled = next(output.text_embeds for output in read if "text_embeds" in output)
+    return torch.cat([output.hidden_states[-2] for output in read], dim=-1), pooled
+
+
+def _framed(tower: Tower, ids: list[int], length: int) -> list[int]:
+    tokenizer = tower.tokenizer
+    padding = [tokenizer.pad_token_id] * (length - 2 - len(ids))
+    return [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id, *padding]
+
+
+def _last_states(tower: Tower, ids: list[int], used: int, device: torch.device) -> Tensor:
+    mask = None
+    if getattr(tower.encoder.config, "use_attention_mask", False):
+        mask = torch.tensor([[1] * used + [0] * (len(ids) - used)], device=device)
+    states: Tensor = tower.encoder(torch.tensor([ids], device=device), attention_mask=mask)[0]
+    return states
+
+
+def _weights(layout: _Layout, pieces: Sequence[Piece]) -> list[float]:
+    """The weight of each of the T tokens; one that reaches over several pieces has the mean of its letters'."""
+    letters = [piece.weight for piece in pieces for _ in piece.text]
+    weights = [1.0] * (layout.length * len(layout.chunks))
+    for position, start, end in layout.spans():
+        own = letters[start:end]
+        weights[position] = own[0] if len(set(own)) == 1 else fmean(own)
+    return weights
+
+
+def _grown(text: Text, blank: Tensor, missing: int) -> Text:
+    if not text.states.any():
+        blank = torch.zeros_like(blank)
+    states = torch.cat([text.states, *[blank] * missing], dim=1)
+    weights = text.weights
+    if weights is not None:
+        weights = torch.cat([weights, weights.new_ones(missing * blank.shape[1])])
+    return replace(text, states=states, weights=weights, chunks=text.chunks + missing)

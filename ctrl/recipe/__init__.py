@@ -1,0 +1,33 @@
+"""The recipe room: a recipe and the values it is made of."""
+
+from ctrl.recipe.controls import Control, Depth, Edges, Pose
+from ctrl.recipe.diff import Change
+from ctrl.recipe.guidance import APG, PAG, SEG, CFGZero, Guidance
+from ctrl.recipe.recipe import KEYWORD, SAMPLERS, SPACINGS, Lora, Recipe, Region
+from ctrl.recipe.schedule import Schedule, curve, hold, ramp, weight_at
+from ctrl.recipe.styles import Style
+
+__all__ = [
+    "APG",
+    "KEYWORD",
+    "PAG",
+    "SAMPLERS",
+    "SEG",
+    "SPACINGS",
+    "CFGZero",
+    "Change",
+    "Control",
+    "Depth",
+    "Edges",
+    "Guidance",
+    "Lora",
+    "Pose",
+    "Recipe",
+    "Region",
+    "Schedule",
+    "Style",
+    "curve",
+    "hold",
+    "ramp",
+    "weight_at",
+]

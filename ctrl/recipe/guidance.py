@@ -1,0 +1,123 @@
+"""How the predictions with and without the prompt become one, as values; the arithmetic is in `ctrl.guidance`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ctrl.recipe.checks import Shown, all_of, keep, mask, number, one_of, spelt, whole
+from ctrl.recipe.schedule import Schedule, weight
+
+SPACES = ("prediction", "v", "x0")
+MAX_GUIDANCE = 100.0
+
+
+@spelt
+@dataclass(frozen=True)
+class APG:
+    """Adaptive projected guidance (arXiv 2410.02416), on x0: strong guidance without burnt colours.
+
+    Of the difference the prompt makes, the part along the prediction counts `eta` times; `momentum` (negative: the
+    paper's is -0.5) carries over from step to step; the difference is no longer than `threshold` (0: no bound).
+    """
+
+    eta: float = 0.0
+    momentum: float = -0.5
+    threshold: float = 15.0
+
+    def __post_init__(self) -> None:
+        keep(self, "eta", number("eta", self.eta, 0, 10))
+        keep(self, "momentum", number("momentum", self.momentum, -1, 1))
+        keep(self, "threshold", number("threshold", self.threshold, 0, 1000))
+
+
+@spelt
+@dataclass(frozen=True)
+class CFGZero:
+    """CFG-Zero* (arXiv 2503.18886): the unprompted prediction scaled to fit, and the first `steps` steps held still."""
+
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        keep(self, "steps", whole("steps", self.steps, 0, 1000))
+
+
+@spelt
+@dataclass(frozen=True)
+class PAG:
+    """Perturbed-attention guidance (arXiv 2403.17377): away from a prediction whose self-attention sees only itself.
+
+    `weight` is 0 to 100, a number or a schedule; `blocks` names the layers by how their names begin.
+    """
+
+    weight: float | Schedule = 3.0
+    blocks: tuple[str, ...] = ("mid_block",)
+
+    def __post_init__(self) -> None:
+        keep(self, "weight", weight("weight", self.weight, MAX_GUIDANCE))
+        keep(self, "blocks", _names(self.blocks))
+
+
+@spelt
+@dataclass(frozen=True)
+class SEG:
+    """Smoothed-energy guidance (arXiv 2408.00760): away from a prediction whose queries are blurred.
+
+    `sigma` is the blur in cells of the layer, None for an endless one.
+    """
+
+    weight: float | Schedule = 3.0
+    sigma: float | None = None
+    blocks: tuple[str, ...] = ("mid_block",)
+
+    def __post_init__(self) -> None:
+        keep(self, "weight", weight("weight", self.weight, MAX_GUIDANCE))
+        if self.sigma is not None:
+            keep(self, "sigma", number("sigma", self.sigma, 1e-3, 1e4))
+        keep(self, "blocks", _names(self.blocks))
+
+
+@spelt
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance (arXiv 2207.12598) and what may refine it.
+
+    - `weight`: a number or a schedule, 0 to 100; at 1 and below guidance is off, so a schedule's window is the
+      guidance interval of arXiv 2404.07724 (`hold(7, start=0.2, until=0.8, by="noise")`).
+    - `rescale`: 0 to 1, how far the result takes the prompted prediction's contrast (arXiv 2305.08891), in the
+      space `rescale_in`: "prediction" as diffusers does, "v" as ComfyUI does, or "x0".
+    - `map`: a soft picture of where guidance acts; black is off, white is the full weight.
+    - `apg`, `zero`: an `APG`, a `CFGZero`, or None.
+    - `perturb`: any number of `PAG` and `SEG`, each with a branch of its own.
+    """
+
+    weight: float | Schedule = 6.0
+    rescale: float = 0.0
+    rescale_in: str = "prediction"
+    map: Shown = None
+    apg: APG | None = None
+    zero: CFGZero | None = None
+    perturb: tuple[PAG | SEG, ...] = ()
+
+    def __post_init__(self) -> None:
+        keep(self, "weight", weight("guidance", self.weight, MAX_GUIDANCE))
+        keep(self, "rescale", number("rescale", self.rescale, 0, 1))
+        one_of("rescale_in", self.rescale_in, SPACES)
+        keep(self, "map", mask(self.map, "map"))
+        for name, kind in (("apg", APG), ("zero", CFGZero)):
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, kind):
+                raise TypeError(f"{name} must be {kind.__name__}(...) or None, got {given!r:.60}.")
+        keep(self, "perturb", all_of("perturb", self.perturb, (PAG, SEG), "PAG or SEG"))
+
+    @staticmethod
+    def of(given: Any) -> Guidance:
+        """A weight alone is guidance too."""
+        return given if isinstance(given, Guidance) else Guidance(given)
+
+
+def _names(blocks: object) -> tuple[str, ...]:
+    names = (blocks,) if isinstance(blocks, str) else blocks
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"blocks must be names of blocks such as 'mid_block', got {blocks!r:.60}.")
+    return tuple(names)

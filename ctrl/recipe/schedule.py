@@ -1,0 +1,109 @@
+"""Numbers that depend on where in the run a step stands."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ctrl.recipe.checks import keep, number, one_of, spelt
+
+BY = ("steps", "noise")
+MAX_POINTS = 1000
+
+
+@spelt
+@dataclass(frozen=True)
+class Schedule:
+    """A number over the run: straight lines between `points` inside a window, 0 outside it.
+
+    `points` are pairs (position, value) of rising position, 0 the first step of the window and 1 its last. The
+    window goes from `start` to `until`, fractions of the run. By "steps", step i of N is inside when i / N ≥
+    `start` and (i + 1) / N ≤ `until`, as diffusers has it for `control_guidance_start` and
+    `control_guidance_end`. By "noise" it is inside when its timestep lies between those of the fractions,
+    (1 − start) · 999 and (1 − until) · 999, as ComfyUI has it: then the window stands for the same noise
+    whatever the sampler and its spacing.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    start: float = 0.0
+    until: float = 1.0
+    by: str = "steps"
+
+    def __post_init__(self) -> None:
+        keep(self, "points", _points(self.points))
+        keep(self, "start", number("start", self.start, 0, 1))
+        keep(self, "until", number("until", self.until, 0, 1))
+        one_of("by", self.by, BY)
+        if self.start >= self.until:
+            raise ValueError(f"start must come before until, got start={self.start:g}, until={self.until:g}.")
+
+    def at(self, index: int, count: int, times: Sequence[float] | None = None) -> float:
+        """The number at evaluation `index` of `count`; `times` are their noise times, 1 for pure noise, 0 for none."""
+        inside = self.steps(count, times)
+        if index not in inside:
+            return 0.0
+        return self._between((index - inside[0]) / max(1, len(inside) - 1))
+
+    def steps(self, count: int, times: Sequence[float] | None = None) -> range:
+        """The evaluations inside the window; empty when it is narrower than one."""
+        if self.by == "steps":
+            inside = [i for i in range(count) if i / count >= self.start and (i + 1) / count <= self.until]
+        elif times is None:
+            raise ValueError("a window by noise needs the noise times of the run's steps.")
+        else:
+            inside = [i for i, time in enumerate(times) if 1 - self.until <= time <= 1 - self.start]
+        return range(inside[0], inside[-1] + 1) if inside else range(0)
+
+    @property
+    def highest(self) -> float:
+        """The largest number it takes."""
+        return max(value for _, value in self.points)
+
+    def _between(self, position: float) -> float:
+        left = max((p for p in self.points if p[0] <= position), default=self.points[0])
+        right = min((p for p in self.points if p[0] >= position), default=self.points[-1])
+        if left[1] == right[1] or left[0] >= right[0]:
+            return left[1]
+        return left[1] + (position - left[0]) / (right[0] - left[0]) * (right[1] - left[1])
+
+
+def hold(value: float, *, start: float = 0.0, until: float = 1.0, by: str = "steps") -> Schedule:
+    """`value` inside the window from `start` to `until` (fractions of the run), 0 outside."""
+    return Schedule(((0.0, value),), start, until, by)
+
+
+def ramp(first: float, last: float, *, start: float = 0.0, until: float = 1.0, by: str = "steps") -> Schedule:
+    """A straight line from `first` to `last` over the window, 0 outside."""
+    return Schedule(((0.0, first), (1.0, last)), start, until, by)
+
+
+def curve(*points: tuple[float, float], start: float = 0.0, until: float = 1.0, by: str = "steps") -> Schedule:
+    """Straight lines between (position, value) pairs over the window, 0 outside: `curve((0, 1), (1, 0))`."""
+    return Schedule(points, start, until, by)
+
+
+def weight_at(weight: float | Schedule, index: int, count: int, times: Sequence[float] | None = None) -> float:
+    """What a weight amounts to at evaluation `index` of `count`."""
+    return weight.at(index, count, times) if isinstance(weight, Schedule) else weight
+
+
+def weight(name: str, value: object, high: float = 10.0) -> float | Schedule:
+    """A number or a schedule of numbers, from 0 to `high`."""
+    if not isinstance(value, Schedule):
+        return number(name, value, 0, high)
+    number(name, value.highest, 0, high)
+    return value
+
+
+def _points(points: object) -> tuple[tuple[float, float], ...]:
+    if not isinstance(points, list | tuple) or not 0 < len(points) <= MAX_POINTS:
+        raise TypeError(f"points must be 1 to {MAX_POINTS} pairs (position, value), got {points!r:.60}.")
+    found = []
+    for point in points:
+        if not isinstance(point, list | tuple) or len(point) != 2:
+            raise TypeError(f"points must be pairs (position, value), got {point!r:.60}.")
+        found.append((number("position", point[0], 0, 1), number("value", point[1], 0, 100)))
+    if any(one[0] >= other[0] for one, other in itertools.pairwise(found)):
+        raise ValueError(f"points must have rising positions, got {[point[0] for point in found]!r:.80}.")
+    return tuple(found)

@@ -1,0 +1,158 @@
+"""Recipes as JSON: every value under its class's name, with all its fields; and back.
+
+What comes in is untrusted: names are looked up among the values of this room, fields among the constructor's, and
+the constructor has the last word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ctrl.images import Picture
+from ctrl.recipe.controls import Control, Depth, Edges, Pose
+from ctrl.recipe.guidance import APG, PAG, SEG, CFGZero, Guidance
+from ctrl.recipe.recipe import Lora, Recipe, Region
+from ctrl.recipe.schedule import Schedule
+from ctrl.recipe.styles import Style
+from ctrl.skeleton import Skeleton
+
+VERSION = 2
+MAX_TEXT = 64 * 2**20  # characters
+MAX_DEPTH = 16
+VALUES = (Recipe, Region, Control, Pose, Depth, Edges, Style, Guidance, APG, CFGZero, PAG, SEG, Schedule, Lora)
+
+
+def to_json(recipe: Recipe) -> str:
+    """See `Recipe.to_json`."""
+    return json.dumps({"ctrl": VERSION, **_write(recipe, _png)}, allow_nan=False)
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """See `Recipe.hash`; pictures count by their pixels, since PNG's compression is no matter of the recipe."""
+    written = json.dumps({"ctrl": VERSION, **_write(recipe, _digest)}, allow_nan=False, sort_keys=True)
+    return hashlib.sha256(written.encode()).hexdigest()
+
+
+def from_json(given: str) -> Recipe:
+    """See `Recipe.from_json`."""
+    if not isinstance(given, str):
+        raise TypeError(f"a recipe's JSON must be a string, got {type(given).__name__}.")
+    if len(given) > MAX_TEXT:
+        raise ValueError(f"the recipe has {len(given)} characters; at most {MAX_TEXT} are read.")
+    try:
+        read = json.loads(given, parse_constant=_no_constant, object_pairs_hook=_no_twins)
+    except RecursionError:
+        raise ValueError("the recipe is nested too deeply to be one.") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the recipe is not JSON: {error}.") from error
+    if not isinstance(read, dict) or "ctrl" not in read:
+        raise ValueError("this JSON is not a recipe: it has no 'ctrl' version.")
+    version = read.pop("ctrl")
+    if version != VERSION or isinstance(version, bool):
+        raise ValueError(
+            f"the recipe has version {version!r:.40}; this ctrl reads {VERSION}: use the one it came from."
+        )
+    try:
+        recipe = _read(read, 0)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"this JSON is a {type(recipe).__name__} and not a recipe.")
+    return recipe
+
+
+def changed(value: Any) -> list[tuple[str, Any]]:
+    """The constructor's fields of a value that differ from their defaults, in their order."""
+    pairs = [(field, getattr(value, field.name)) for field in _fields(value)]
+    return [(field.name, given) for field, given in pairs if not _same(given, field.default)]
+
+
+def _fields(kind: Any) -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(kind) if field.init]
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether a default need not be written: 1 and 1.0 are one number here, and a True is none."""
+    return type(one) is type(other) and bool(one == other)
+
+
+def _png(picture: Picture) -> dict[str, str]:
+    return {"is": "Picture", "png": picture.to_base64(), "sha256": picture.sha256}
+
+
+def _digest(picture: Picture) -> dict[str, str]:
+    return {"is": "Picture", "sha256": picture.sha256}
+
+
+def _write(value: Any, picture: Callable[[Picture], Any]) -> Any:
+    if isinstance(value, tuple):
+        return [_write(one, picture) for one in value]
+    if isinstance(value, Picture):
+        return picture(value)
+    if isinstance(value, Skeleton):
+        return {"is": "Skeleton", "points": value.points.tolist(), "shown": value.shown.tolist()}
+    if isinstance(value, VALUES):
+        return {"is": type(value).__name__, **{f.name: _write(getattr(value, f.name), picture) for f in _fields(value)}}
+    return value
+
+
+def _read(read: Any, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise ValueError("the recipe is nested too deeply to be one.")
+    if isinstance(read, list):
+        return tuple(_read(one, depth + 1) for one in read)
+    if not isinstance(read, dict):
+        return read
+    name = read.pop("is", None)
+    if name == "Picture":
+        return _read_picture(read)
+    if name == "Skeleton":
+        _only(read, {"points", "shown"}, "a skeleton")
+        return Skeleton(read["points"], read["shown"])
+    for kind in VALUES:
+        if name == kind.__name__:
+            return _build(kind, {field: _read(given, depth + 1) for field, given in read.items()})
+    names = ", ".join(kind.__name__ for kind in VALUES)
+    raise ValueError(f"the recipe holds a value of class {name!r:.60}; there is {names}, Picture and Skeleton.")
+
+
+def _build(kind: Any, given: dict[str, Any]) -> Any:
+    """Through the constructor; but a word in place of a picture would be a file's name, and recipes name no files."""
+    for field in _fields(kind):
+        told = given.get(field.name)
+        words = told if isinstance(told, tuple) else (told,)
+        if field.type == "Shown" and any(isinstance(word, str) for word in words):
+            raise ValueError(f"{field.name} must be a picture in the recipe itself, got {told!r:.60}.")
+    return kind(**given)
+
+
+def _read_picture(read: dict[str, Any]) -> Picture:
+    _only(read, {"png", "sha256"}, "a picture")
+    try:
+        picture = Picture.from_base64(read["png"])
+    except (OSError, SyntaxError, TypeError) as error:
+        raise ValueError(f"a picture in the recipe cannot be read: {error}.") from error
+    if picture.sha256 != read["sha256"]:
+        raise ValueError("a picture in the recipe is not the one it was saved with: its sha256 differs.")
+    return picture
+
+
+def _only(read: dict[str, Any], names: set[str], what: str) -> None:
+    if read.keys() != names:
+        odd = sorted(read.keys() ^ names)
+        raise ValueError(f"{what} has wrong or missing fields: {', '.join(map(repr, odd))[:200]}.")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"the recipe holds {name}; numbers must be finite.")
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        raise ValueError("the recipe names a field twice.")
+    return read
