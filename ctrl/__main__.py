@@ -13,12 +13,16 @@ import secrets
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from ctrl.recipe import SAMPLERS, Control, Depth, Edges, Pose, Recipe, Style
+from ctrl.recipe import SAMPLERS, SPACINGS, Control, Depth, Edges, Lora, Pose, Recipe, Style
 from ctrl.skeleton import POSES, Skeleton
 
 MAX_JSON = 2**20  # bytes of a skeleton's file
+PARTS = ("pose", "depth", "edges", "style")
+PLAIN = (
+    "prompt", "negative", "guidance", "steps", "sampler", "spacing", "image", "strength", "mask", "width", "height",
+)  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,24 +36,41 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     """What the command line takes."""
     new = Parser(prog="ctrl", description="Make a picture under control.", allow_abbrev=False)
-    new.add_argument("prompt", help="what the picture shows")
-    new.add_argument("--negative", default="", help="what it should not show")
+    new.add_argument("prompt", nargs="?", help="what the picture shows; (word:1.2) weighs a word")
+    new.add_argument("--negative", help="what it should not show")
     new.add_argument("--pose", help=f"a name ({', '.join(POSES)}), OpenPose JSON, or a picture of a skeleton")
     new.add_argument("--depth", help="a depth map, white near")
     new.add_argument("--edges", help="outlines, white on black")
+    new.add_argument(
+        "--control",
+        action="append",
+        metavar="KIND=FILE",
+        default=[],
+        help="a map of another kind, such as scribble=a.png",
+    )
     new.add_argument("--style", help="a picture whose style to follow")
-    for part in ("pose", "depth", "edges", "style"):
+    for part in PARTS:
         new.add_argument(f"--weight-{part}", type=float, metavar="W", help=f"how strongly --{part} acts, 1")
     new.add_argument("--guidance", type=float, help="how strongly the prompt acts, 6; 1 is off")
     new.add_argument("--steps", type=int, help="denoising steps, 20")
-    new.add_argument("--sampler", choices=SAMPLERS, help="dpm++")
+    new.add_argument("--sampler", help=f"one of {', '.join(SAMPLERS)}; dpm++ 2m")
+    new.add_argument("--spacing", help=f"where its steps lie: {', '.join(SPACINGS)}")
+    new.add_argument("--image", help="a picture to start from")
+    new.add_argument("--strength", type=float, help="how much of --image is made anew, 0 to 1, 0.8")
+    new.add_argument("--mask", help="where --image may change, white")
+    new.add_argument(
+        "--lora", action="append", metavar="NAME[=W]", default=[], help="a LoRA of the model and its weight, 1"
+    )
     new.add_argument("--seed", type=int, help="a whole number; drawn and printed when not given")
     new.add_argument("--width", type=int, help="pixels; the model's own when not given")
     new.add_argument("--height", type=int, help="pixels; the model's own when not given")
     new.add_argument("--fast", action="store_true", help="four steps by the LCM-LoRA")
+    new.add_argument("--recipe", help="a PNG or JSON whose recipe to begin with; the other arguments change it")
     new.add_argument(
-        "--model", help="a folder in diffusers' layout or a hub id; the atelier model when not given"
+        "--model",
+        help="a folder in diffusers' layout, a .safetensors file or a hub id; the atelier model when not given",
     )
+    new.add_argument("--local-files-only", action="store_true", help="fetch nothing from the hub")
     new.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     new.add_argument("-o", "--output", default="out.png", help="the PNG to write, out.png")
     return new
@@ -57,23 +78,23 @@ def parser() -> Parser:
 
 def recipe_of(given: argparse.Namespace) -> Recipe:
     """The recipe the arguments ask for; a ValueError or TypeError says what is wrong with them."""
-    controls: list[Control] = []
-    if given.pose is not None:
-        controls.append(Pose(_pose(given.pose), **_weight(given, "pose")))
-    for kind in (Depth, Edges):
-        if (path := getattr(given, kind.kind)) is not None:
-            controls.append(kind(path, **_weight(given, kind.kind)))
-    styles = [Style(given.style, **_weight(given, "style"))] if given.style is not None else []
-    for part in ("pose", "depth", "edges", "style"):
+    begun = Recipe(given.prompt or "") if given.recipe is None else Recipe.load(given.recipe)
+    if given.prompt is None and given.recipe is None:
+        raise ValueError("a prompt is needed, or --recipe with a picture that carries one.")
+    for part in PARTS:
         if getattr(given, part) is None and getattr(given, f"weight_{part}") is not None:
             raise ValueError(f"--weight-{part} needs --{part}.")
-    seed = secrets.randbelow(2**31) if given.seed is None else given.seed
-    recipe = Recipe(given.prompt, given.negative, controls=controls, styles=styles, seed=seed)  # type: ignore[arg-type]
-    recipe = recipe.fast() if given.fast else recipe
-    named = ("guidance", "steps", "sampler", "width", "height")
-    return recipe.replace(
-        **{name: getattr(given, name) for name in named if getattr(given, name) is not None}
-    )
+    controls, styles, loras = _controls(given), _styles(given), [_lora(one) for one in given.lora]
+    seed = given.seed
+    if seed is None and given.recipe is None:
+        seed = secrets.randbelow(2**31)
+    changes: dict[str, Any] = {name: getattr(given, name) for name in PLAIN} | {"seed": seed}
+    changes |= {"controls": controls or None, "styles": styles or None, "loras": loras or None}
+    begun = begun.replace(**{name: value for name, value in changes.items() if value is not None})
+    if not given.fast:
+        return begun
+    own = ("guidance", "steps", "sampler", "spacing")
+    return begun.fast().replace(**{name: changes[name] for name in own if changes[name] is not None})
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -87,15 +108,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         recipe = recipe_of(given)
         if output.suffix.lower() != ".png":
-            raise ValueError(
-                f"--output must end in .png, since the recipe travels in a PNG; got {given.output!r}."
-            )
+            raise ValueError(f"--output must end in .png, since the recipe travels in a PNG; got {given.output!r}.")
         if not output.absolute().parent.is_dir():
             raise ValueError(f"--output: there is no folder {str(output.parent)!r}; make it first.")
         from ctrl.model import load
         from ctrl.sampling import sample
 
-        model = load(given.model, device=given.device)
+        model = load(given.model, device=given.device, local_files_only=given.local_files_only)
         began = time.perf_counter()
         shot = sample(model, recipe, on_step=lambda step: _bar(step.index + 1, step.count))
         shot.save(output)
@@ -110,15 +129,41 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _controls(given: argparse.Namespace) -> list[Control]:
+    found: list[Control] = []
+    if given.pose is not None:
+        found.append(Pose(_pose(given.pose), **_weight(given, "pose")))
+    if given.depth is not None:
+        found.append(Depth(given.depth, **_weight(given, "depth")))
+    if given.edges is not None:
+        found.append(Edges(given.edges, **_weight(given, "edges")))
+    for text in given.control:
+        kind, equals, path = text.partition("=")
+        if not equals or not kind or not path:
+            raise ValueError(f"--control must be KIND=FILE, such as scribble=a.png; got {text!r}.")
+        found.append(Control(kind, path))
+    return found
+
+
+def _styles(given: argparse.Namespace) -> list[Style]:
+    return [] if given.style is None else [Style(given.style, **_weight(given, "style"))]
+
+
+def _lora(text: str) -> Lora:
+    name, equals, weight = text.partition("=")
+    try:
+        return Lora(name, float(weight)) if equals else Lora(name)
+    except ValueError:
+        raise ValueError(f"--lora must be NAME or NAME=WEIGHT, the weight from -10 to 10; got {text!r}.") from None
+
+
 def _pose(text: str) -> Skeleton | str:
     if text in POSES:
         return Skeleton.named(text)
     path = Path(text).expanduser()
     if path.suffix.lower() == ".json" and path.is_file():
         if path.stat().st_size > MAX_JSON:
-            raise ValueError(
-                f"--pose: {path.name!r} has {path.stat().st_size} bytes; at most {MAX_JSON} are read."
-            )
+            raise ValueError(f"--pose: {path.name!r} has {path.stat().st_size} bytes; at most {MAX_JSON} are read.")
         return Skeleton.from_json(path.read_text(encoding="utf-8"))
     if not path.is_file():
         raise ValueError(f"--pose must be a file or one of {', '.join(POSES)}; got {text!r}.")

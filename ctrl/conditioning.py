@@ -1,4 +1,7 @@
-"""Recipe and model to tensors: everything of a run that is the same at every step."""
+"""Recipe and model to tensors: everything of a run that is the same at every step.
+
+N is the number of pictures made at once, from recipes of one `shape`.
+"""
 
 from __future__ import annotations
 
@@ -8,53 +11,79 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ctrl.images import Picture
-from ctrl.recipe import Control, Recipe, Schedule, Style
+from ctrl.notes import notes
+from ctrl.recipe import Control, Guidance, Recipe, Region, Schedule, Style
 
 if TYPE_CHECKING:
-    from ctrl.model import Model
+    from ctrl.model import Model, StyleReference, Text, Words
 
 
 @dataclass(frozen=True, eq=False)
 class ControlInput:
-    """One control of every picture in the batch: `hint` (N, 3, H, W) and `mask` (N, 1, H, W), in [0, 1]."""
+    """One control of every picture: `hint` (N, 3, H, W) and `mask` (N, 1, H, W) in [0, 1]; `how` is the recipe's."""
 
-    kind: str
-    weight: float | Schedule
+    how: Control
     hint: Tensor
     mask: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
 class StyleInput:
-    """One style of every picture in the batch: `embeds` (N, E) and `mask` (N, 1, H, W) in [0, 1]."""
+    """One style of every picture, made for this run; `weight` is the recipe's."""
 
     weight: float | Schedule
-    embeds: Tensor
+    reference: StyleReference
+
+
+@dataclass(frozen=True, eq=False)
+class RegionInput:
+    """One region of every picture: what its prompts say, (N, T, D), and where, (N, 1, H, W) in [0, 1]."""
+
+    states: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class StartInput:
+    """What N pictures start from: `pixels` (N, 3, H, W) in [-1, 1], and where they may change, (N, 1, h, w)."""
+
+    pixels: Tensor
     mask: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """What steers N pictures: `cond` and `uncond` are (N, T, D), `notes` are for each recipe's owner."""
+    """What steers N pictures; `notes` are for each recipe's owner. `map` (N, 1, h, w) is where guidance acts."""
 
     width: int
     height: int
-    cond: Tensor
-    uncond: Tensor
+    cond: Words
+    uncond: Words
+    regions: tuple[RegionInput, ...]
     controls: tuple[ControlInput, ...]
     styles: tuple[StyleInput, ...]
+    start: StartInput | None
+    guidance: Guidance
+    map: Tensor | None
     notes: tuple[tuple[str, ...], ...]
 
 
 def shape(recipe: Recipe) -> tuple[Any, ...]:
-    """What recipes must share to run in one batch."""
-    controls = tuple((c.kind, c.weight, c.mask is None) for c in ordered(recipe.controls))
-    styles = tuple((s.weight, s.mask is None) for s in ordered(recipe.styles))
-    how = (recipe.steps, recipe.sampler, recipe.guidance, recipe.lora, recipe.width, recipe.height)
-    return (*how, controls, styles)
+    """What recipes must share to run in one batch: everything but prompts, seeds and pixels."""
+    guidance = Guidance.of(recipe.guidance)
+    plain = (guidance.weight, guidance.rescale, guidance.rescale_in, guidance.apg, guidance.zero, guidance.perturb)
+    how = (recipe.steps, recipe.sampler, recipe.spacing, recipe.loras, recipe.width, recipe.height)
+    start = (recipe.image is None, recipe.mask is None, recipe.image is None or recipe.strength)
+    controls = tuple((c.kind, c.weight, c.mode, c.uncond, c.blocks, c.mask is None) for c in ordered(recipe.controls))
+    styles = tuple(
+        (s.weight, s.blocks, s.combine, s.adapter, len(s.pictures), s.mask is None, s.negative is None)
+        for s in ordered(recipe.styles)
+    )
+    return (how, start, (*plain, guidance.map is None), len(recipe.regions), controls, styles)
 
 
 def ordered(parts: Sequence[Any]) -> list[Any]:
@@ -65,22 +94,36 @@ def ordered(parts: Sequence[Any]) -> list[Any]:
 @torch.no_grad()
 def condition(model: Model, recipes: Sequence[Recipe]) -> Conditioning:
     """The tensors for recipes of one `shape`; a ValueError says what the model cannot do."""
-    first = recipes[0]
-    width, height = _size(model, first)
-    if first.lora is not None:
-        _ = model.unet_with_lora  # to refuse before the run begins
-    texts = {prompt: model.encode_text(prompt) for r in recipes for prompt in (r.prompt, r.negative)}
-    controls = zip(*(ordered(r.controls) for r in recipes), strict=True)
-    styles = zip(*(ordered(r.styles) for r in recipes), strict=True)
+    size = width, height = _size(model, recipes[0])
+    controls = [_control(model, parts, size) for parts in _columns([ordered(r.controls) for r in recipes])]
+    styles = [_style(model, parts, size) for parts in _columns([ordered(r.styles) for r in recipes])]
+    prompts, negatives, regions = _texts(model, recipes)
+    latent = (height // model.factor, width // model.factor)
+    start = _start(model, recipes, size, latent)
+    guidance = Guidance.of(recipes[0].guidance)
+    maps = _masks(model, [Guidance.of(r.guidance).map for r in recipes], size)
+    said = zip(recipes, prompts, negatives, strict=True)
     return Conditioning(
         width,
         height,
-        torch.cat([texts[r.prompt].states for r in recipes]),
-        torch.cat([texts[r.negative].states for r in recipes]),
-        tuple(_control(model, parts, width, height) for parts in controls),
-        tuple(_style(model, parts, width, height) for parts in styles),
-        tuple(_notes(r, texts[r.prompt].cut, texts[r.negative].cut, (width, height)) for r in recipes),
+        model.words(prompts),
+        model.words(negatives),
+        tuple(
+            _region(model, parts, size)
+            for parts in _columns([list(zip(r.regions, t, strict=True)) for r, t in zip(recipes, regions, strict=True)])
+        ),
+        tuple(controls),
+        tuple(styles),
+        start,
+        guidance,
+        None if maps is None else F.interpolate(maps, size=latent, mode="area"),
+        tuple(notes(model, recipe, (prompt, negative), size) for recipe, prompt, negative in said),
     )
+
+
+def _columns(rows: Sequence[list[Any]]) -> list[tuple[Any, ...]]:
+    """The first part of every recipe, the second of every recipe, …"""
+    return list(zip(*rows, strict=True))
 
 
 def _size(model: Model, recipe: Recipe) -> tuple[int, int]:
@@ -89,64 +132,67 @@ def _size(model: Model, recipe: Recipe) -> tuple[int, int]:
     for name, size in (("width", recipe.width), ("height", recipe.height)):
         if size % model.factor:
             near = max(1, round(size / model.factor)) * model.factor
-            raise ValueError(
-                f"{name} must be a multiple of {model.factor} for this model, got {size}; try {near}."
-            )
+            raise ValueError(f"{name} must be a multiple of {model.factor} for this model, got {size}; try {near}.")
     return recipe.width, recipe.height
 
 
-def _control(model: Model, parts: Sequence[Control], width: int, height: int) -> ControlInput:
-    kind = parts[0].kind
-    model.controlnet(kind)  # to refuse before the run begins
-    hints = np.stack([part.hint(width, height) for part in parts])  # (N, H, W, 3)
+def _texts(model: Model, recipes: Sequence[Recipe]) -> tuple[list[Text], list[Text], list[list[Text]]]:
+    """Prompts, negative prompts and regions' prompts, each encoded once, all as long as the longest."""
+    wanted = [p for r in recipes for p in (r.prompt, r.negative, *(region.prompt for region in r.regions))]
+    found = {prompt: model.encode_text(prompt) for prompt in dict.fromkeys(wanted)}
+    level = dict(zip(found, model.levelled(list(found.values())), strict=True))
+    negatives = [model.negative(r.negative, level[r.negative]) for r in recipes]
+    regions = [[level[region.prompt] for region in r.regions] for r in recipes]
+    return [level[r.prompt] for r in recipes], negatives, regions
+
+
+def _region(model: Model, parts: Sequence[tuple[Region, Text]], size: tuple[int, int]) -> RegionInput:
+    masks = _masks(model, [region.mask for region, _ in parts], size)
+    assert masks is not None  # a region has one
+    weights = torch.tensor([region.weight for region, _ in parts], device=masks.device, dtype=masks.dtype)
+    return RegionInput(torch.cat([text.states for _, text in parts]), masks * weights[:, None, None, None])
+
+
+def _control(model: Model, parts: Sequence[Control], size: tuple[int, int]) -> ControlInput:
+    first = parts[0]
+    model.controlnet(first.kind)  # to refuse before the run begins
+    if first.blocks is not None and len(first.blocks) != (wanted := model.residual_count(first.kind)):
+        raise ValueError(
+            f"blocks must hold {wanted} weights for this model's {first.kind} ControlNet, got {len(first.blocks)}."
+        )
+    hints = np.stack([part.hint(*size) for part in parts])  # (N, H, W, 3)
     hint = torch.from_numpy(hints.transpose(0, 3, 1, 2).copy()).to(model.device, model.dtype)
-    return ControlInput(
-        kind, parts[0].weight, hint, _mask(model, [part.mask for part in parts], width, height)
+    return ControlInput(first, hint, _masks(model, [part.mask for part in parts], size))
+
+
+def _style(model: Model, parts: Sequence[Style], size: tuple[int, int]) -> StyleInput:
+    first = parts[0]
+    reference = model.style(
+        [part.pictures for part in parts],
+        [part.negative for part in parts],
+        blocks=first.blocks,
+        combine=first.combine,
+        adapter=first.adapter,
+        mask=_masks(model, [part.mask for part in parts], size),
     )
+    return StyleInput(first.weight, reference)
 
 
-def _style(model: Model, parts: Sequence[Style], width: int, height: int) -> StyleInput:
-    _ = model.style  # to refuse before the run begins
-    embeds = torch.cat([model.encode_style(part.picture.image) for part in parts])
-    return StyleInput(parts[0].weight, embeds, _mask(model, [part.mask for part in parts], width, height))
+def _start(
+    model: Model, recipes: Sequence[Recipe], size: tuple[int, int], latent: tuple[int, int]
+) -> StartInput | None:
+    pictures = [recipe.image.fit(*size) for recipe in recipes if recipe.image is not None]
+    if not pictures:
+        return None
+    coloured = [one if one.ndim == 3 else np.repeat(one[..., None], 3, axis=2) for one in pictures]
+    pixels = torch.from_numpy(np.stack(coloured).transpose(0, 3, 1, 2).copy())
+    masks = _masks(model, [recipe.mask for recipe in recipes], size)
+    shrunk = None if masks is None else F.interpolate(masks, size=latent)  # nearest, as diffusers' inpainting does
+    return StartInput((2.0 * pixels - 1.0).to(model.device, model.dtype), shrunk)
 
 
-def _mask(model: Model, masks: Sequence[Picture | None], width: int, height: int) -> Tensor | None:
-    fitted = [mask.fit(width, height) for mask in masks if mask is not None]
+def _masks(model: Model, masks: Sequence[Picture | None], size: tuple[int, int]) -> Tensor | None:
+    fitted = [mask.fit(*size) for mask in masks if mask is not None]
     if not fitted:
         return None
     return torch.from_numpy(np.stack(fitted)[:, None]).to(model.device, model.dtype)
-
-
-def _notes(recipe: Recipe, cut: str, negative_cut: str, size: tuple[int, int]) -> tuple[str, ...]:
-    notes = []
-    for name, words in (("prompt", cut), ("negative", negative_cut)):
-        if words:
-            notes.append(f"the {name} was too long for the text encoder; it did not see: {words!r}")
-    off = not isinstance(recipe.guidance, Schedule) and recipe.guidance <= 1
-    if off and recipe.negative:
-        notes.append(f"guidance {recipe.guidance:g} is off, so the negative prompt has no effect")
-    parts: list[Control | Style] = [*recipe.controls, *recipe.styles]
-    for part in parts:
-        name = type(part).__name__
-        if isinstance(part.weight, Schedule):
-            active = len(part.weight.steps(recipe.steps))
-            if active == 0:
-                notes.append(f"{name} acts in 0 of {recipe.steps} steps: its window is narrower than a step")
-        if isinstance(part.picture, Picture):
-            notes += _picture_notes(name, part, size)
-    return tuple(notes)
-
-
-def _picture_notes(name: str, part: Control | Style, size: tuple[int, int]) -> list[str]:
-    width, height = part.picture.size
-    notes = []
-    if part.picture.came_as != (width, height):
-        came = part.picture.came_as
-        notes.append(f"{name}: the picture was reduced from {came[0]}×{came[1]} to {width}×{height}")
-    if isinstance(part, Control):
-        if abs(width * size[1] - height * size[0]) > max(size):
-            notes.append(f"{name}: the picture of {width}×{height} was stretched to {size[0]}×{size[1]}")
-        if size[0] >= 4 * width:
-            notes.append(f"{name}: the picture of {width}×{height} was enlarged to {size[0]}×{size[1]}")
-    return notes

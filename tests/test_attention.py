@@ -1,9 +1,31 @@
-from contextlib import ExitStack
+import copy
+import threading
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ctrl.attention import Projections, Reference, Term, sites, tap
+from ctrl.attention import (
+    BlurredQueries,
+    Call,
+    IdentityAttention,
+    Projections,
+    Reference,
+    Region,
+    Regions,
+    SelfEdit,
+    Term,
+    Texts,
+    Weighted,
+    sites,
+    tap,
+)
 
 ROWS, TOKENS, WIDTH = 2, 24, 32
 
@@ -32,7 +54,7 @@ def state(unet):
     """What attaching something could change: forwards, hooks, processors by identity."""
     modules = dict(unet.named_modules())
     return (
-        {name: "forward" in module.__dict__ for name, module in modules.items()},
+        {name: {key: id(module.__dict__[key]) for key in module.__dict__} for name, module in modules.items()},
         {name: (len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in modules.items()},
         {name: id(processor) for name, processor in unet.attn_processors.items()},
     )
@@ -153,10 +175,13 @@ def test_a_forward_that_somebody_else_put_there_is_given_back(unet, inputs):
 
 
 def test_blindness_is_an_error(unet, inputs):
-    with pytest.raises(RuntimeError, match="were never reached"), tap(unet):
+    blind = tap(unet, observers=[lambda *_: None])
+    with pytest.raises(RuntimeError, match="were never reached"), blind:
         pass
-    with pytest.raises(RuntimeError, match="nothing to tap"), tap(torch.nn.Linear(1, 1)):
+    with pytest.raises(RuntimeError, match="1 of 1 attention sites"), tap(unet, edits=[IdentityAttention((0,))]):
         pass
+    with pytest.raises(RuntimeError, match="nothing to tap"):
+        tap(torch.nn.Linear(1, 1), observers=[lambda *_: None]).__enter__()
     from diffusers.models.attention_processor import AttnProcessor
 
     kept = dict(unet.attn_processors)
@@ -164,5 +189,538 @@ def test_blindness_is_an_error(unet, inputs):
         stack.callback(unet.set_attn_processor, kept)
         unet.set_attn_processor(AttnProcessor())  # computes probabilities by hand
         sentence = "no scaled_dot_product_attention call under AttnProcessor"
-        with pytest.raises(RuntimeError, match=sentence), tap(unet):
+        with pytest.raises(RuntimeError, match=sentence), tap(unet, observers=[lambda *_: None]):
             run(unet, inputs)
+
+
+# --- self-attention: PAG and SEG
+
+
+@pytest.fixture(scope="module")
+def three(inputs):
+    """Rows uncond, cond and perturbed, the last a copy of cond."""
+    sample, t, text = inputs
+    return sample[[0, 1, 1]], t, text[[0, 1, 1]]
+
+
+class Recorded(SelfEdit):
+    """Looks at the calls of self-attention and changes none."""
+
+    def __call__(self, call, terms):
+        CALLS.append(call)
+        return terms
+
+
+CALLS: list[Call] = []
+SPOILT = [IdentityAttention((2,)), BlurredQueries((2,)), BlurredQueries((2,), sigma=0.8)]
+EVERYWHERE = ("down_blocks", "mid_block", "up_blocks")
+
+
+def test_self_sites_have_names_of_their_own(unet):
+    ours = [site.name for site in sites(unet, kind="self")]
+    theirs = [name for name in unet.attn_processors if name.endswith("attn1.processor")]
+    assert ours == [f"unet.{name.removesuffix('.processor')}" for name in theirs]
+    assert not {*ours} & {site.name for site in sites(unet)}
+    assert {site.name.split(".")[0] for site in sites(unet, "controlnet", kind="self")} == {"controlnet"}
+
+
+def test_nothing_asked_for_is_nothing_touched(unet, inputs):
+    before = state(unet)
+    with tap(unet):
+        assert state(unet) == before
+    edited = {site.module for site in sites(unet, kind="self") if ".mid_block." in site.name}
+    with tap(unet, edits=[IdentityAttention((1,))]):
+        touched = {module for module in unet.modules() if "forward" in module.__dict__}
+        assert touched == edited
+        run(unet, inputs)
+
+
+@pytest.mark.parametrize("edit", SPOILT)
+def test_a_perturbation_changes_its_rows_and_no_other_bit(unet, three, edit):
+    plain, before = run(unet, three), state(unet)
+    for blocks in (("mid_block",), ("up_blocks.0", "up_blocks.2"), EVERYWHERE):
+        with tap(unet, edits=[replace(edit, blocks=blocks)]):
+            spoilt = run(unet, three)
+        assert torch.equal(spoilt[:2], plain[:2])
+        assert not torch.allclose(spoilt[2], plain[2], atol=1e-4)
+    assert state(unet) == before
+
+
+def test_identity_attention_is_what_diffusers_runs_for_pag(unet, three):
+    from diffusers.models.attention_processor import PAGCFGIdentitySelfAttnProcessor2_0
+
+    kept = dict(unet.attn_processors)
+    theirs = {
+        name: PAGCFGIdentitySelfAttnProcessor2_0() if name.startswith("mid_block") and "attn1" in name else one
+        for name, one in kept.items()
+    }
+    with ExitStack() as stack:
+        stack.callback(unet.set_attn_processor, kept)
+        unet.set_attn_processor(dict(theirs))
+        expected = run(unet, three)
+    with tap(unet, edits=[IdentityAttention((2,))]):
+        assert torch.allclose(run(unet, three), expected, atol=1e-6)  # their projections run on fewer rows
+
+
+def test_blocks_are_whole_words(unet, three):
+    before = state(unet)
+    with pytest.raises(ValueError, match=r"'mid' has no self-attention in unet; there is down_blocks.0, down_bl"):
+        tap(unet, edits=[IdentityAttention((2,), blocks=("mid",))]).__enter__()
+    assert state(unet) == before
+
+
+def test_two_perturbations_of_two_rows_do_not_meet(unet, three):
+    sample, t, text = (part[[0, 1, 2, 2]] if part.ndim else part for part in three)
+    first, second = IdentityAttention((2,), EVERYWHERE), BlurredQueries((3,), EVERYWHERE, sigma=1.3)
+    outs = []
+    for edits in ([first], [second], [first, second], [second, first]):
+        with tap(unet, edits=edits):
+            outs.append(run(unet, (sample, t, text)))
+    assert torch.equal(outs[2], outs[3])
+    assert torch.equal(outs[2][2], outs[0][2])
+    assert torch.equal(outs[2][3], outs[1][3])
+
+
+def blurred(q, sigma, height, width):
+    CALLS.clear()
+    call = Call("site", q, q, q, height, width)
+    [term] = BlurredQueries(tuple(range(len(q))), sigma=sigma)(call, [Term(q, q, q)])
+    return term.q
+
+
+def test_a_blur_is_the_sum_over_neighbours_that_its_name_says():
+    """Against loops in numpy, on a picture that is not square, with taps that do not fit into it."""
+    height, width = 5, 8
+    q = torch.randn(2, 3, height * width, 4, generator=torch.Generator().manual_seed(3))
+    for sigma, taps in ((0.5, (3, 3)), (0.7, (5, 5)), (1.0, (5, 7)), (30.0, (5, 9))):
+        kernels = []
+        for tap_count in taps:
+            at = np.arange(tap_count) - tap_count // 2
+            kernels.append(np.exp(-(at**2) / (2 * sigma**2)) / np.exp(-(at**2) / (2 * sigma**2)).sum())
+        image = q.double().numpy().reshape(2, 3, height, width, 4)
+        down, right = (tap_count // 2 for tap_count in taps)
+        padded = np.pad(image, ((0, 0), (0, 0), (down, down), (right, right), (0, 0)), mode="reflect")
+        expected = sum(
+            a * b * padded[:, :, i : i + height, j : j + width]
+            for i, a in enumerate(kernels[0])
+            for j, b in enumerate(kernels[1])
+        )
+        ours = blurred(q, sigma, height, width).reshape(expected.shape)
+        assert np.allclose(ours.numpy(), expected, atol=1e-6), sigma
+
+
+def test_the_blur_is_the_one_diffusers_means():
+    """Its branches are the wrong way round in 0.42.1, so its threshold is set to reach the Gaussian."""
+    from diffusers.hooks.smoothed_energy_guidance_utils import _gaussian_blur_2d
+
+    q = torch.randn(2, 3, 36, 4, generator=torch.Generator().manual_seed(3))
+    for sigma, taps in ((0.6, 5), (1.5, 9)):
+        flat = q.transpose(1, 2).reshape(2, 36, 12).clone()
+        expected = _gaussian_blur_2d(flat, taps, sigma, 0.0).reshape(2, 36, 3, 4).transpose(1, 2)
+        assert torch.allclose(blurred(q, sigma, 6, 6), expected, atol=1e-6)
+
+
+def test_an_endless_blur_is_the_mean_and_a_blur_of_nothing_is_refused():
+    q = torch.randn(1, 2, 15, 4, generator=torch.Generator().manual_seed(3))
+    for sigma in (float("inf"), 1e7):
+        assert torch.allclose(blurred(q, sigma, 3, 5), q.mean(2, keepdim=True).expand_as(q), atol=1e-6)
+    assert torch.allclose(blurred(q, 1e-3, 3, 5), q, atol=1e-6)
+    line = q[:, :, :5]
+    assert torch.equal(blurred(line, 2.0, 1, 5), blurred(line, 2.0, 5, 1))  # a picture one place high or wide
+    for sigma in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="sigma must be a number above 0"):
+            BlurredQueries((0,), sigma=sigma)
+
+
+def test_an_edit_of_self_attention_sees_height_and_width_and_no_text(unet, inputs):
+    CALLS.clear()
+    with tap(unet, edits=[Recorded((0,), EVERYWHERE)]):
+        assert torch.equal(run(unet, inputs), run(unet, inputs))
+    assert {call.site for call in CALLS} == {site.name for site in sites(unet, kind="self")}
+    assert all(call.height == 2 * call.width and call.k.shape == call.q.shape for call in CALLS)
+    assert all(call.q.shape[2] == call.height * call.width for call in CALLS)
+
+
+# --- the text: weights, regions, what is kept
+
+
+def test_weights_of_one_are_absent_and_others_scale_what_a_word_says(unet, inputs):
+    plain = run(unet, inputs)
+    ones = Weighted(torch.ones(1, TOKENS))
+    assert not ones.acts
+    with tap(unet, edits=[ones]):
+        assert torch.equal(run(unet, inputs), plain)
+    weights = torch.ones(ROWS, TOKENS)
+    weights[1, 3:5] = torch.tensor([1.7, 0.0])
+    assert Weighted(weights).acts
+    with tap(unet, edits=[Weighted(weights)]):
+        weighted = run(unet, inputs)
+    assert torch.equal(weighted[0], plain[0])
+    assert not torch.allclose(weighted[1], plain[1], atol=1e-4)
+
+    draw = torch.Generator().manual_seed(4)
+    q, k, v = (torch.randn(ROWS, 4, n, 2, generator=draw) for n in (6, TOKENS, TOKENS))
+    [term] = Weighted(weights)(Call("site", q, k, v, 2, 3), [Term(q, k, v)])
+    p = torch.softmax(q @ k.transpose(-1, -2) / 2**0.5, dim=-1)  # P2P scales the map and leaves its sum alone
+    assert torch.allclose(F.scaled_dot_product_attention(q, term.k, term.v), p * weights[:, None, None] @ v, atol=1e-6)
+
+
+def prompts(rows, seed=5):
+    return torch.randn(rows, TOKENS, WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def left(height=64, width=32):
+    mask = torch.zeros(1, 1, height, width)
+    mask[..., : width // 2] = 1
+    return mask
+
+
+def test_a_region_of_no_area_is_absent(unet, inputs):
+    plain = run(unet, inputs)
+    for states in (prompts(1), prompts(ROWS)):
+        with tap(unet, edits=[Regions((0, 1), (Region(states, torch.zeros(1, 1, 64, 32)),))]):
+            assert torch.equal(run(unet, inputs), plain)
+    with tap(unet, edits=[Regions((0, 1), (Region(prompts(1), torch.ones(1, 1, 8, 8)),), base=1.0)]):
+        assert torch.equal(run(unet, inputs), plain)
+
+
+def test_a_region_of_the_whole_picture_is_its_prompt(unet, inputs):
+    """Up to the sign of zeros: SDPA · 0 + SDPA' · 1. The other row keeps its bits."""
+    sample, t, text = inputs
+    plain, states = run(unet, inputs), prompts(1)
+    expected = run(unet, (sample, t, torch.cat([text[:1], states])))
+    with tap(unet, edits=[Regions((1,), (Region(states, torch.ones(1, 1, 64, 32)),))]):
+        regional = run(unet, inputs)
+    assert torch.equal(regional[0], plain[0])
+    assert torch.allclose(regional[1], expected[1], atol=1e-6)
+    assert not torch.allclose(regional[1], plain[1], atol=1e-3)
+
+
+def regional_terms(regions, rows=(1,), base=0.0, height=4, width=2):
+    draw = torch.Generator().manual_seed(6)
+    q, k, v = (torch.randn(ROWS, 2, n, 3, generator=draw) for n in (height * width, TOKENS, TOKENS))
+
+    class Layers:
+        norm_cross, norm_k = None, None
+        to_k, to_v = (torch.nn.Linear(WIDTH, 6, bias=False) for _ in "kv")
+
+    call = Call("site", q, k, v, height, width, module=Layers)
+    with torch.no_grad():
+        return call, Regions(rows, tuple(regions), base)(call, [Term(q, k, v)])
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_what_the_regions_leave_is_the_base_prompt_s(one, other, base):
+    """The parts sum to 1 everywhere, and where masks overlap they are divided by their sum."""
+    masks = [torch.full((1, 1, 9, 5), one), torch.full((ROWS, 1, 4, 2), other)]
+    _, terms = regional_terms([Region(prompts(1), mask) for mask in masks], base=base)
+    rest, *parts = (term.mask for term in terms)
+    assert all(part.shape == (ROWS, 1, 8, 1) for part in (rest, *parts))
+    assert torch.equal(rest[0], torch.ones(1, 8, 1))
+    assert all(torch.equal(part[0], torch.zeros(1, 8, 1)) for part in parts)
+    over = max(1.0, one + other)
+    for part, mask in zip(parts, (one, other), strict=True):
+        assert torch.allclose(part[1], torch.full((1, 8, 1), (1 - base) * mask / over), atol=1e-6)
+    assert torch.allclose(rest[1] + sum(part[1] for part in parts), torch.ones(1, 8, 1), atol=1e-6)
+
+
+def test_a_mask_lies_where_it_was_painted():
+    _, [base, region] = regional_terms([Region(prompts(1), left(64, 32))])
+    assert torch.equal(region.mask[1].reshape(4, 2), torch.tensor([[1.0, 0.0]] * 4))
+    assert torch.equal(base.mask[1].reshape(4, 2), torch.tensor([[0.0, 1.0]] * 4))
+
+
+def test_regions_of_one_prompt_are_one_region_in_any_order(unet, inputs):
+    right = 1 - left()
+    two = Region(prompts(1), left()), Region(prompts(1, seed=7), right)
+    outs = []
+    for regions in (
+        two,
+        two[::-1],
+        (Region(prompts(1), torch.ones(1, 1, 4, 4)),),
+        (two[0], replace(two[0], mask=right)),
+    ):
+        with tap(unet, edits=[Regions((0, 1), regions)]):
+            outs.append(run(unet, inputs))
+    assert torch.equal(outs[0], outs[1])
+    assert torch.allclose(outs[2], outs[3], atol=1e-6)
+    assert not torch.allclose(outs[0], outs[2], atol=1e-4)
+
+
+def test_prompt_and_negative_may_have_regions_of_their_own(unet, inputs):
+    plain = run(unet, inputs)
+    edits = [Regions((row,), (Region(prompts(1, seed=row), left()),)) for row in range(2)]
+    outs = []
+    for chosen in (edits[:1], edits[1:], edits, edits[::-1]):
+        with tap(unet, edits=chosen):
+            outs.append(run(unet, inputs))
+    assert torch.equal(outs[0][1], plain[1])
+    assert torch.equal(outs[1][0], plain[0])
+    assert torch.allclose(outs[2], torch.stack([outs[0][0], outs[1][1]]), atol=1e-6)
+    assert torch.allclose(outs[2], outs[3], atol=1e-6)
+
+
+def test_a_region_s_words_have_weights_too(unet, inputs):
+    weights = torch.ones(1, TOKENS)
+    weights[0, 2] = 0.0
+    region = Region(prompts(1), left())
+    outs = []
+    for one in (region, replace(region, weights=torch.ones(1, TOKENS)), replace(region, weights=weights)):
+        with tap(unet, edits=[Regions((1,), (one,))]):
+            outs.append(run(unet, inputs))
+    assert torch.equal(outs[0], outs[1])
+    assert not torch.allclose(outs[0][1], outs[2][1], atol=1e-6)
+
+
+def test_a_region_of_the_wrong_number_of_rows_is_refused(unet, inputs):
+    tapped = tap(unet, edits=[Regions((1,), (Region(prompts(3), left()),))])
+    with pytest.raises(ValueError, match=r"states must have 1 or 2 rows, as unet\.down_blocks"), tapped:
+        run(unet, inputs)
+
+
+class Projected:
+    """Counts what the text is projected by: calls of F.linear with a text's width and length."""
+
+    def __init__(self, unet):
+        self.weights = {id(getattr(s.module, name).weight) for s in sites(unet) for name in ("to_k", "to_v")}
+        self.count = 0
+
+    def __enter__(self):
+        outer = self
+
+        class Mode(torch.overrides.TorchFunctionMode):
+            def __torch_function__(self, func, types, args=(), kwargs=None):
+                outer.count += func is F.linear and id(args[1]) in outer.weights
+                return func(*args, **(kwargs or {}))
+
+        self.mode = Mode()
+        self.mode.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.mode.__exit__(*error)
+
+
+def walk(unet, layouts, edits=(), texts=None):
+    """A run of as many steps as there are texts, each from where the one before came to."""
+    draw = torch.Generator().manual_seed(8)
+    latents, outs = torch.randn(1, 8, 16, 8, generator=draw), []
+    for step, text in enumerate(layouts):
+        tapped = tap(unet, edits=edits, texts=texts) if edits or texts else nullcontext()
+        with tapped:
+            prediction = run(unet, (torch.cat([latents] * len(text)), torch.tensor(900 - 100 * step), text))
+        latents = latents - 0.1 * prediction[-1:]
+        outs.append(prediction)
+    return outs
+
+
+def test_the_text_is_projected_once_a_run_and_no_bit_changes(unet):
+    """Also when rows come and go: guidance crosses 1, a perturbed branch joins."""
+    before = state(unet)
+    both, alone, spoilt = prompts(2), prompts(1), prompts(3)
+    layouts = [both, both, alone, alone, both, spoilt, spoilt, alone]
+    with Projected(unet) as every:
+        plain = walk(unet, layouts)
+    with Projected(unet) as once:
+        kept = walk(unet, layouts, texts=Texts())
+    assert all(torch.equal(a, b) for a, b in zip(plain, kept, strict=True))
+    assert every.count == 2 * len(sites(unet)) * len(layouts)
+    assert once.count == 2 * len(sites(unet)) * 3  # texts
+    assert state(unet) == before
+
+
+def test_regions_are_projected_once_a_run(unet):
+    text, edits = prompts(2), [Regions((1,), (Region(prompts(1), left()), Region(prompts(2, seed=9), left())))]
+    plain = walk(unet, [text] * 3, edits)
+    with Projected(unet) as once:
+        kept = walk(unet, [text] * 3, edits, Texts())
+    assert all(torch.equal(a, b) for a, b in zip(plain, kept, strict=True))
+    assert once.count == 2 * len(sites(unet)) * 3  # texts
+
+
+def test_a_text_that_was_written_to_is_projected_anew(unet):
+    text, texts = prompts(1), Texts()
+    first = walk(unet, [text], texts=texts)
+    text.mul_(2)
+    assert torch.equal(walk(unet, [text], texts=texts)[0], walk(unet, [text])[0])
+    assert not torch.equal(first[0], walk(unet, [text])[0])
+
+
+def test_a_text_that_is_gone_is_forgotten(unet):
+    texts = Texts()
+    for seed in range(4):  # a new tensor at every step costs time, never memory or truth
+        text = prompts(1, seed)
+        assert torch.equal(walk(unet, [text], texts=texts)[0], walk(unet, [text])[0])
+        del text
+        assert len(texts._kept) == 1
+
+
+def test_one_memory_serves_every_component_and_view(unet):
+    """A view shares the tensors of the U-Net but some, as a LoRA's does; its sites have the same names."""
+    shared = {id(tensor): tensor for tensor in [*unet.parameters(), *unet.buffers()]}
+    view = copy.deepcopy(unet, memo=shared)
+    for site in sites(view):
+        site.module.to_k.weight = torch.nn.Parameter(1.5 * site.module.to_k.weight.detach())
+    texts, text = Texts(), prompts(2)
+    for _ in range(2):
+        for one in (unet, view):
+            assert torch.equal(walk(one, [text], texts=texts)[0], walk(one, [text])[0])
+    assert not torch.equal(walk(view, [text])[0], walk(unet, [text])[0])
+
+
+def test_a_controlnet_can_be_tapped_and_remembers_too(model):
+    net, text, texts = model.controlnet("pose"), prompts(1), Texts()
+    draw = torch.Generator().manual_seed(1)
+    given = torch.randn(1, 8, 16, 16, generator=draw), torch.tensor(500), text, torch.rand(1, 3, 64, 64, generator=draw)
+    seen, outs = set(), []
+    for kept in (None, texts, texts):
+        watching = [lambda site, q, k, size: seen.add(site)] if kept else []
+        with torch.no_grad(), tap(net, name="controlnet_pose", observers=watching, texts=kept):
+            outs.append(net(*given, return_dict=False)[0])
+    assert all(torch.equal(a, b) for out in outs[1:] for a, b in zip(out, outs[0], strict=True))
+    assert {name.split(".")[0] for name in seen} == {"controlnet_pose"}
+    with Projected(net) as again, torch.no_grad(), tap(net, name="controlnet_pose", texts=texts):
+        net(*given, return_dict=False)
+    assert again.count == 0
+
+
+def test_gradients_are_not_taken_from_memory(unet, inputs):
+    sample, t, text = inputs
+    texts = Texts()
+    with tap(unet, texts=texts):
+        run(unet, inputs)
+        weighed = text.clone().requires_grad_()
+        unet(sample, t, weighed, return_dict=False)[0].sum().backward()
+    with tap(unet, texts=texts):
+        unet(sample, t, text, return_dict=False)
+    assert weighed.grad.abs().sum() > 0
+    assert len(texts._kept) == 1
+
+
+def test_memory_works_in_inference_mode(unet, inputs):
+    sample, t, text = inputs
+    plain, texts = run(unet, inputs), Texts()
+    with torch.inference_mode():
+        text = text.clone()
+        for _ in range(2):
+            with tap(unet, texts=texts):
+                assert torch.equal(unet(sample, t, text, return_dict=False)[0], plain)
+
+
+# --- all of it together
+
+
+def everything(unet, rows=3):
+    weights = torch.ones(1, TOKENS)
+    weights[0, 4] = 1.4
+    draw = torch.Generator().manual_seed(2)
+    reference = references(unet, 0.7, left())
+    reference = replace(reference, tokens=torch.randn(rows, 4, WIDTH, generator=draw))
+    return [
+        reference,
+        Weighted(weights),
+        Regions((1, 2), (Region(prompts(1), left()), Region(prompts(1, seed=11), 1 - left())), base=0.3),
+        IdentityAttention((2,)),
+        BlurredQueries((2,), ("up_blocks.0",), sigma=1.0),
+    ]
+
+
+def test_everything_composes_in_one_call(unet, three):
+    before, seen, edits = state(unet), [], everything(unet)
+    with tap(unet, edits=edits, observers=[lambda site, q, k, size: seen.append(k.shape[2])], texts=Texts()):
+        out = run(unet, three)
+    assert seen == [TOKENS] * len(sites(unet))
+    with tap(unet, edits=edits[::-1]):
+        assert torch.allclose(run(unet, three), out, atol=1e-5)  # sums in another order
+    with ExitStack() as stack:
+        for edit in edits:
+            stack.enter_context(tap(unet, edits=[edit]))
+        assert torch.allclose(run(unet, three), out, atol=1e-5)
+    for edit in edits:  # each does its part
+        with tap(unet, edits=[one for one in edits if one is not edit]):
+            assert not torch.allclose(run(unet, three), out, atol=1e-5)
+    assert state(unet) == before
+
+
+def test_the_row_nobody_names_is_left_alone(unet, three):
+    with tap(unet, edits=everything(unet)[:2]):
+        expected = run(unet, three)
+    with tap(unet, edits=everything(unet)):
+        assert torch.equal(run(unet, three)[0], expected[0])
+
+
+@pytest.mark.parametrize("backend", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION])
+def test_every_kernel_of_attention_will_do(unet, three, backend):
+    with tap(unet, edits=everything(unet)):
+        expected = run(unet, three)
+    with sdpa_kernel(backend):
+        plain = run(unet, three)
+        with tap(unet, edits=everything(unet), texts=Texts()):
+            out = run(unet, three)
+        with tap(unet, edits=[IdentityAttention((2,))]):
+            assert torch.equal(run(unet, three)[:2], plain[:2])
+    assert torch.allclose(out, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_works(unet, three, dtype):
+    half = copy.deepcopy(unet).to(dtype)
+    rough = tuple(part if part.ndim == 0 else part.to(dtype) for part in three)
+    edits = everything(unet)
+    exact, reference = run(unet, three), edits[0]
+    with tap(unet, edits=edits):
+        exact = run(unet, three)
+    halved = {name: Projections(p.to_k.to(dtype), p.to_v.to(dtype)) for name, p in reference.projections.items()}
+    reference = replace(reference, tokens=reference.tokens.to(dtype), projections=halved, mask=reference.mask.to(dtype))
+    regions = tuple(replace(one, states=one.states.to(dtype)) for one in edits[2].regions)
+    with tap(half, edits=[reference, edits[1], replace(edits[2], regions=regions), *edits[3:]], texts=Texts()):
+        out = run(half, rough)
+    assert out.dtype == dtype
+    assert (out.float() - exact).abs().max() < 0.2 * exact.abs().max()
+
+
+def test_runs_in_threads_do_not_meet(unet, three):
+    units = [copy.deepcopy(unet) for _ in range(2)]
+    jobs = [everything(unet), [IdentityAttention((2,), EVERYWHERE)]]
+    alone = []
+    for one, edits in zip(units, jobs, strict=True):
+        with tap(one, edits=edits):
+            alone.append(run(one, three))
+    outs = [[], []]
+    start = threading.Barrier(2)
+
+    def work(number):
+        start.wait()
+        for _ in range(3):
+            with tap(units[number], edits=jobs[number], texts=Texts()):
+                outs[number].append(run(units[number], three))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(out, alone[number]) for number in range(2) for out in outs[number])
+    assert [len(found) for found in outs] == [3, 3]
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(1, 14), st.sampled_from([ValueError, KeyboardInterrupt]))
+def test_an_exception_at_any_call_leaves_the_model_as_it_was(unet, three, nth, error):
+    before, calls = state(unet), []
+
+    def fail(call, terms):
+        calls.append(call.site)
+        if len(calls) == nth:
+            raise error
+        return terms
+
+    class Fails(SelfEdit):
+        __call__ = staticmethod(fail)
+
+    edits = [*everything(unet), fail, Fails((2,), EVERYWHERE)]
+    with pytest.raises(error), tap(unet, edits=edits, texts=Texts()), tap(unet, edits=edits[:3]):
+        run(unet, three)
+    assert len(calls) == nth
+    assert state(unet) == before
+    assert torch.overrides._len_torch_function_stack() == 0

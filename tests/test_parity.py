@@ -159,6 +159,6 @@ def test_the_lora_is_merged_as_diffusers_applies_it(model, folder):
         output_type="latent",
     ).images
     *_, last = ctrl.steps(model, fast)
-    *_, bare = ctrl.steps(model, fast.replace(lora=None))
+    *_, bare = ctrl.steps(model, fast.replace(loras=[]))
     assert torch.allclose(last.latents, expected, atol=1e-4)
     assert not torch.allclose(last.latents, bare.latents, atol=1e-1)

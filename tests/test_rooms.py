@@ -16,12 +16,13 @@ ROOMS = {
     "images": set(),
     "skeleton": set(),
     "attention": set(),
-    "guidance": {"recipe"},
+    "guidance": set(),
     "prompts": set(),
     "recipe": {"images", "skeleton"},
     "maps": {"attention", "images"},
-    "model": {"attention", "prompts"},
-    "conditioning": {"recipe", "images", "attention", "prompts"},
+    "model": {"attention", "images", "prompts"},
+    "notes": {"recipe", "images"},
+    "conditioning": {"recipe", "images", "notes"},
     "sampling": {"conditioning", "guidance", "attention", "maps", "recipe", "images"},
     "live": {"sampling"},
     "sweep": {"sampling"},
@@ -41,7 +42,7 @@ ANNEXES: dict[str, str] = {}
 DOORS = {"ctrl/atelier/measure.py": {FRONT}}
 
 # A name used in an annotation only, under `if TYPE_CHECKING:`, runs nothing.
-TYPES_ONLY = {"conditioning": {"model"}, "sampling": {"model"}}
+TYPES_ONLY = {"notes": {"model"}, "conditioning": {"model"}, "sampling": {"model"}}
 
 BORDER = {"diffusers", "transformers"}
 HEAVY = {"torch", "diffusers", "transformers"}

@@ -29,7 +29,7 @@ def pixels(model, recipe):
 def fingerprint(model):
     """Every weight, buffer, hook and processor of the model."""
     found = hashlib.sha256()
-    for part in (model.unet, model.vae, model.text_encoder, *model._controlnets.values()):
+    for part in (model.unet, model.vae, *(tower.encoder for tower in model.towers), *model._nets.values()):
         for name, tensor in part.state_dict().items():
             found.update(name.encode() + tensor.numpy().tobytes())
         for name, module in part.named_modules():
@@ -182,10 +182,10 @@ def test_an_exception_leaves_the_model_untouched(model, error, part):
 
 def test_the_lora_leaves_no_trace(model):
     expected, before = pixels(model, FULL), fingerprint(model)
-    assert (pixels(model, FULL.replace(lora="lcm")) != expected).any()
+    assert (pixels(model, FULL.replace(loras=[ctrl.Lora("lcm")])) != expected).any()
     assert fingerprint(model) == before
     assert (pixels(model, FULL) == expected).all()
-    own = {id(p) for p in model.unet_with_lora.parameters()} - {id(p) for p in model.unet.parameters()}
+    own = {id(p) for p in model.under([("lcm", 1.0)]).unet.parameters()} - {id(p) for p in model.unet.parameters()}
     assert 0 < len(own) < len(list(model.unet.parameters()))
 
 
@@ -256,7 +256,7 @@ def test_other_sizes(model):
 
 def test_notes_say_what_was_not_done(model):
     recipe = RECIPE.replace(
-        prompt="abcdefghij" * 4,
+        prompt="abcdefghij" * 40,
         negative="blue",
         guidance=1,
         controls=[

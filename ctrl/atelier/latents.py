@@ -28,7 +28,7 @@ def noised(model: Any, latents: Tensor, time: float, seed: int) -> tuple[Tensor,
     """What the U-Net would be shown of clean latents at `time`, and the timestep. 0 is clean, 1 is noise."""
     steps = 50
     index = round((1 - time) * (steps - 1))
-    solver = model.solver("euler", steps, [])
-    shrink = solver.scale(torch.ones_like(latents), index)  # 1 / sqrt(1 + sigma²)
+    solver = model.solver("euler", "default", steps, [])
+    level = solver.level(index)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(latents)
-    return latents * shrink + noise * (1 - shrink**2).sqrt(), solver.timesteps[index]
+    return level.alpha * latents + level.sigma * noise, solver.timesteps[index]

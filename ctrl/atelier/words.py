@@ -57,7 +57,7 @@ def look(
         if phrases and not mention.what.endswith("prop"):
             continue
         span = clause(caption.text, mention.start) if phrases else (mention.start, mention.end)
-        tokens = tokens_of(model.tokenizer, caption.text, *span)
+        tokens = tokens_of(model.towers[0].tokenizer, caption.text, *span)
         mask = mask_of(part, mention.what, heat.shape[-1])
         if mask.any():
             own = heat[tokens].mean(0) if tokens else torch.zeros_like(heat[0])  # a word that was cut looks nowhere
@@ -68,7 +68,7 @@ def look(
 def attention(model: Any, picture: Tensor, text: str, seed: int) -> Tensor:
     """How much each cell looks at each token, (T, h, w) on the latent grid."""
     latents = encode(model, picture[None])
-    states = model.encode_text(text).states
+    told = model.words([model.encode_text(text)])
     grid = latents.shape[-2:]
     maps: list[Tensor] = []
 
@@ -80,7 +80,7 @@ def attention(model: Any, picture: Tensor, text: str, seed: int) -> Tensor:
 
     for time in TIMES:
         sample, t = noised(model, latents, time, seed)
-        model.predict(sample, t, states, observers=[observe])
+        model.predict(sample, t, told, observers=[observe])
     return torch.stack(maps).mean(0).cpu()
 
 

@@ -1,7 +1,9 @@
 """The border: the only inference room that names diffusers and transformers."""
 
+from ctrl.model.adapter import StyleReference
 from ctrl.model.loading import load
-from ctrl.model.model import Model, Residuals, Text
+from ctrl.model.model import Model, Residuals, Words
 from ctrl.model.solver import Solver
+from ctrl.model.text import Text
 
-__all__ = ["Model", "Residuals", "Solver", "Text", "load"]
+__all__ = ["Model", "Residuals", "Solver", "StyleReference", "Text", "Words", "load"]

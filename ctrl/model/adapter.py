@@ -230,7 +230,7 @@ class _Rows:
             return None
         size = (call.height, call.width)
         if size not in self.masks:
-            mask = F.interpolate(self.mask, size=size, mode="bicubic").flatten(2)[..., None]
+            mask = F.interpolate(self.mask.float(), size=size, mode="bicubic").flatten(2)[..., None]
             if len(mask) > 1:
                 mask = mask.repeat(len(self.tokens) // len(mask), 1, 1, 1)
             self.masks[size] = mask.to(call.q.device, call.q.dtype)
@@ -329,7 +329,7 @@ def _blueprint(file: Path, layout: Layout, tensors: Mapping[str, Tensor], text_w
             embed_dims=width,
             output_dims=text_width,
             hidden_dims=side("latents", 2),
-            depth=sum(key.endswith(".0.to_q.weight") for key in tensors),
+            depth=len({key.split(".")[2] for key in tensors if key.startswith("image_proj.layers.")}),
             heads=max(1, side("layers.0.0.to_q.weight", 0) // HEAD),
             num_queries=side("latents", 1),
         )
@@ -363,8 +363,8 @@ def _check(
     odd = sorted(wanted.keys() ^ tensors.keys())
     if odd:
         raise ValueError(
-            f"{file.name} is no IP-Adapter for this model's {layers} cross-attention layers: "
-            f"{len(odd)} tensors are missing or too many, such as {odd[0]}."
+            f"{file.name} is no IP-Adapter for this model's {layers} cross-attention layers; "
+            f"missing or too many tensors: {len(odd)}, such as {odd[0]}."
         )
     for key, shape in wanted.items():
         tensor = tensors[key]

@@ -1,21 +1,28 @@
-"""A model on disk, as far as diffusers is not needed: folders, JSON, safetensors, adapters.
+"""Files of a model, as far as diffusers is not needed: JSON and safetensors, and which of them to read.
 
-Everything here is untrusted until it was looked at: only safetensors and JSON are read, and a file that
-does not fit the model is refused before anything is changed.
+Everything here is untrusted until it was looked at: only these two formats are read, a value inside a file never
+decides what is run or opened, and what is read is capped.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-PARTS = (("unet", "UNet2DConditionModel"), ("vae", "AutoencoderKL"), ("text_encoder", "CLIPTextModel"))
-STYLE_TOKENS = 4  # of an IP-Adapter with one linear projection
+MAX_JSON = 64 << 20  # bytes; a shard index of the largest models has a few
+STEMS = ("diffusion_pytorch_model", "model")  # of weights, as diffusers and transformers name them
+VARIANTS = ("", ".fp16")  # the same weights twice; the whole ones are taken where there are both
+MODULES = ("unet", "vae", "text_encoder", "text_encoder_2")
+DATA = ("tokenizer", "tokenizer_2", "scheduler")
+PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 
 
 def device_named(name: str) -> torch.device:
@@ -28,72 +35,146 @@ def device_named(name: str) -> torch.device:
         raise ValueError(f"device must be auto, cpu, cuda, cuda:0 or mps, got {name!r}.") from None
 
 
-def find_folder(name: str, source: str | Path, revision: str | None) -> Path:
-    """A local folder, or a hub repository's snapshot; what looks like a path is never asked of the hub."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    text = str(source)
-    if isinstance(source, Path) or text.startswith((".", "~", "/", "\\")) or text.count("/") != 1 or path.exists():
-        raise FileNotFoundError(f"{name} must be a folder or a hub id like 'owner/name'; {text!r} is no folder.")
-    from huggingface_hub import snapshot_download
-
-    wanted = ["*.json", "*.txt", "*.safetensors"]
-    unwanted = [
-        "*fp16*",
-        "*non_ema*",
-        "*pruned*",
-        "safety_checker/*",
-    ]  # the same weights once more, or unused
-    try:
-        got = snapshot_download(text, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted)
-    except (OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f"{name} {text!r} could not be fetched from the hub ({type(error).__name__}); "
-            "check its name, the revision and the connection."
-        ) from error
-    return Path(got)
-
-
-def find_file(name: str, given: str | Path | None, default: Path) -> Path | None:
-    """The safetensors file given, or the default if it is there."""
-    if given is None:
-        return default if default.is_file() else None
-    path = Path(given).expanduser()
-    if not path.is_file() or path.suffix != ".safetensors":
-        raise FileNotFoundError(f"{name} must be a .safetensors file, and {str(given)!r} is none.")
-    return path
-
-
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file."""
+    """A JSON object from a file: finite numbers, no key twice."""
+    where = f"{path.parent.name}/{path.name}"
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent.name!r} has no {path.name}: it is no model in diffusers' layout.")
+    if path.stat().st_size > MAX_JSON:
+        raise ValueError(f"{where} has {path.stat().st_size} bytes, and {MAX_JSON} are the most that is read.")
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path.parent.name}/{path.name} is not JSON: {error}.") from error
+        read = json.loads(path.read_text(encoding="utf-8"), parse_constant=_not_finite, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON: {error}.") from error
     if not isinstance(read, dict):
-        raise ValueError(f"{path.parent.name}/{path.name} must hold an object, got {type(read).__name__}.")
+        raise ValueError(f"{where} must hold an object, got {type(read).__name__}.")
     return read
 
 
-def check_index(folder: Path) -> None:
-    """Refuse a folder whose parts are of classes that ctrl does not load."""
-    index = read_json(folder / "model_index.json")
-    if "text_encoder_2" in index:
-        raise ValueError(f"{folder.name!r} is an SDXL model; ctrl steers Stable Diffusion 1.x and 2.x so far.")
-    for part, kind in PARTS:
-        pair = index.get(part)
-        if not isinstance(pair, list) or len(pair) != 2 or pair[1] != kind:
-            raise ValueError(f"{folder.name!r} has {pair!r} as its {part}; ctrl steers models with a {kind}.")
+def _not_finite(number: str) -> NoReturn:
+    raise ValueError(f"it holds {number}")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it has a key twice")
+    return found
 
 
 def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file and what its header notes."""
+    """The tensors of a safetensors file and what its header notes.
+
+    They are views of the file, cheap to have and changing when it does: what is kept must be copied.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file.name!r} in {file.parent.name!r}.")
     try:
         with safe_open(file, "pt") as opened:
             names = list(opened.keys())
             return {name: opened.get_tensor(name) for name in names}, opened.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{file.name} cannot be read as safetensors: {error}.") from error
+        with file.open("rb") as opened:
+            begins = opened.read(2)
+        pickled = begins[:1] == b"\x80" or begins == b"PK"
+        why = "it is a pickle or an archive by another name" if pickled else str(error)
+        raise ValueError(f"{file.name} cannot be read as safetensors: {why}.") from error
+
+
+def weight_files(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of a module folder's files that hold its weights, the index before its shards; () if there are none.
+
+    fp16 duplicates are taken only where there is nothing else.
+    """
+    there = set(names)
+    for variant in VARIANTS:
+        for stem in STEMS:
+            if (single := f"{stem}{variant}.safetensors") in there:
+                return (single,)
+            index, part = f"{stem}.safetensors.index{variant}.json", r"-\d{5}-of-\d{5}"
+            shard = re.compile(re.escape(stem) + f"({re.escape(variant)}{part}|{part}{re.escape(variant)})\\.safetensors")
+            if index in there:
+                return (index, *sorted(name for name in there if shard.fullmatch(name)))
+    return ()
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a module's folder, of all its shards, as `read_tensors` gives them."""
+    files = weight_files(path.name for path in folder.iterdir())
+    if not files:
+        raise FileNotFoundError(f"{folder.name!r} has no .safetensors file; pickled weights are not read: convert.")
+    if files[0].endswith(".json"):
+        shards = read_json(folder / files[0]).get("weight_map")
+        if not isinstance(shards, dict) or any(Path(str(shard)).name != shard for shard in shards.values()):
+            raise ValueError(f"{folder.name}/{files[0]} names shards outside its folder; it is not to be trusted.")
+        files = tuple(sorted(set(shards.values())))
+    tensors: dict[str, Tensor] = {}
+    for name in files:
+        try:
+            tensors |= read_tensors(folder / name)[0]
+        except ValueError as error:
+            raise ValueError(f"the weights in {folder.name!r} cannot be read: {error}") from error
+    return tensors
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a model folder says it is: the towers it has, and whether an empty negative prompt is read as zeros."""
+
+    towers: int
+    zero_negative: bool
+
+
+def check_index(index: Mapping[str, Any], name: str) -> Index:
+    """What model_index.json says; refuses a model with parts of classes that ctrl does not load."""
+    wide = _named(index, "text_encoder_2")
+    if wide and not _named(index, "text_encoder"):
+        raise ValueError(f"{name!r} is an SDXL refiner, which has no first text encoder; ctrl steers the base model.")
+    kinds = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
+    if wide:
+        kinds["text_encoder_2"] = "CLIPTextModelWithProjection"
+    for part, kind in kinds.items():
+        if _named(index, part) != kind:
+            raise ValueError(f"{name!r} has {index.get(part)!r:.80} as its {part}; ctrl steers models with a {kind}.")
+    zero = index.get("force_zeros_for_empty_prompt", True) if wide else False
+    if not isinstance(zero, bool):
+        raise ValueError(f"force_zeros_for_empty_prompt of {name!r} must be true or false, got {zero!r:.80}.")
+    return Index(2 if wide else 1, zero)
+
+
+def _named(index: Mapping[str, Any], part: str) -> str | None:
+    """The class of a part, None if the model does without; a pair that is none is no class."""
+    pair = index.get(part)
+    if isinstance(pair, list) and len(pair) == 2 and all(one is None or isinstance(one, str) for one in pair):
+        return pair[1]
+    return None if pair is None else "?"
+
+
+def model_files(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of a model repository's files that a model is loaded from; a FileNotFoundError names what lacks."""
+    if "model_index.json" not in names:
+        raise FileNotFoundError("it has no model_index.json, so it is no model in diffusers' layout")
+    wanted = ["model_index.json"]
+    for part in MODULES:
+        inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
+        if inside:
+            wanted += [f"{part}/{name}" for name in module_files(inside)]
+    wanted += [name for name in names if name.split("/")[0] in DATA and name.endswith((".json", ".txt"))]
+    return tuple(wanted)
+
+
+def module_files(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of a module's files that it is loaded from."""
+    weights = weight_files(names)
+    if "config.json" not in names or not weights:
+        lacks = "weights as safetensors (pickled ones are not read)" if "config.json" in names else "config.json"
+        raise FileNotFoundError(f"it lacks {lacks}")
+    return ("config.json", *weights)
+
+
+def tokenizer_files(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of a tokenizer's files that it is loaded from."""
+    if not {"vocab.json", "merges.txt"} <= set(names):
+        raise FileNotFoundError("it has no vocab.json and merges.txt, so it is no CLIP tokenizer")
+    known = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+    return tuple(name for name in known if name in names)

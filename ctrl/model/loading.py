@@ -1,55 +1,118 @@
-"""How a model comes in: what to load from where, looked at before it is believed."""
+"""How a model comes in: its parts from a folder, a single file, the hub or a pipeline, and what can be put on it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ctrl.model.files import check_index, device_named, find_file, find_folder
-from ctrl.model.model import CONTROLS, Model
+from ctrl.model.assembly import parts_of_folder, parts_of_pipeline
+from ctrl.model.families import Adapter, Net, family_of
+from ctrl.model.files import device_named, model_files, tokenizer_files
+from ctrl.model.hub import Courier, Hub, place_of, say
+from ctrl.model.model import Model
+from ctrl.model.shelf import Given, shelf_of
+from ctrl.model.single_file import parts_of_file
 
 ATELIER = Path(__file__).parent.parent / "atelier" / "weights"
+CLIP_TOKENIZER = Hub("openai/clip-vit-large-patch14")  # the vocabulary of every SD and SDXL
 
 
 def load(
-    source: str | Path | None = None,
+    source: Given | None = None,
     *,
     device: str = "auto",
     dtype: torch.dtype | None = None,
     revision: str | None = None,
-    controlnets: Mapping[str, str | Path] | None = None,
-    ip_adapter: str | Path | None = None,
-    lora: str | Path | None = None,
+    controlnets: Mapping[str, Given | Net | Any] | None = None,
+    ip_adapter: Given | Adapter | Mapping[str, Given | Adapter] | None = None,
+    lora: Given | Mapping[str, Given] | None = None,
+    tokenizer: Given | None = None,
+    prediction: str | None = None,
+    local_files_only: bool = False,
+    tell: Callable[[str], None] = say,
 ) -> Model:
-    """A model from a folder in diffusers' layout or a hub id; without `source`, the atelier model.
+    """A Stable Diffusion 1, 2 or XL model; without `source`, the atelier model that this package carries.
 
-    Folders named controlnet_pose, controlnet_depth and controlnet_edges, ip_adapter/ip_adapter.safetensors
-    and lora/pytorch_lora_weights.safetensors are found by themselves; for another model give `controlnets`
-    (kind to folder or hub id), `ip_adapter` (a safetensors file, with its image_encoder folder beside it)
-    and `lora` (a safetensors file). `device` "auto" is the GPU if there is one; `dtype` is float32 if not
-    given, float16 for a given source on CUDA. Only safetensors are read and no code of the model's is run;
-    an incomplete or foreign file raises a ValueError, a missing one a FileNotFoundError.
+    - `source` is a folder in diffusers' layout, a .safetensors file in the original one, a hub id 'owner/name' or a
+      `Hub`; `revision` is the hub's branch, tag or commit, and every part comes from that one commit.
+    - `device` "auto" is the GPU if there is one; `dtype` is float32 if not given, float16 for a given source on CUDA.
+    - `controlnets` maps a kind ("pose", "line art", …) to a folder, a .safetensors file of either layout, a hub id or
+      a ControlNetModel. `ip_adapter` and `lora` are .safetensors files, or map names to them; an IP-Adapter's image
+      encoder is the folder image_encoder beside it. What is not given is looked for in the model's folder
+      (controlnet_pose/, ip_adapter/, lora/), then in what is published for its family, and read when first needed.
+    - of a single file, `tokenizer` is a folder with CLIP's vocab.json and merges.txt, by default CLIP's on the hub,
+      and `prediction` is "epsilon" or "v" where the file says nothing and SD 2 is not v.
+    - before anything is fetched, `tell` is called with what and how much it is; with `local_files_only` nothing is.
+
+    Only safetensors are read and no code of the model's is run. What is incomplete or foreign raises a ValueError,
+    what is not there a FileNotFoundError.
     """
     place = device_named(device)
     if dtype is None:
         dtype = torch.float16 if place.type == "cuda" and source is not None else torch.float32
+    courier = Courier(local_files_only, tell)
     if source is None and not ATELIER.is_dir():
         raise FileNotFoundError("the atelier model's weights are missing from this installation; install it anew.")
-    folder = find_folder("source", ATELIER if source is None else source, revision)
-    check_index(folder)
-    nets = {kind: folder / f"controlnet_{kind}" for kind in CONTROLS}
-    nets = {kind: path for kind, path in nets.items() if path.is_dir()}
-    for kind, given in (controlnets or {}).items():
-        if kind not in CONTROLS:
-            raise ValueError(f"controlnets has the kind {kind!r}; there is {', '.join(CONTROLS)}.")
-        nets[kind] = find_folder(f"controlnets[{kind!r}]", given, None)
-    return Model(
-        folder,
-        device=place,
-        dtype=dtype,
-        controlnets=nets,
-        ip_adapter=find_file("ip_adapter", ip_adapter, folder / "ip_adapter" / "ip_adapter.safetensors"),
-        lora=find_file("lora", lora, folder / "lora" / "pytorch_lora_weights.safetensors"),
+    where = place_of("source", ATELIER if source is None else source, revision)
+    inside = where.path if isinstance(where, Hub) else where.name
+    found = None
+    if inside.endswith(".safetensors") or (isinstance(where, Path) and where.is_file()):
+        words = place_of("tokenizer", CLIP_TOKENIZER if tokenizer is None else tokenizer)
+        file = courier.file("source", where)
+        vocabulary = _tokenizer_folder(courier, words)
+        parts = parts_of_file(file, vocabulary, device=place, dtype=dtype, prediction=prediction)
+    else:
+        if tokenizer is not None or prediction is not None:
+            raise ValueError("tokenizer and prediction are for a single file; a folder says both itself.")
+        found = courier.folder("source", where, "model_index.json", model_files)
+        parts = parts_of_folder(found, device=place, dtype=dtype)
+    shelf = shelf_of(
+        found,
+        family_of(parts.unet, len(parts.towers)),
+        courier,
+        controlnets=controlnets,
+        ip_adapter=ip_adapter,
+        lora=lora,
     )
+    return Model(parts, shelf, device=place, dtype=dtype)
+
+
+def from_pipeline(
+    pipe: Any,
+    *,
+    controlnets: Mapping[str, Given | Net | Any] | None = None,
+    ip_adapter: Given | Adapter | Mapping[str, Given | Adapter] | None = None,
+    lora: Given | Mapping[str, Given] | None = None,
+    local_files_only: bool = False,
+    tell: Callable[[str], None] = say,
+) -> Model:
+    """A model of the components of a pipeline of diffusers', which are neither copied nor changed.
+
+    It lives where the pipeline's U-Net lives, in its dtype; the other arguments are those of `load`. A pipeline's
+    ControlNets are taken by their kinds, `controlnets={"pose": pipe.controlnet}`. What cannot be followed (an
+    IP-Adapter loaded into the pipeline, foreign attention processors, offloading) raises a ValueError.
+    """
+    parts = parts_of_pipeline(pipe)
+    shelf = shelf_of(
+        None,
+        family_of(parts.unet, len(parts.towers)),
+        Courier(local_files_only, tell),
+        controlnets=controlnets,
+        ip_adapter=ip_adapter,
+        lora=lora,
+    )
+    return Model(parts, shelf, device=parts.unet.device, dtype=parts.unet.dtype)
+
+
+def _tokenizer_folder(courier: Courier, place: Path | Hub) -> Path:
+    if isinstance(place, Path) and (place / "tokenizer").is_dir():
+        place = place / "tokenizer"  # of a model's folder
+    try:
+        return courier.folder("tokenizer", place, "vocab.json", tokenizer_files).folder
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"a single file holds no tokenizer: give tokenizer=, a folder with CLIP's vocab.json and merges.txt ({error})"
+        ) from error

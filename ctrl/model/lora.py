@@ -1,49 +1,192 @@
-"""LoRAs (arXiv 2106.09685): a second view of a module, with the low-rank changes merged into the weights they touch."""
+"""LoRAs (arXiv 2106.09685): second views of a U-Net and of text towers, with low-rank changes merged into the
+weights they touch.
+
+The base modules are never changed and share every other tensor with the views, so unloading is dropping the view,
+and the base is what it was to the bit. Three ways of naming are read: diffusers' and PEFT's, kohya's after
+diffusers' names, and kohya's after the original names, in which SDXL's are published.
+"""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ctrl.model.files import read_tensors
+from ctrl.model.ldm import unet_name
+
+DOWN = (".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", ".lora_down.weight", "_lora.down.weight",
+        ".lora_linear_layer.down.weight")  # fmt: skip
+UP = tuple(name.replace("lora_A", "lora_B").replace("down", "up") for name in DOWN)
+REFUSED = (
+    (("dora_scale", "lora_magnitude_vector"), "a DoRA"),
+    (("hada_w1", "hada_t1"), "a LoHa"),
+    (("lokr_w1", "lokr_w2"), "a LoKr"),
+    (("lora_mid", "lora.mid"), "a LoRA with a Tucker core"),
+    (("lora_B.bias", "lora_up.bias", "diff_b"), "a LoRA with biases"),
+    ((".diff",), "a full difference"),
+    (("oft_", ".oft"), "an OFT"),
+)
+NOTED = ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "lora_bias")
+TOWERS = (("text_encoder.", "lora_te_", "lora_te1_"), ("text_encoder_2.", "lora_te2_"))
 
 
-def with_lora(unet: Any, file: Path) -> Any:
-    """A second U-Net that shares every tensor with the first but those the LoRA touches, merged."""
-    shared = {id(tensor): tensor for tensor in [*unet.parameters(), *unet.buffers()]}
-    view = copy.deepcopy(unet, memo=shared)
-    modules = dict(view.named_modules())
-    for name, delta in _lora_deltas(file, list(modules)).items():
-        weight = modules[name].weight
-        merged = weight.float() + delta.to(weight.device).view(weight.shape)
-        modules[name].weight = nn.Parameter(merged.to(weight.dtype), requires_grad=False)
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What a LoRA adds to one weight: `strength` · up · down; down is (r, in, …), up (out, r, …)."""
+
+    base: str
+    down: Tensor
+    up: Tensor
+    strength: float
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """It, in float32 and in the weight's shape."""
+        down, up = self.down.to(weight.device, torch.float32), self.up.to(weight.device, torch.float32)
+        return (self.strength * (up.flatten(1) @ down.flatten(1))).view(weight.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Lora:
+    """A LoRA as its file has it: changes by the file's names, and the file's hash."""
+
+    name: str
+    sha256: str
+    changes: tuple[Change, ...] = field(repr=False)
+
+
+def read_lora(file: Path) -> Lora:
+    """The LoRA in a safetensors file; what is none, or is a variant that cannot be merged so, raises a ValueError."""
+    tensors, notes = read_tensors(file)
+    for marks, variant in REFUSED:
+        if any(mark in key for key in tensors for mark in marks):
+            raise ValueError(f"{file.name} is {variant}, which ctrl does not merge; it merges plain LoRAs.")
+    noted = _noted(file, notes)
+    rest, changes = dict(tensors), []
+    for key in tensors:
+        ending = next((ending for ending in DOWN if key.endswith(ending)), None)
+        if ending is None:
+            continue
+        base = key.removesuffix(ending)
+        other = base + UP[DOWN.index(ending)]
+        if other not in rest:
+            raise ValueError(f"{file.name} is a damaged LoRA: it changes {base} by {key} and lacks {other}.")
+        down, up = rest.pop(key), rest.pop(other)
+        said = rest.pop(f"{base}.alpha", None)
+        alpha = float(said) if said is not None else noted.get(_component(base), float(down.shape[0]))
+        changes.append(_change(file, base, down, up, alpha))
+    if rest or not changes:
+        held = f"{len(rest)} tensors that are no part of one, such as {min(rest)}" if rest else "nothing of one"
+        raise ValueError(f"{file.name} is no LoRA that ctrl can read; it holds {held}.")
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return Lora(file.name, digest, tuple(changes))
+
+
+def _change(file: Path, base: str, down: Tensor, up: Tensor, alpha: float) -> Change:
+    if down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1] or any(side != 1 for side in up.shape[2:]):
+        raise ValueError(
+            f"{file.name} is a damaged LoRA: {base} is changed by {tuple(up.shape)} times {tuple(down.shape)}."
+        )
+    down, up = down.clone(), up.clone()  # what was read is a view of the file, which may change
+    strength = alpha / down.shape[0]
+    if not (torch.isfinite(down).all() and torch.isfinite(up).all() and abs(strength) < 1e6):
+        raise ValueError(f"{file.name} has NaN or infinite numbers in its change of {base}: the file is damaged.")
+    return Change(base, down, up, strength)
+
+
+def _noted(file: Path, notes: Mapping[str, str]) -> dict[str, float]:
+    """The α that PEFT notes in the header, by component."""
+    try:
+        said = json.loads(notes.get("lora_adapter_metadata", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file.name} has a header that is not JSON: {error}.") from error
+    found = {}
+    for key, value in said.items() if isinstance(said, dict) else ():
+        part, _, what = key.partition(".")
+        if what in NOTED and value:
+            raise ValueError(f"{file.name} is a LoRA with {what}, which ctrl does not merge.")
+        if what == "lora_alpha" and isinstance(value, int | float):
+            found[part] = float(value)
+    return found
+
+
+def _component(base: str) -> str:
+    return "unet" if base.startswith("unet.") else base.partition(".")[0]
+
+
+def merged(unet: Any, towers: Sequence[Any], loras: Sequence[tuple[Lora, float]]) -> tuple[Any, tuple[Any, ...]]:
+    """Views of the U-Net and of the text encoders with these LoRAs, each at its weight, merged in.
+
+    The order in which they are given is of no consequence; a weight of 0 is as not given. A module that nothing
+    touches is itself in the answer. What changes a weight that these modules do not have raises a ValueError.
+    """
+    names = [_unet_names(unet), *(_tower_names(at, tower) for at, tower in enumerate(towers))]
+    changes: list[dict[str, list[tuple[Change, float]]]] = [{} for _ in names]
+    for lora, weight in sorted(loras, key=lambda pair: (pair[0].sha256, pair[1])):
+        for change in lora.changes if weight else ():
+            at, path = _target(lora, change, names)
+            changes[at].setdefault(path, []).append((change, weight))
+    parts = [unet, *towers]
+    views = [_view(part, own) if own else part for part, own in zip(parts, changes, strict=True)]
+    return views[0], tuple(views[1:])
+
+
+def _target(lora: Lora, change: Change, names: Sequence[Mapping[str, str]]) -> tuple[int, str]:
+    """Which of the modules a change is for, and the path of the changed one in it."""
+    for at, known in enumerate(names):
+        if change.base in known:
+            return at, known[change.base]
+    raise ValueError(f"{lora.name} is no LoRA for this model: it changes {change.base}, which the model does not have.")
+
+
+def _view(module: Any, changes: Mapping[str, Sequence[tuple[Change, float]]]) -> Any:
+    """A second module that shares every tensor with the first but those that are changed."""
+    shared = {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
+    view = copy.deepcopy(module, memo=shared)
+    for path, own in changes.items():
+        layer = view.get_submodule(path)
+        merged = layer.weight.float()
+        for change, weight in own:
+            if change.up.shape[0] * change.down[0].numel() != layer.weight.numel():
+                raise ValueError(
+                    f"the LoRA's change of {change.base} is {tuple(change.up.shape)} times {tuple(change.down.shape)}, "
+                    f"and the weight is {tuple(layer.weight.shape)}: it was made for another model."
+                )
+            merged = merged + weight * change.delta(layer.weight)
+        layer.weight = nn.Parameter(merged.to(layer.weight.dtype), requires_grad=False)
     return view
 
 
-def _lora_deltas(file: Path, modules: Sequence[str]) -> dict[str, Tensor]:
-    """Module name to α/r · B·A in float32 (LoRA, arXiv 2106.09685); diffusers', PEFT's or kohya's names."""
-    tensors, metadata = read_tensors(file)
-    kohya = {"lora_unet_" + name.replace(".", "_"): name for name in modules}
-    noted = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    for variant in ("use_rslora", "use_dora", "alpha_pattern"):
-        if noted.get(f"unet.{variant}"):
-            raise ValueError(f"{file.name} is a LoRA with {variant}, which ctrl does not merge.")
-    deltas = {}
-    for down, up in (("lora_A", "lora_B"), ("lora.down", "lora.up"), ("lora_down", "lora_up")):
-        for key in [key for key in tensors if key.endswith(f".{down}.weight")]:
-            base = key.removesuffix(f".{down}.weight")
-            name = kohya.get(base, base.removeprefix("unet."))
-            if name not in modules or f"{base}.{up}.weight" not in tensors:
-                raise ValueError(f"{file.name} is no LoRA for this U-Net: it changes {base}.")
-            a, b = tensors.pop(key).float(), tensors.pop(f"{base}.{up}.weight").float()
-            alpha = tensors.pop(f"{base}.alpha", None)
-            strength = float(alpha) if alpha is not None else float(noted.get("unet.lora_alpha") or a.shape[0])
-            deltas[name] = strength / a.shape[0] * (b.flatten(1) @ a.flatten(1))
-    if tensors or not deltas:
-        raise ValueError(f"{file.name} is no LoRA that ctrl can read; it holds {next(iter(tensors), 'nothing')}.")
-    return deltas
+def _layers(module: Any) -> Iterator[str]:
+    return (path for path, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d))
+
+
+def _unet_names(unet: Any) -> dict[str, str]:
+    """Every name by which a LoRA may call a layer of this U-Net."""
+    found = {}
+    for path in _layers(unet):
+        processor = path.replace(".to_out.0", ".to_out").replace(".to_", ".processor.to_")
+        kohya = (path, unet_name(path, unet.config))
+        names = [path, processor, *("lora_unet_" + name.replace(".", "_") for name in kohya)]
+        found |= {start + name: path for name in names for start in ("", "unet.", "base_model.model.")}
+    return found
+
+
+def _tower_names(at: int, tower: Any) -> dict[str, str]:
+    """Every name by which a LoRA may call a layer of this text tower."""
+    found = {}
+    dotted, *kohya = TOWERS[at]
+    for path in _layers(tower):
+        full = path if path.startswith("text_") else f"text_model.{path}"
+        former = full.replace("self_attn.", "self_attn.to_").removesuffix("_proj")
+        found |= {dotted + name: path for name in (path, full, former)}
+        found |= {start + full.replace(".", "_"): path for start in kohya}
+    return found

@@ -1,17 +1,16 @@
-"""The border: the only inference file that names diffusers and transformers.
+"""The model: what diffusers' modules do, asked and answered in plain tensors.
 
-It loads a folder in diffusers' layout part by part, refuses what is incomplete or unsafe, and answers in
-plain tensors. The parts are loaded when first needed and never changed afterwards.
+R are the rows of the U-Net's batch, N the pictures made at once. The parts are never changed; what a recipe lays over
+them is a view of its own.
 """
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,21 +18,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ctrl.attention import Edit, Observer, tap
-from ctrl.model.adapter import StyleAdapter, read_style_adapter
-from ctrl.model.lora import with_lora
-from ctrl.model.pretrained import pretrained, scheduler_config, tokenizer
-from ctrl.model.solver import Solver, scheduler_class
-
-CONTROLS = ("pose", "depth", "edges")
+from ctrl.attention import Edit, Observer, Texts, tap
+from ctrl.images import Picture
+from ctrl.model import blocks as named_blocks
+from ctrl.model import text
+from ctrl.model.adapter import StyleAdapter, StyleReference, read_style_adapter, seen
+from ctrl.model.families import family_of
+from ctrl.model.lora import merged
+from ctrl.model.parts import Parts
+from ctrl.model.shelf import Shelf
+from ctrl.model.solver import Solver
 
 
 @dataclass(frozen=True, eq=False)
-class Text:
-    """An encoded prompt: `states` (1, T, D), and the words that did not fit."""
+class Words:
+    """What R rows are told: `states` (R, T, D); `pooled` (R, P) where the model wants it; `weights` (R, T) or None."""
 
     states: Tensor
-    cut: str
+    pooled: Tensor | None = None
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,38 +48,33 @@ class Residuals:
 
 
 class Model:
-    """A latent diffusion model and what controls it; made by `load`.
+    """A latent diffusion model and what controls it; made by `load`, or by `from_pipeline`.
 
     `size` is the (width, height) it was trained for in pixels and `factor` the pixels to a latent. `lock`
     is held while a part runs, so that threads take turns.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        controlnets: Mapping[str, Path],
-        ip_adapter: Path | None,
-        lora: Path | None,
-    ) -> None:
-        self.folder, self.device, self.dtype = folder, device, dtype
+    def __init__(self, parts: Parts, shelf: Shelf, *, device: torch.device, dtype: torch.dtype) -> None:
+        self.parts, self.shelf, self.device, self.dtype = parts, shelf, device, dtype
         self.lock = threading.RLock()
-        self._controlnet_folders = dict(controlnets)
-        self._controlnets: dict[str, Any] = {}
-        self._adapter_file, self._lora_file = ip_adapter, lora
-        self.tokenizer = tokenizer(folder)
-        self.text_encoder = self._part("text_encoder")
-        self.unet = self._part("unet")
-        self.vae = self._part("vae")
-        self._scheduler_config = scheduler_config(folder)
+        self.unet, self.vae, self.towers = parts.unet, parts.vae, parts.towers
+        self.family = family_of(parts.unet, len(parts.towers))
+        self._nets: dict[str, Any] = {}
+        self._adapters: dict[str | None, tuple[StyleAdapter, Any, Any]] = {}
+        self._laid: dict[tuple[tuple[str, float], ...], Model] = {}
         if self.unet.config.time_cond_proj_dim is not None:
             raise ValueError("this U-Net takes its guidance as an input (a distilled LCM), which ctrl does not do.")
 
+    @classmethod
+    def from_pipeline(cls, pipe: Any, **shelf: Any) -> Model:
+        """The components of a diffusers pipeline, adopted as they are and left as they are; see `ctrl.model.loading.from_pipeline`."""
+        from ctrl.model.loading import from_pipeline
+
+        return from_pipeline(pipe, **shelf)
+
     def __repr__(self) -> str:
         width, height = self.size
-        return f"Model({self.folder.name!r}, {width}×{height}, controls: {', '.join(self.controls) or 'none'})"
+        return f"Model({self.parts.name!r}, {width}×{height}, controls: {', '.join(self.controls) or 'none'})"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -93,54 +91,107 @@ class Model:
     @property
     def controls(self) -> tuple[str, ...]:
         """The kinds of control there is a ControlNet for."""
-        return tuple(self._controlnet_folders)
+        return self.shelf.controls
 
     @property
     def has_style(self) -> bool:
         """Whether there is an IP-Adapter."""
-        return self._adapter_file is not None
+        return bool(self.shelf.styles)
 
     @property
     def has_lora(self) -> bool:
         """Whether there is an LCM-LoRA."""
-        return self._lora_file is not None
+        return "lcm" in self.shelf.loras
+
+    def under(self, loras: Sequence[tuple[str, float]]) -> Model:
+        """This model with LoRAs laid over it: a view that shares all they leave alone, itself without any.
+
+        The last view made is kept. What it is made from is never changed, so unloading is letting go.
+        """
+        wanted = tuple((name, weight) for name, weight in loras if weight != 0)
+        if not wanted:
+            return self
+        with self.lock:
+            if wanted not in self._laid:
+                encoders = [tower.encoder for tower in self.towers]
+                loras = [(self.shelf.lora(name), weight) for name, weight in wanted]
+                view = copy.copy(self)
+                view.unet, encoders = merged(self.unet, encoders, loras)
+                view.towers = tuple(
+                    replace(tower, encoder=own) for tower, own in zip(self.towers, encoders, strict=True)
+                )
+                self._laid.clear()
+                self._laid[wanted] = view
+            return self._laid[wanted]
 
     @torch.no_grad()
-    def encode_text(self, prompt: str) -> Text:
-        """The prompt through the text tower, padded to its full length."""
-        length = self.tokenizer.model_max_length
+    def encode_text(self, prompt: str) -> text.Text:
+        """The prompt through the text towers, in as many chunks as it needs."""
         with self.lock:
-            read = self.tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-            whole = self.tokenizer(prompt, verbose=False).input_ids
-            masked = getattr(self.text_encoder.config, "use_attention_mask", False)
-            mask = read.attention_mask.to(self.device) if masked else None
-            states = self.text_encoder(read.input_ids.to(self.device), attention_mask=mask)[0]
-        cut = self.tokenizer.decode(whole[length - 1 : -1]) if len(whole) > length else ""
-        return Text(states.to(self.dtype), cut)
+            return text.encode(self.towers, prompt, self.device, self.dtype)
 
-    @torch.no_grad()
-    def encode_style(self, picture: Image.Image) -> Tensor:
-        """(1, E): the picture's embedding by the image tower."""
-        pixels = self.feature_extractor(picture.convert("RGB"), return_tensors="pt").pixel_values
+    def negative(self, prompt: str, read: text.Text) -> text.Text:
+        """A negative prompt as the model wants it: SDXL's empty one is zeros."""
+        return text.empty(read) if self.parts.zero_negative and not prompt else read
+
+    def levelled(self, texts: Sequence[text.Text]) -> tuple[text.Text, ...]:
+        """Texts of one length, as rows of one batch must be."""
         with self.lock:
-            return self.image_encoder(pixels.to(self.device, self.dtype)).image_embeds
+            return text.levelled(self.towers, texts)
+
+    def words(self, texts: Sequence[text.Text]) -> Words:
+        """Texts of one length as rows."""
+        pooled = [one.pooled for one in texts if one.pooled is not None]
+        plain = all(one.weights is None for one in texts)
+        weights = [torch.ones_like(one.states[0, :, 0]) if one.weights is None else one.weights for one in texts]
+        return Words(
+            torch.cat([one.states for one in texts]),
+            torch.cat(pooled) if pooled else None,
+            None if plain else torch.stack(weights),
+        )
 
     def noise(self, generators: Sequence[torch.Generator], width: int, height: int) -> Tensor:
         """(N, C, h, w) Gaussian latents, one from each CPU generator."""
-        shape = (1, self.unet.config.in_channels, height // self.factor, width // self.factor)
+        shape = (1, self.vae.config.latent_channels, height // self.factor, width // self.factor)
         drawn = [torch.randn(shape, generator=generator, dtype=self.dtype) for generator in generators]
         return torch.cat(drawn).to(self.device)
 
-    def solver(self, sampler: str, steps: int, generators: list[torch.Generator]) -> Solver:
+    def solver(
+        self, sampler: str, spacing: str, steps: int, generators: list[torch.Generator], *, strength: float = 1.0
+    ) -> Solver:
         """A fresh scheduler for `steps` steps by the recipe's name of it."""
-        return Solver(scheduler_class(sampler).from_config(self._scheduler_config), steps, self.device, generators)
+        return Solver.of(sampler, spacing, self.parts.scheduler, steps, self.device, generators, strength=strength)
 
     @torch.no_grad()
-    def residuals(self, kind: str, sample: Tensor, t: Tensor, text: Tensor, hint: Tensor) -> Residuals:
-        """What the ControlNet of this kind adds; `hint` is (R, 3, H, W) in [0, 1]."""
+    def embed_hint(self, kind: str, hint: Tensor) -> Tensor:
+        """What the ControlNet's first convolutions make of control pictures (R, 3, H, W) in [0, 1]."""
         with self.lock:
-            down, mid = self.controlnet(kind)(
-                sample, t, encoder_hidden_states=text, controlnet_cond=hint, return_dict=False
+            found: Tensor = _hint_embedding(self.controlnet(kind))(hint)
+            return found
+
+    @torch.no_grad()
+    def residuals(
+        self,
+        kind: str,
+        sample: Tensor,
+        t: Tensor,
+        words: Words,
+        embedded: Tensor,
+        *,
+        edits: Sequence[Edit] = (),
+        texts: Texts | None = None,
+    ) -> Residuals:
+        """What the ControlNet of this kind adds; `embedded` is its control picture by `embed_hint`."""
+        net = self.controlnet(kind)
+        embedding = _hint_embedding(net)
+        with self.lock, _already(embedding, embedded), _tapped(net, kind, edits, (), texts):
+            down, mid = net(
+                sample,
+                t,
+                encoder_hidden_states=words.states,
+                controlnet_cond=embedded,
+                added_cond_kwargs=self._added(words, sample),
+                return_dict=False,
             )
         return Residuals(tuple(down), mid)
 
@@ -149,26 +200,39 @@ class Model:
         self,
         sample: Tensor,
         t: Tensor,
-        text: Tensor,
+        words: Words,
         *,
         residuals: Residuals | None = None,
         edits: Sequence[Edit] = (),
         observers: Sequence[Observer] = (),
-        lora: str | None = None,
+        texts: Texts | None = None,
     ) -> Tensor:
-        """The U-Net's prediction (R, C, h, w), ε or v as the model was trained.
+        """The U-Net's prediction (R, C, h, w), of what the model was trained to predict.
 
-        `edits` and `observers` are those of `ctrl.attention.tap`, for this call.
+        `edits` and `observers` are those of `ctrl.attention.tap`, for this call, and `texts` what the run keeps.
         """
+        with self.lock, _tapped(self.unet, "unet", edits, observers, texts):
+            prediction: Tensor = self.unet(
+                sample,
+                t,
+                encoder_hidden_states=words.states,
+                added_cond_kwargs=self._added(words, sample),
+                down_block_additional_residuals=residuals.down if residuals else None,
+                mid_block_additional_residual=residuals.mid if residuals else None,
+                return_dict=False,
+            )[0]
+            return prediction
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Latents (N, C, h, w) of pictures (N, 3, H, W) in [-1, 1], drawn from what the codec says of each."""
         with self.lock:
-            unet = self.unet if lora is None else self.unet_with_lora
-            added = {
-                "down_block_additional_residuals": residuals.down if residuals else None,
-                "mid_block_additional_residual": residuals.mid if residuals else None,
-            }
-            tapped = tap(unet, edits=edits, observers=observers) if edits or observers else nullcontext()
-            with tapped:
-                return unet(sample, t, encoder_hidden_states=text, return_dict=False, **added)[0]
+            drawn = [
+                self.vae.encode(one[None]).latent_dist.sample(generator)
+                for one, generator in zip(pixels, generators, strict=True)
+            ]
+        latents: Tensor = self.vae.config.scaling_factor * torch.cat(drawn)
+        return latents
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
@@ -182,66 +246,110 @@ class Model:
 
     def controlnet(self, kind: str) -> Any:
         """The ControlNet of this kind, loaded on first use."""
-        if kind not in self._controlnet_folders:
-            have = f"it has {', '.join(self.controls)}" if self.controls else "it has none"
-            raise ValueError(f"this model has no ControlNet for {kind!r}; {have}: load(..., controlnets=...).")
         with self.lock:
-            if kind not in self._controlnets:
-                from diffusers.models.controlnets.controlnet import ControlNetModel
+            if kind not in self._nets:
+                self._nets[kind] = self.shelf.controlnet(kind, self.unet)
+            return self._nets[kind]
 
-                net = pretrained(ControlNetModel, self._controlnet_folders[kind], self.dtype, self.device)
-                want, got = self.unet.config.cross_attention_dim, net.config.cross_attention_dim
-                if want != got or net.config.block_out_channels != self.unet.config.block_out_channels:
-                    raise ValueError(
-                        f"the {kind} ControlNet was made for another model: text width {got}, "
-                        f"channels {net.config.block_out_channels}; this U-Net has {want} "
-                        f"and {self.unet.config.block_out_channels}."
-                    )
-                self._controlnets[kind] = net
-            return self._controlnets[kind]
+    def residual_count(self, kind: str) -> int:
+        """How many residuals the ControlNet of this kind adds, the middle's counted."""
+        return len(_whole(self.controlnet(kind)).controlnet_down_blocks) + 1
 
-    @cached_property
-    def image_encoder(self) -> Any:
-        """The CLIP image tower that style references go through."""
-        from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
+    def style(
+        self,
+        pictures: Sequence[tuple[Picture, ...]],
+        negatives: Sequence[Picture | None],
+        *,
+        blocks: str | tuple[tuple[str, float], ...],
+        combine: str,
+        adapter: str | None,
+        mask: Tensor | None,
+    ) -> StyleReference:
+        """One style for one run, of as many pictures for each of the N made; see `StyleAdapter.reference`."""
+        reader, encoder, processor = self._adapter(adapter)
+        chosen = blocks if isinstance(blocks, str) else dict(blocks)
+        weights = named_blocks.weights(chosen, reader.projections, self.family.key)
+        with self.lock:
+            cond = torch.stack([reader.embed(encoder, _pixels(processor, row)) for row in pictures])
+            uncond = torch.stack(
+                [
+                    reader.blank(encoder, _pixels(processor, row[:1]))
+                    if negative is None
+                    else reader.embed(encoder, _pixels(processor, (negative,)))
+                    for row, negative in zip(pictures, negatives, strict=True)
+                ]
+            )
+        return reader.reference(cond, uncond, blocks=weights, mask=mask, combine=combine)
 
-        beside = (self._adapter_file or self.folder).parent / "image_encoder"
-        folder = beside if beside.is_dir() else self.folder / "image_encoder"
-        if not folder.is_dir():
-            raise ValueError(f"a style needs an image encoder, and there is no folder {folder.name!r} in the model.")
-        return pretrained(CLIPVisionModelWithProjection, folder, self.dtype, self.device)
+    def what_style_sees(self, picture: Any, adapter: str | None = None) -> Image.Image:
+        """The part of a reference picture that the image encoder is shown, as it is shown it."""
+        return seen(self._adapter(adapter)[2], Picture.of(picture).image).image
 
-    @cached_property
-    def feature_extractor(self) -> Any:
-        """What resizes and normalises a picture for the image tower.
+    def style_notes(self, pictures: Sequence[Picture], adapter: str | None) -> list[str]:
+        """What of these pictures the image encoder does not see."""
+        processor = self._adapter(adapter)[2]
+        shares = [seen(processor, picture.image).share for picture in pictures]
+        return [
+            f"Style: the encoder sees {share:.0%} of the picture, its middle; model.what_style_sees shows it"
+            for share in shares
+            if share < 0.99
+        ]
 
-        Always the PIL one, so that pictures do not depend on whether torchvision is installed.
-        """
-        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    def _adapter(self, name: str | None) -> tuple[StyleAdapter, Any, Any]:
+        """The IP-Adapter of this name, its image encoder and its processor, loaded on first use."""
+        with self.lock:
+            if name not in self._adapters:
+                reader = read_style_adapter(self.shelf.adapter_file(name), self.unet, self.device, self.dtype)
+                encoder, processor = self._own_encoder or self.shelf.image_encoder(name, self.device, self.dtype)
+                reader.check(encoder)
+                self._adapters[name] = (reader, encoder, processor)
+            return self._adapters[name]
 
-        if (self.folder / "feature_extractor").is_dir():
-            return CLIPImageProcessorPil.from_pretrained(self.folder / "feature_extractor")
-        side = self.image_encoder.config.image_size
-        return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    @property
+    def _own_encoder(self) -> tuple[Any, Any] | None:
+        """An adopted pipeline's own, if it has one."""
+        own = self.parts.image_encoder, self.parts.feature_extractor
+        return None if None in own else own
 
-    @cached_property
-    def style(self) -> StyleAdapter:
-        """The IP-Adapter in the published format, checked against this U-Net."""
-        if self._adapter_file is None:
-            raise ValueError("this model has no IP-Adapter, so it cannot follow a style: load(..., ip_adapter=...).")
-        return read_style_adapter(self._adapter_file, self.unet, self.device, self.dtype)
+    def _added(self, words: Words, sample: Tensor) -> dict[str, Tensor] | None:
+        """SDXL's further conditions: the pooled words, and sizes as if nothing was cropped."""
+        if words.pooled is None:
+            return None
+        height, width = (side * self.factor for side in sample.shape[-2:])
+        ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=self.dtype, device=self.device)
+        return {"text_embeds": words.pooled, "time_ids": ids.repeat(len(sample), 1)}
 
-    @cached_property
-    def unet_with_lora(self) -> Any:
-        """The U-Net under its LCM-LoRA: shares every tensor the LoRA leaves alone."""
-        if self._lora_file is None:
-            raise ValueError("this model has no LCM-LoRA, so there is no fast mode: load(..., lora=...).")
-        return with_lora(self.unet, self._lora_file)
 
-    def _part(self, name: str) -> Any:
-        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-        from transformers.models.clip.modeling_clip import CLIPTextModel
+def _whole(net: Any) -> Any:
+    """The network of a ControlNet that may be one kind of several."""
+    return getattr(net, "net", net)
 
-        kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-        return pretrained(kinds[name], self.folder / name, self.dtype, self.device)
+
+def _hint_embedding(net: Any) -> Any:
+    return _whole(net).controlnet_cond_embedding
+
+
+@contextmanager
+def _already(module: Any, out: Tensor) -> Iterator[None]:
+    """A module that has been asked already: for the length of the block it answers `out`."""
+    held: dict[str, Any] = module.__dict__
+    held["forward"] = lambda _: out
+    try:
+        yield
+    finally:
+        del held["forward"]
+
+
+def _tapped(
+    module: Any, name: str, edits: Sequence[Edit], observers: Sequence[Observer], texts: Texts | None
+) -> AbstractContextManager[None]:
+    if not edits and not observers and texts is None:
+        return nullcontext()
+    return tap(module, name=name, edits=edits, observers=observers, texts=texts)
+
+
+def _pixels(processor: Any, pictures: Sequence[Picture]) -> Tensor:
+    """(n, 3, s, s): pictures as the image encoder wants them."""
+    shown = [picture.image.convert("RGB") for picture in pictures]
+    found: Tensor = processor(shown, return_tensors="pt").pixel_values
+    return found

@@ -1,68 +1,156 @@
-"""Modules of diffusers and transformers from a folder: complete, finite, safetensors only."""
+"""Modules of diffusers and transformers from a folder or from tensors: complete, finite, safetensors only.
+
+They are built here, without memory, from a configuration that was looked at, and given copies of tensors that were
+looked at. So a folder and a single file come in by one road, no configuration has a say in what code is run, nothing
+is left to be drawn at random, and a file that changes later does not change the model.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from torch import Tensor, nn
 
-from ctrl.model.files import read_json
+from ctrl.model.configs import checked, checked_schedule
+from ctrl.model.files import read_json, read_weights
+
+# The names of a codec's attention before diffusers 0.16.
+FORMER = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
 
 
 def pretrained(kind: Any, folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
-    """A module from config.json and safetensors, complete, finite and without gradients."""
-    read_json(folder / "config.json")
-    for index in folder.glob("*.safetensors.index.json"):
-        shards = read_json(index).get("weight_map", {}).values()
-        if any(Path(str(shard)).name != shard for shard in shards):
-            raise ValueError(f"{folder.name}/{index.name} names shards outside its folder; it is not to be trusted.")
-    if not any(folder.glob("*.safetensors")):
-        raise FileNotFoundError(f"{folder.name!r} has no .safetensors file; pickled weights are not read: convert.")
-    try:
-        with _quiet():
-            module, found = kind.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, output_loading_info=True, dtype=dtype
-            )
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"the weights in {folder.name!r} cannot be read: {error.__cause__ or error}") from error
-    missing = sorted(found["missing_keys"])
+    """A module from config.json and safetensors, complete, finite, in evaluation mode and without gradients."""
+    config = checked(kind, read_json(folder / "config.json"), folder.name)
+    return built(kind, config, read_weights(folder), name=repr(folder.name), dtype=dtype, device=device)
+
+
+def built(
+    kind: Any,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    *,
+    name: str,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Any:
+    """A module of this `kind` and configuration with copies of these tensors.
+
+    A tensor that is missing, of another shape, not of floating-point numbers or not finite raises a ValueError that
+    calls the module by `name`; one that the module does not have is left out with a warning.
+    """
+    module = blank(kind, config, name)
+    wanted = module.state_dict()
+    given = {_present(kind, key): tensor for key, tensor in tensors.items() if not key.endswith(".position_ids")}
+    missing, strange = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     if missing:
-        raise ValueError(f"{folder.name!r} lacks {len(missing)} tensors, such as {missing[0]}: it is incomplete.")
-    for name, tensor in module.named_parameters():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{folder.name!r} has NaN or infinite numbers in {name}: the file is damaged.")
-    return module.to(device).eval().requires_grad_(requires_grad=False)
+        raise ValueError(f"{name} lacks {len(missing)} tensors, such as {missing[0]}: it is incomplete.")
+    if strange:
+        many = f"{len(strange)} tensors, such as {strange[0]}"
+        warnings.warn(f"{name} has {many}, that no {kind.__name__} has; they are left out.", stacklevel=2)
+    ready = {key: _copied(given[key], key, name, blueprint, dtype, device) for key, blueprint in wanted.items()}
+    module.load_state_dict(ready, assign=True)
+    for part in module.modules():
+        if isinstance(getattr(part, "position_ids", None), Tensor):  # counted, not learnt, and in no file
+            part.position_ids = torch.arange(part.position_ids.shape[-1], device=device)[None]
+    if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+        raise RuntimeError(f"the installed library gives a {kind.__name__} a buffer that ctrl does not know to fill.")
+    return module.eval().requires_grad_(requires_grad=False)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar, which would print one for each part."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+def blank(kind: Any, config: Mapping[str, Any], name: str) -> nn.Module:
+    """A module without memory: its names and shapes."""
     try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+        with torch.device("meta"):
+            module: nn.Module = kind(kind.config_class(**config)) if hasattr(kind, "config_class") else kind(**config)
+            return module
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError, AttributeError) as error:
+        raise ValueError(f"the config.json of {name} describes no {kind.__name__}: {error}") from error
 
 
-def tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model folder."""
+def _present(kind: Any, key: str) -> str:
+    """Today's name of a tensor that older releases called otherwise."""
+    if kind.__name__ == "CLIPTextModel":
+        return key.removeprefix("text_model.")
+    for former, name in FORMER if ".mid_block.attentions." in key else ():
+        key = key.replace(f".{former}.", f".{name}.")
+    return key
+
+
+def _copied(
+    tensor: Tensor, key: str, name: str, blueprint: Tensor, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    if tensor.shape != blueprint.shape:
+        got, asked = tuple(tensor.shape), tuple(blueprint.shape)
+        raise ValueError(f"{name} has {key} of shape {got}, and its configuration asks for {asked}.")
+    if not tensor.is_floating_point():
+        raise ValueError(f"{name} has {key} as {tensor.dtype}: ctrl reads no quantised weights.")
+    copy = tensor.to(device, dtype, copy=True)
+    if not torch.isfinite(copy).all():
+        raise ValueError(f"{name} has NaN or infinite numbers in {key} (read as {dtype}): the file is damaged.")
+    return copy
+
+
+def read_tokenizer(folder: Path, encoder: Any, pad: str | None = None) -> Any:
+    """The CLIP tokenizer in a folder, for this text encoder; `pad` is another padding than it says itself.
+
+    Its texts are as long as the encoder reads, if not shorter by its own configuration; ids that the encoder has
+    no embedding for raise a ValueError.
+    """
     from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
-    return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    for file in ("vocab.json", "merges.txt"):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"{folder.name!r} has no {file}, so it is no CLIP tokenizer.")
+    vocabulary = read_json(folder / "vocab.json")
+    if pad is not None and pad not in vocabulary:
+        raise ValueError(f"the tokenizer in {folder.name!r} does not know {pad!r}, which this model's texts end with.")
+    if (folder / "tokenizer_config.json").is_file():
+        read_json(folder / "tokenizer_config.json")
+    changed = {} if pad is None else {"pad_token": pad}
+    try:
+        read = CLIPTokenizer.from_pretrained(folder, local_files_only=True, **changed)
+    except Exception as error:  # the tokenizers library raises nothing more particular
+        raise ValueError(f"the tokenizer in {folder.name!r} cannot be read: {error}.") from error
+    read.model_max_length = min(read.model_max_length, encoder.config.max_position_embeddings)
+    if len(read) > encoder.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer in {folder.name!r} has {len(read)} tokens, and the text encoder knows "
+            f"{encoder.config.vocab_size}: they are not of one model."
+        )
+    return read
 
 
-def scheduler_config(folder: Path) -> dict[str, Any]:
-    """The noise schedule, with the two repairs of old configurations that diffusers' pipelines make."""
-    config = read_json(folder / "scheduler" / "scheduler_config.json")
+def read_schedule(folder: Path, *, towers: int) -> dict[str, Any]:
+    """The noise schedule of a model folder; for one tower with the two repairs that diffusers' pipelines make."""
+    config = checked_schedule(read_json(folder / "scheduler_config.json"), "scheduler_config.json")
+    if towers > 1:
+        return config
     config["steps_offset"] = 1
     if config.get("clip_sample"):
         config["clip_sample"] = False
     return config
+
+
+def image_tower(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """The CLIP image tower that style references go through."""
+    from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
+
+    return pretrained(CLIPVisionModelWithProjection, folder, dtype, device)
+
+
+def image_processor(folder: Path | None, encoder: Any) -> Any:
+    """What resizes and normalises a picture for an image tower: as its folder says, else in CLIP's usual way.
+
+    Always the one that works on PIL, so that pictures do not depend on whether torchvision is installed.
+    """
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    if folder is not None and (folder / "preprocessor_config.json").is_file():
+        read_json(folder / "preprocessor_config.json")
+        return CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    side = encoder.config.image_size
+    return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})

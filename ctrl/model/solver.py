@@ -1,17 +1,16 @@
 """Samplers by their usual names: diffusers' schedulers, one fresh for each run.
 
-The numbers are those of diffusers' own pipelines: a scheduler is made from the model's configuration by
-`from_config`, cut by `get_timesteps` for image to image, and told the generators only where it draws noise. Two
-names need a word:
+The numbers are those of diffusers' pipelines: a scheduler is made from the model's configuration by `from_config`, cut
+as `get_timesteps` cuts it for image to image, and given the generators where it draws noise. Spacings are of Karras et
+al. (arXiv 2206.00364, "karras"; "exponential" is even in log σ) and Lin et al. (arXiv 2305.08891, "trailing").
 
-- "dpm++ sde" is DPMSolverSinglestepScheduler with algorithm_type="sde-dpmsolver++" (DPM-Solver++, arXiv 2211.01095,
-  single step, order 2), which spends one evaluation a step. DPMSolverSDEScheduler would need torchsde and draws from
-  a Brownian tree of its own instead of the run's generators.
-- "tcd" is stochastic with γ = 0.3, the default of TCDScheduler and of its paper (arXiv 2402.19159); diffusers'
-  pipelines say eta=0 unless told otherwise, so there it is eta=0.3 that gives the same picture.
-
-As in diffusers, "pndm", "heun" and "dpm++ sde" do not know rescale_betas_zero_snr, and "pndm" from strength < 1 ends
-one step's noise early: its warm-up always counts the second timestep twice.
+- "dpm++ sde" is DPMSolverSinglestepScheduler with algorithm_type="sde-dpmsolver++" (arXiv 2211.01095, order 2), one
+  evaluation a step. DPMSolverSDEScheduler would need torchsde and would not draw from the run's generators.
+- "tcd" is stochastic with γ = 0.3, TCDScheduler's default (arXiv 2402.19159); a pipeline has to be told eta=0.3.
+- "pndm" is of order 2 on ε and of order 1 on v, which diffusers averages before it is ε. At strength < 1 its warm-up
+  takes the second timestep for a repeated one and the rest lags a step, in diffusers too.
+- "pndm", "heun" and "dpm++ sde" ignore rescale_betas_zero_snr, in diffusers too.
+- What predicts x₀ has its ε given to "pndm" and "euler a", whose classes cannot read x₀.
 """
 
 from __future__ import annotations
@@ -26,58 +25,42 @@ import torch
 from torch import Tensor
 
 SPACINGS = ("default", "karras", "exponential", "trailing")
-KINDS = ("epsilon", "v_prediction", "sample")  # of a variance-preserving model; a flow model's is "flow"
-
-_BY_SIGMA = ("default", "karras", "exponential")
-_BY_TIME = ("default", "trailing")
+KINDS = ("epsilon", "v_prediction", "sample", "flow")  # of what a model predicts
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A sampler's name, diffusers' class for it, and the spacings and predictions that the class can do."""
+    """A sampler's name, diffusers' class for it, and the spacings and predictions the class can do."""
 
     name: str
     scheduler: str
     spacings: tuple[str, ...]
-    kinds: tuple[str, ...] = KINDS
+    kinds: tuple[str, ...] = KINDS[:3]
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+_BY_SIGMA, _BY_TIME, _NOISE = SPACINGS[:3], ("default", "trailing"), KINDS[:2]
+_SDE = {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}
 TABLE = (
     Sampler("ddpm", "DDPMScheduler", _BY_TIME),
     Sampler("ddim", "DDIMScheduler", _BY_TIME),
-    Sampler("pndm", "PNDMScheduler", _BY_TIME, ("epsilon", "v_prediction")),
+    Sampler("pndm", "PNDMScheduler", _BY_TIME, _NOISE),
     Sampler("euler", "EulerDiscreteScheduler", SPACINGS),
-    Sampler("euler a", "EulerAncestralDiscreteScheduler", _BY_TIME, ("epsilon", "v_prediction")),
+    Sampler("euler a", "EulerAncestralDiscreteScheduler", _BY_TIME, _NOISE),
     Sampler("heun", "HeunDiscreteScheduler", SPACINGS),
-    Sampler(
-        "dpm++ 2m",
-        "DPMSolverMultistepScheduler",
-        SPACINGS,
-        options={"algorithm_type": "dpmsolver++", "solver_order": 2},
-    ),
-    Sampler(
-        "dpm++ 2m sde",
-        "DPMSolverMultistepScheduler",
-        SPACINGS,
-        options={"algorithm_type": "sde-dpmsolver++", "solver_order": 2},
-    ),
-    Sampler(
-        "dpm++ sde",
-        "DPMSolverSinglestepScheduler",
-        _BY_SIGMA,
-        options={"algorithm_type": "sde-dpmsolver++", "solver_order": 2, "lower_order_final": True},
-    ),
+    Sampler("dpm++ 2m", "DPMSolverMultistepScheduler", SPACINGS, options=_SDE | {"algorithm_type": "dpmsolver++"}),
+    Sampler("dpm++ 2m sde", "DPMSolverMultistepScheduler", SPACINGS, options=_SDE),
+    Sampler("dpm++ sde", "DPMSolverSinglestepScheduler", _BY_SIGMA, options=_SDE | {"lower_order_final": True}),
     Sampler("unipc", "UniPCMultistepScheduler", SPACINGS),
     Sampler("lcm", "LCMScheduler", ("default",)),
     Sampler("tcd", "TCDScheduler", ("default",)),
     Sampler("flow euler", "FlowMatchEulerDiscreteScheduler", _BY_SIGMA, ("flow",)),
 )
-SAMPLERS = tuple(sampler.name for sampler in TABLE)
+SAMPLERS = tuple(row.name for row in TABLE)
 
 
 def supported(sampler: str, spacing: str) -> bool:
-    """Whether this sampler can place its steps so; a ValueError names what is unknown."""
+    """Whether this sampler can place its steps so; a ValueError says which of the names is unknown."""
     if spacing not in SPACINGS:
         raise ValueError(f"spacing {spacing!r} is unknown; accepted: {', '.join(SPACINGS)}.")
     return spacing in _named(sampler).spacings
@@ -85,11 +68,11 @@ def supported(sampler: str, spacing: str) -> bool:
 
 @dataclass(frozen=True)
 class Level:
-    """A noise level: what the model is shown is `alpha` · x₀ + `sigma` · noise.
+    """A noise level: the model's input is `alpha` · x₀ + `sigma` · noise.
 
-    Variance-preserving models have alpha² + sigma² = 1 (v-prediction, arXiv 2202.00512), flow models alpha = 1 − sigma
-    (arXiv 2209.03003). `time` goes from 0, clean, to 1, noise: the timestep over the last one trained on. Tensors are
-    (N, C, h, w), `sample` is the model's input, and a kind is "epsilon", "v_prediction", "sample" or "flow".
+    Models of ε, v (arXiv 2202.00512) and x₀ have alpha² + sigma² = 1, flow models (arXiv 2209.03003) alpha = 1 − sigma.
+    `time` is the timestep over the last one trained on, 0 clean and 1 noise. Tensors are (N, C, h, w), `sample` is the
+    model's input, and `kind` one of KINDS.
     """
 
     alpha: float
@@ -107,10 +90,10 @@ class Level:
                 return prediction
             case "flow":
                 return sample - self.sigma * prediction
-        raise ValueError(f"kind {kind!r} is unknown; accepted: {', '.join(KINDS)}, flow.")
+        raise ValueError(f"kind {kind!r} is unknown; accepted: {', '.join(KINDS)}.")
 
     def prediction(self, denoised: Tensor, sample: Tensor, kind: str) -> Tensor:
-        """What a model of this kind would have to predict for these clean latents: the inverse of `denoised`."""
+        """What a model of this kind would predict for these clean latents: the inverse of `denoised`."""
         match kind:
             case "epsilon":
                 return (sample - self.alpha * denoised) / self.sigma
@@ -120,10 +103,10 @@ class Level:
                 return denoised
             case "flow":
                 return (sample - denoised) / self.sigma
-        raise ValueError(f"kind {kind!r} is unknown; accepted: {', '.join(KINDS)}, flow.")
+        raise ValueError(f"kind {kind!r} is unknown; accepted: {', '.join(KINDS)}.")
 
     def convert(self, prediction: Tensor, sample: Tensor, *, have: str, want: str) -> Tensor:
-        """A prediction of one kind as another; the same tensor where they agree."""
+        """A prediction of one kind as another; the very tensor where they agree."""
         if have == want:
             return prediction
         return self.prediction(self.denoised(prediction, sample, have), sample, want)
@@ -138,11 +121,11 @@ class Level:
 
 
 class Solver:
-    """A fresh scheduler for one run of N pictures, with the CPU generators that hold their randomness, one for each.
+    """A fresh scheduler for one run of N pictures, with the N CPU generators that hold their randomness.
 
-    `timesteps` are those of the model's evaluations, more than `steps` for "heun" and "pndm", and fewer when
-    `strength` < 1 starts the run from a picture. Pure noise is multiplied with `init_sigma` before the first.
-    `kind` is what the model predicts. A step that is not the next one raises a ValueError.
+    `timesteps` are those of the model's evaluations: more than the steps for "heun" and "pndm", fewer where the run
+    starts from a picture. Pure noise is multiplied with `init_sigma` before the first. `kind` is what the model
+    predicts, one of KINDS.
     """
 
     def __init__(
@@ -163,7 +146,8 @@ class Solver:
         self._begin = _begin(steps, strength, self.kind) * scheduler.order
         self._next = 0
         self.timesteps: Tensor = scheduler.timesteps[self._begin :]
-        self.init_sigma = float(scheduler.init_noise_sigma) if self.kind != "flow" else 1.0
+        self._times: list[float] = self.timesteps.tolist()  # read once: each reading would wait for the device
+        self.init_sigma = 1.0 if self.kind == "flow" else float(scheduler.init_noise_sigma)
 
     @classmethod
     def of(
@@ -177,15 +161,14 @@ class Solver:
         *,
         strength: float = 1.0,
     ) -> Solver:
-        """A solver for a model with this scheduler configuration.
+        """A solver for the model with this scheduler configuration.
 
-        `steps` is of the whole way from noise; `strength` in (0, 1] is the part of it that is walked, as in diffusers'
+        `steps` are those from pure noise; `strength` in (0, 1] is the part of them that is walked, as in diffusers'
         image to image. A ValueError says which of the arguments do not go together.
         """
-        row = _named(sampler)
+        row, kind = _named(sampler), _kind(config)
         if not supported(sampler, spacing):
             raise ValueError(f"sampler {row.name!r} has no {spacing!r} spacing; accepted: {', '.join(row.spacings)}.")
-        kind = _kind(config)
         _check_model(row, config, kind)
         scheduler = _scheduler(row, spacing, config, kind)
         _check_steps(row, scheduler, steps, strength)
@@ -201,7 +184,7 @@ class Solver:
         return self._scheduler.scale_model_input(latents, self.timesteps[index])
 
     def add_noise(self, clean: Tensor, noise: Tensor, index: int) -> Tensor:
-        """Clean latents with the noise they have where step `index` begins; after the last step they have none."""
+        """Clean latents with the noise they have where step `index` begins; past the last step they have none."""
         if index == len(self.timesteps):
             return clean
         self._place(index)
@@ -211,12 +194,15 @@ class Solver:
         return self._scheduler.add_noise(clean, noise, time)
 
     def step(self, prediction: Tensor, index: int, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """The next latents and the clean ones this step believes in, all (N, C, h, w)."""
+        """The next latents and the clean ones this step believes in, all (N, C, h, w).
+
+        A ValueError says so when `index` is not the next one, since schedulers remember the steps before.
+        """
         if index != self._next:
             raise ValueError(f"index must be {self._next}, the next step of this run; got {index}: make a new Solver.")
         level, sample = self.level(index), self.scale(latents, index)
-        self._place(index)
         given = level.convert(prediction, sample, have=self.kind, want=self._reads)
+        self._place(index)
         out = self._scheduler.step(given, self.timesteps[index], latents, **self._random)
         self._next += 1
         for name in ("pred_original_sample", "denoised"):
@@ -226,10 +212,9 @@ class Solver:
 
     def level(self, index: int) -> Level:
         """The noise in the model's input at step `index`."""
-        last = self._scheduler.config.num_train_timesteps - 1
-        time = min(float(self.timesteps[index]) / last, 1.0)
+        time = min(self._times[index] / (self._scheduler.config.num_train_timesteps - 1), 1.0)
         if not hasattr(self._scheduler, "sigmas"):
-            kept = float(self._scheduler.alphas_cumprod[int(self.timesteps[index])])
+            kept = float(self._scheduler.alphas_cumprod[int(self._times[index])])
             return Level(kept**0.5, (1 - kept) ** 0.5, time)
         sigma = float(self._scheduler.sigmas[self._begin + index])
         if self.kind == "flow":
@@ -238,10 +223,10 @@ class Solver:
         return Level(alpha, sigma * alpha, time)
 
     def _place(self, index: int) -> None:
-        """Tell the scheduler where it is, for it would otherwise search by timestep, and two steps may share one."""
+        """Tell the scheduler where it is: it would search by timestep, and two steps may share one."""
         if hasattr(self._scheduler, "set_begin_index"):
             self._scheduler.set_begin_index(self._begin + index)
-            self._scheduler._step_index = self._begin + index  # outranks the above once a step was taken
+            self._scheduler._step_index = self._begin + index  # counts for more than the former after a step
 
 
 def scheduler_class(sampler: str) -> Any:
@@ -250,7 +235,7 @@ def scheduler_class(sampler: str) -> Any:
 
 
 def _named(sampler: str) -> Sampler:
-    name = "dpm++ 2m" if sampler == "dpm++" else sampler  # its name in version 0.1
+    name = "dpm++ 2m" if sampler == "dpm++" else sampler  # as recipes of version 0.1 call it
     for row in TABLE:
         if row.name == name:
             return row
@@ -262,11 +247,9 @@ def _velocity(kind: str) -> str:
 
 
 def _kind(config: Mapping[str, Any]) -> str:
-    """What a model with this configuration predicts."""
     kind = str(config.get("prediction_type", "epsilon"))
-    if str(config.get("_class_name", "")).startswith("FlowMatch") or kind == "flow_prediction":
-        return "flow"
-    return kind
+    flows = kind == "flow_prediction" or str(config.get("_class_name", "")).startswith("FlowMatch")
+    return "flow" if flows else kind
 
 
 def _scheduler(row: Sampler, spacing: str, config: Mapping[str, Any], kind: str) -> Any:
@@ -279,56 +262,51 @@ def _scheduler(row: Sampler, spacing: str, config: Mapping[str, Any], kind: str)
     if kind == "flow":
         options["shift"] = config.get("shift", config.get("flow_shift", 1.0))
     elif kind not in row.kinds:
-        options["prediction_type"] = "epsilon"  # the class cannot read x₀; `step` turns it into ε
+        options["prediction_type"] = "epsilon"
     return scheduler_class(row.name).from_config(dict(config), **options)
 
 
 def _check_model(row: Sampler, config: Mapping[str, Any], kind: str) -> None:
-    if kind not in (*KINDS, "flow"):
+    if kind not in KINDS:
         raise ValueError(f"the model's prediction_type {kind!r} is unknown; accepted: {', '.join(KINDS)}.")
-    if kind == "flow" and "flow" not in row.kinds:
-        raise ValueError(f"sampler {row.name!r} is for noise-predicting models; this one matches flows: 'flow euler'.")
-    if kind != "flow" and "flow" in row.kinds:
-        raise ValueError(f"sampler {row.name!r} is for flow-matching models; this one predicts {kind}: try 'euler'.")
-    name = str(config.get("_class_name", ""))
-    odd = [key for key in ("use_dynamic_shifting", "invert_sigmas") if config.get(key)]
-    if name.startswith("EDM"):
-        odd.append(name)
-    if config.get("timestep_type") == "continuous":
-        odd.append("timestep_type='continuous'")
+    if (kind == "flow") != (row.kinds == ("flow",)):
+        wants, other = ("an ε, v or x₀", "flow euler") if kind == "flow" else ("a flow-matching", "euler")
+        raise ValueError(f"sampler {row.name!r} is for {wants} model, and this one predicts {kind!r}; take {other!r}.")
+    odd = [f"{key}={config[key]!r}" for key in ("use_dynamic_shifting", "invert_sigmas") if config.get(key)]
+    odd += [f"timestep_type={name!r}" for name in [config.get("timestep_type")] if name == "continuous"]
+    odd += [f"class {name}" for name in [str(config.get("_class_name", ""))] if name.startswith("EDM")]
     if odd:
-        raise ValueError(f"the model's scheduler has {odd[0]}, a noise schedule that sampler {row.name!r} cannot follow.")
+        raise ValueError(f"the model's scheduler has {odd[0]}, a noise schedule sampler {row.name!r} cannot follow.")
 
 
 def _check_steps(row: Sampler, scheduler: Any, steps: int, strength: float) -> None:
-    most, least = int(scheduler.config.num_train_timesteps), 1
+    least, most = 1, int(scheduler.config.num_train_timesteps)
     if row.name in ("lcm", "tcd"):
-        most = min(most, int(scheduler.config.original_inference_steps))
+        most = min(most, int(scheduler.config.original_inference_steps))  # they go along the teacher's own
     if row.name == "pndm" and not scheduler.config.skip_prk_steps:
-        least = 4  # Runge-Kutta on the first three
+        least = 4  # three are Runge-Kutta, and placed as if from pure noise
         if strength < 1:
-            raise ValueError("sampler 'pndm' warms up from pure noise on this model, so strength must be 1; try 'ddim'.")
+            raise ValueError(f"sampler 'pndm' starts from noise on this model: strength must be 1, got {strength}.")
     if not least <= steps <= most:
         raise ValueError(f"sampler {row.name!r} takes {least} to {most} steps on this model; got {steps}.")
 
 
 def _check_levels(row: Sampler, spacing: str, scheduler: Any, steps: int) -> None:
-    times, last = scheduler.timesteps, scheduler.config.num_train_timesteps - ("flow" not in row.kinds)
-    falling = not hasattr(scheduler, "sigmas") or bool((scheduler.sigmas[:: scheduler.order].diff() < 0).all())
-    if falling and 0 <= float(times.min()) and float(times.max()) <= last:
-        return
-    raise ValueError(
-        f"sampler {row.name!r} with {spacing!r} spacing cannot place {steps} steps on the model's timesteps "
-        f"0 to {last} (it would go from {float(times.max()):g} to {float(times.min()):g}); take a few more or fewer."
-    )
+    first, last = float(scheduler.timesteps.max()), float(scheduler.timesteps.min())
+    most = scheduler.config.num_train_timesteps - (row.name != "flow euler")
+    falls = not hasattr(scheduler, "sigmas") or bool((scheduler.sigmas[:: scheduler.order].diff() < 0).all())
+    if not (falls and 0 <= last <= first <= most):
+        raise ValueError(
+            f"sampler {row.name!r} with {spacing!r} spacing cannot place {steps} steps on the timesteps 0 to {most} "
+            f"of this model, which would go from {first:g} to {last:g}; take some more or fewer."
+        )
 
 
 def _begin(steps: int, strength: float, kind: str) -> int:
-    """The step that a run of this strength begins with, as the pipelines of diffusers count it."""
+    """The step a run of this strength begins with, as diffusers' pipelines count (Stable Diffusion 3 rounds up)."""
     if not 0 < strength <= 1:
         raise ValueError(f"strength must be above 0 and at most 1; got {strength}.")
-    walked = min(steps * strength, steps)  # Stable Diffusion 3 rounds it up, the others down
-    begin = int(steps - walked) if kind == "flow" else steps - int(walked)
+    begin = int(steps - steps * strength) if kind == "flow" else steps - int(steps * strength)
     if begin == steps:
-        raise ValueError(f"strength {strength} of {steps} steps is no step at all; it must be at least {1 / steps:.3g}.")
+        raise ValueError(f"strength {strength} of {steps} steps is less than one of them; take more of either.")
     return begin

@@ -27,9 +27,9 @@ COMMA = 10  # tokens a chunk may give up in order to end at a comma
 class Text:
     """An encoded prompt of `chunks` chunks.
 
-    `states` is (1, T, D), T being the chunks' tokens laid end to end. `pooled` is (1, P), of the first chunk, None if no
-    tower projects. `weights` (T,), of the type of `states`, is how strongly each token acts, 1 for BOS, EOS and
-    padding; None if every one is 1. `cut` is the end of the plain prompt that no chunk holds, "" if all of it was read.
+    `states` is (1, T, D), T being the chunks' tokens laid end to end. `pooled` is (1, P), of the first chunk, None if
+    no tower projects. `weights` (T,), of the type of `states`, is how strongly each token acts, 1 for BOS, EOS and
+    padding; None if every one is 1. `cut` is the end of the plain prompt that no chunk holds, "" if all was read.
     """
 
     states: Tensor
@@ -251,6 +251,8 @@ def _weights(layout: _Layout, pieces: Sequence[Piece]) -> list[float]:
 
 
 def _grown(text: Text, blank: Tensor, missing: int) -> Text:
+    if not missing:
+        return text
     if not text.states.any():
         blank = torch.zeros_like(blank)
     states = torch.cat([text.states, *[blank] * missing], dim=1)

@@ -1,0 +1,461 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctrl.guidance import (
+    APG,
+    Branches,
+    How,
+    Layout,
+    Space,
+    State,
+    apg,
+    cfg,
+    fade,
+    guide,
+    interval,
+    optimal,
+    perturb,
+    rescale,
+    rows,
+    silence,
+    spread,
+)
+
+SHAPE = (2, 4, 6, 5)  # two pictures, not square
+KINDS = ("epsilon", "v_prediction", "sample", "flow")
+HALVES = (torch.float32, torch.float16, torch.bfloat16)
+SEEDS = st.integers(0, 10_000)
+WEIGHTS = st.floats(0, 20)
+
+
+def drawn(seed, count=2, dtype=torch.float32):
+    draw = torch.Generator().manual_seed(seed)
+    return [torch.randn(SHAPE, generator=draw).to(dtype) for _ in range(count)]
+
+
+def space(kind="epsilon", sample=None, alpha=0.6, sigma=0.8):
+    return Space(drawn(99, 1)[0] if sample is None else sample, alpha, sigma, kind)
+
+
+def close(one, other, rtol=1e-5, atol=1e-5):
+    return torch.allclose(one, other, rtol=rtol, atol=atol)
+
+
+# --- spaces
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=SEEDS, angle=st.floats(0.1, 1.4), flows=st.booleans())
+def test_every_kind_of_prediction_says_the_same_picture(kind, seed, angle, flows):
+    """From x0 and noise themselves, for a process that preserves variance and for one that does not."""
+    x0, noise = drawn(seed)
+    alpha, sigma = (1 - angle / 2, angle / 2) if flows else (math.cos(angle), math.sin(angle))
+    v = alpha * noise - sigma * x0
+    said = {"epsilon": noise, "v_prediction": v, "sample": x0, "flow": noise - x0}
+    here = Space(alpha * x0 + sigma * noise, alpha, sigma, kind)
+    assert close(here.into(said[kind], "x0"), x0, atol=1e-4)
+    assert close(here.into(said[kind], "v"), v, atol=1e-4)
+    assert close(here.back(x0, "x0"), said[kind], atol=1e-4)
+    assert close(here.back(v, "v"), said[kind], atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "within"), [("epsilon", "prediction"), ("sample", "x0"), ("v_prediction", "v")])
+def test_a_prediction_that_is_there_already_is_not_touched(kind, within):
+    prediction = drawn(1, 1, torch.float16)[0]
+    assert space(kind).into(prediction, within) is prediction
+    assert space(kind).back(prediction, within) is prediction
+
+
+def test_spaces_are_left_and_entered_in_float32():
+    """x0 from ε at high noise is 15 times ε: in half precision that would lose the prediction."""
+    x0, noise = drawn(3)
+    alpha, sigma = 0.068, math.sqrt(1 - 0.068**2)
+    half = Space((alpha * x0 + sigma * noise).half(), alpha, sigma, "epsilon")
+    there = half.into(noise.half(), "x0")
+    assert there.dtype == torch.float32
+    assert close(half.back(there, "x0"), noise.half().float(), atol=1e-4)
+    how = How(6.0, apg=APG(), rescale=0.7, rescale_in="v")
+    assert guide(Branches(noise.half(), x0.half()), how, half, State())[0].dtype == torch.float16
+
+
+# --- classifier-free guidance and its map
+
+
+@given(SEEDS, WEIGHTS)
+def test_guidance_is_bit_equal_to_diffusers(seed, weight):
+    from diffusers import ClassifierFreeGuidance
+
+    cond, uncond = drawn(seed)
+    guided = cfg(cond, uncond, weight)
+    assert torch.equal(guided, uncond + weight * (cond - uncond))
+    if not math.isclose(weight, 1.0):
+        assert torch.equal(guided, ClassifierFreeGuidance(weight)(cond, uncond).pred)
+
+
+@given(SEEDS, WEIGHTS, WEIGHTS, st.floats(-1, 2))
+def test_guidance_is_affine_in_its_weight_and_cond_at_one(seed, first, second, part):
+    cond, uncond = drawn(seed)
+    between = cfg(cond, uncond, first + part * (second - first))
+    one, other = cfg(cond, uncond, first), cfg(cond, uncond, second)
+    assert close(between, one + part * (other - one), atol=1e-3)
+    assert close(cfg(cond, uncond, 1.0), cond)
+    assert torch.equal(cfg(cond, uncond, 0.0), uncond)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@given(seed=SEEDS, weight=WEIGHTS)
+def test_a_map_of_ones_is_the_number_to_the_last_bit(dtype, seed, weight):
+    cond, uncond = drawn(seed, dtype=dtype)
+    for mask in (torch.ones(1, 1, 6, 5), torch.ones(2, 1, 48, 40)):
+        mapped = cfg(cond, uncond, spread(weight, mask, (6, 5)))
+        assert mapped.dtype == dtype
+        assert torch.equal(mapped, cfg(cond, uncond, weight))
+        both = [guide(Branches(cond, uncond), How(weight, map=m), space(), State())[0] for m in (mask, None)]
+        assert torch.equal(*both)
+
+
+def test_a_map_is_full_where_white_and_off_where_black():
+    mask = torch.zeros(1, 1, 12, 10)
+    mask[..., :4] = 1
+    mask[..., 4:6] = 0.5
+    weights = spread(7.5, mask, (6, 5))
+    assert weights.shape == (1, 1, 6, 5)
+    assert torch.equal(weights[0, 0, 0], torch.tensor([7.5, 7.5, 4.25, 1.0, 1.0]))
+    cond, uncond = drawn(5)
+    mapped = cfg(cond, uncond, weights)
+    assert torch.equal(mapped[..., :2], cfg(cond, uncond, 7.5)[..., :2])
+    assert close(mapped[..., 3:], cond[..., 3:])
+
+
+def test_off_is_cond_itself_and_asks_for_no_uncond():
+    assert [rows(weight) for weight in (0.0, 0.5, 1.0, 1.0001, 7.5)] == [1, 1, 1, 2, 2]
+    assert (rows(1.0, 2), rows(6.0, 1)) == (3, 3)
+    [cond] = drawn(1, 1)
+    for how in (How(1.0), How(7.0, rescale=0.7, apg=APG(), optimal=True, map=torch.ones(1, 1, 6, 5))):
+        prediction, state = guide(Branches(cond), how, space(), State())
+        assert prediction is cond
+        assert state.average is None
+
+
+@given(SEEDS, st.sampled_from([How(1.0), How(1.0, apg=APG(0.0, -0.5, 2.0))]))
+def test_guidance_may_cross_one_without_a_jump(seed, how):
+    cond, uncond = drawn(seed)
+    off = guide(Branches(cond), how, space(), State())[0]
+    on = guide(Branches(cond, uncond), How(1.0 + 1e-6, apg=how.apg), space(), State())[0]
+    assert close(on, off, atol=1e-4)
+
+
+def test_the_interval_is_open_below_and_closed_above():
+    """SDXL's of the paper, σ in (0.28, 5.42]."""
+    seen = [interval(16.0, noise, 0.28, 5.42) for noise in (14.61, 5.43, 5.42, 1.0, 0.281, 0.28, 0.03)]
+    assert seen == [1.0, 1.0, 16.0, 16.0, 16.0, 1.0, 1.0]
+    assert [rows(weight) for weight in seen] == [1, 1, 2, 2, 2, 1, 1]
+
+
+# --- rescale
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@given(seed=SEEDS, phi=st.floats(0, 1))
+def test_rescale_is_bit_equal_to_diffusers(dtype, seed, phi):
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+
+    cond, uncond = drawn(seed, dtype=dtype)
+    guided = cfg(cond, uncond, 7.5)
+    assert torch.equal(rescale(guided, cond, phi), rescale_noise_cfg(guided, cond, guidance_rescale=phi))
+    if phi > 0:
+        how = How(7.5, rescale=phi)
+        expected = rescale_noise_cfg(guided, cond, guidance_rescale=phi)
+        assert torch.equal(guide(Branches(cond, uncond), how, space(), State())[0], expected)
+
+
+@given(SEEDS, st.sampled_from(["prediction", "v", "x0"]))
+def test_no_rescale_is_absent_to_the_last_bit(seed, within):
+    cond, uncond = drawn(seed)
+    how = How(7.5, rescale=0.0, rescale_in=within)
+    assert torch.equal(guide(Branches(cond, uncond), how, space(), State())[0], cfg(cond, uncond, 7.5))
+
+
+@given(SEEDS, st.floats(0.1, 1), st.floats(0.2, 10))
+def test_rescale_in_v_is_what_it_says(seed, phi, sigma):
+    """Derived again with the σ of k-diffusion: v = (x/(σ² + 1) − x0) · √(σ² + 1)/σ, for an ε model."""
+    cond, uncond, noisy = (part.double() for part in drawn(seed, 3))  # noisy = x0 + σ · noise
+    unit = math.sqrt(sigma**2 + 1)
+
+    def v(epsilon):
+        return (noisy / unit**2 - (noisy - sigma * epsilon)) * unit / sigma
+
+    guided = v(uncond) + 6 * (v(cond) - v(uncond))
+    deviation = v(cond).std((1, 2, 3), keepdim=True) / guided.std((1, 2, 3), keepdim=True)
+    mixed = phi * guided * deviation + (1 - phi) * guided
+    expected = (noisy - (noisy / unit**2 - mixed * sigma / unit)) / sigma
+    here = Space(noisy / unit, 1 / unit, sigma / unit, "epsilon")
+    how = How(6.0, rescale=phi, rescale_in="v")
+    assert close(guide(Branches(cond, uncond), how, here, State())[0], expected, 1e-8, 1e-8)
+
+
+@pytest.mark.parametrize("within", ["prediction", "v", "x0"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_full_rescale_gives_cond_s_deviation_in_its_space(within, kind):
+    cond, uncond = drawn(7)
+    here = space(kind)
+    guided = guide(Branches(cond, uncond), How(7.5, rescale=1.0, rescale_in=within), here, State())[0]
+    deviations = [here.into(one, within).std((1, 2, 3)) for one in (guided, cond)]
+    assert close(*deviations, rtol=1e-4)
+
+
+def test_the_spaces_of_rescale_differ_for_noise_and_agree_where_they_are_one():
+    cond, uncond = drawn(7)
+    outs = {
+        (kind, within): guide(Branches(cond, uncond), How(7.5, rescale=0.7, rescale_in=within), space(kind), State())[0]
+        for kind in KINDS
+        for within in ("prediction", "v", "x0")
+    }
+    assert torch.equal(outs["v_prediction", "prediction"], outs["v_prediction", "v"])
+    assert torch.equal(outs["sample", "prediction"], outs["sample", "x0"])
+    assert not close(outs["epsilon", "prediction"], outs["epsilon", "v"], atol=1e-2)
+    assert not close(outs["epsilon", "v"], outs["epsilon", "x0"], atol=1e-2)
+
+
+# --- APG
+
+
+def numpy_apg(cond, uncond, weight, eta, threshold, momentum, average):
+    """Algorithm 1 of the paper, picture by picture."""
+    out, running = np.empty_like(cond), np.empty_like(cond)
+    for i in range(len(cond)):
+        c, difference = cond[i].ravel(), (cond[i] - uncond[i]).ravel() + momentum * average[i].ravel()
+        running[i] = difference.reshape(cond[i].shape)
+        length = np.linalg.norm(difference)
+        if 0 < threshold < length:
+            difference = difference * threshold / length
+        parallel = (difference @ c) / (c @ c) * c
+        out[i] = (c + (weight - 1) * (difference - parallel + eta * parallel)).reshape(cond[i].shape)
+    return out, running
+
+
+SETTINGS = st.tuples(st.floats(0, 1.5), st.floats(-1, 1), st.sampled_from([0.0, 0.5, 5.0, 15.0]))
+
+
+@given(SEEDS, st.floats(1, 15), SETTINGS)
+def test_apg_is_the_paper_s_algorithm(seed, weight, setting):
+    eta, momentum, threshold = setting
+    how, average, state = APG(eta, momentum, threshold), np.zeros(SHAPE), None
+    for step in range(3):
+        cond, uncond = drawn(seed + step)
+        expected, average = numpy_apg(cond.numpy(), uncond.numpy(), weight, eta, threshold, momentum, average)
+        guided, state = apg(cond, uncond, weight, how, state)
+        assert close(guided, torch.from_numpy(expected).float(), 1e-4, 1e-4)
+        assert close(state, torch.from_numpy(average).float(), 1e-4, 1e-4)
+
+
+@given(SEEDS, st.floats(1.5, 15), SETTINGS)
+def test_apg_is_diffusers_in_its_original_formulation(seed, weight, setting):
+    """To rounding: diffusers projects in float64, we in float32, and it weighs by w − 1."""
+    from diffusers import AdaptiveProjectedGuidance
+
+    eta, momentum, threshold = setting
+    theirs = AdaptiveProjectedGuidance(
+        guidance_scale=weight - 1,
+        adaptive_projected_guidance_momentum=momentum,
+        adaptive_projected_guidance_rescale=threshold,
+        eta=eta,
+        use_original_formulation=True,
+    )
+    theirs.prepare_inputs({})  # makes its momentum buffer
+    how, state = How(weight, apg=APG(eta, momentum, threshold, "prediction")), State()
+    if math.isclose(weight, 1.0, abs_tol=1e-3):
+        return
+    for step in range(3):
+        cond, uncond = drawn(seed + step)
+        ours, state = guide(Branches(cond, uncond), how, space(), state)
+        assert close(ours, theirs(cond, uncond).pred, 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=SEEDS, weight=WEIGHTS, mapped=st.booleans())
+def test_apg_with_everything_off_is_guidance(kind, seed, weight, mapped):
+    cond, uncond = drawn(seed)
+    mask = torch.linspace(0, 1, 30).view(1, 1, 6, 5) if mapped else None
+    plain = guide(Branches(cond, uncond), How(weight, map=mask), space(kind), State())[0]
+    off = How(weight, map=mask, apg=APG(eta=1.0, momentum=0.0, threshold=0.0))
+    assert close(guide(Branches(cond, uncond), off, space(kind), State())[0], plain, 1e-4, 1e-4)
+
+
+@given(SEEDS)
+def test_apg_leaves_nothing_parallel_to_the_picture_it_is_in(seed):
+    cond, uncond = drawn(seed)
+    here = space("v_prediction")
+    guided, _ = guide(Branches(cond, uncond), How(8.0, apg=APG(eta=0.0)), here, State())
+    x0, change = here.into(cond, "x0"), here.into(guided, "x0") - here.into(cond, "x0")
+    cosine = torch.cosine_similarity(x0.flatten(1), change.flatten(1))
+    assert close(cosine, torch.zeros(2), atol=1e-4)
+
+
+def test_the_space_of_apg_makes_a_difference():
+    cond, uncond = drawn(2)
+    outs = [
+        guide(Branches(cond, uncond), How(8.0, apg=APG(within=within)), space(), State())[0]
+        for within in ("prediction", "v", "x0")
+    ]
+    assert all(not close(outs[i], outs[j], atol=1e-2) for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_the_memory_of_apg_is_a_value_to_go_on_from():
+    how, states, outs = How(8.0, apg=APG()), [State()], []
+    for step in range(4):
+        prediction, state = guide(Branches(*drawn(step)), how, space(), states[-1])
+        outs.append(prediction)
+        states.append(state)
+    again, _ = guide(Branches(*drawn(2)), how, space(), states[2])
+    fresh, _ = guide(Branches(*drawn(2)), how, space(), State())
+    assert torch.equal(again, outs[2])
+    assert not close(fresh, again, atol=1e-2)
+    _, kept = guide(Branches(drawn(2)[0]), how, space(), states[2])  # off at this step
+    assert kept is states[2]
+
+
+# --- CFG-Zero*
+
+
+@given(SEEDS, st.floats(1.5, 15))
+def test_cfg_zero_is_bit_equal_to_diffusers(seed, weight):
+    from diffusers import ClassifierFreeZeroStarGuidance
+
+    cond, uncond = drawn(seed)
+    theirs = ClassifierFreeZeroStarGuidance(weight, zero_init_steps=1)
+    theirs.set_state(step=0, num_inference_steps=10, timestep=torch.tensor(900))
+    silent = guide(Branches(cond, uncond), How(weight, optimal=True, silent=True, rescale=0.7), space(), State())[0]
+    assert torch.equal(silent, theirs(cond, uncond).pred)
+    theirs.set_state(step=1, num_inference_steps=10, timestep=torch.tensor(800))
+    ours = guide(Branches(cond, uncond), How(weight, optimal=True), space(), State())[0]
+    assert torch.equal(ours, theirs(cond, uncond).pred)
+
+
+@given(SEEDS)
+def test_the_optimal_scale_leaves_a_difference_at_right_angles(seed):
+    cond, uncond = drawn(seed)
+    scaled = optimal(cond, uncond)
+    left = ((cond - scaled) * uncond).flatten(1).sum(1)
+    assert close(left, torch.zeros(2), atol=1e-3)
+    assert close(optimal(cond, 3 * uncond), scaled, atol=1e-4)
+    assert torch.equal(optimal(cond, torch.zeros(SHAPE)), torch.zeros(SHAPE))
+
+
+def test_silence_stands_still_where_its_docstring_says():
+    """Exact steps from one level to the next, with a prediction of zero."""
+    [sample] = drawn(1, 1)
+    zero = silence(sample)
+    flow = Space(sample, 0.1, 0.9, "flow")
+    assert torch.equal(sample + (0.8 - 0.9) * zero, sample)  # Euler along the velocity
+    assert close(0.2 * flow.into(zero, "x0") + 0.8 * flow.into(zero, "x0"), sample)  # noise = x0 where v is zero
+    alpha, sigma, later, less = 0.068, math.sqrt(1 - 0.068**2), 0.1, math.sqrt(1 - 0.1**2)
+    v = Space(sample, alpha, sigma, "v_prediction")
+    assert close(later * v.into(zero, "x0") + less * sigma * sample, sample, atol=1e-2)
+    epsilon = Space(sample, alpha, sigma, "epsilon")
+    assert close(later * epsilon.into(zero, "x0") / later, sample / alpha)  # DDIM: x / α keeps its value
+
+
+# --- perturbed branches
+
+
+@given(SEEDS, WEIGHTS, st.floats(0, 10))
+def test_pag_is_bit_equal_to_diffusers_pipelines(seed, weight, scale):
+    from diffusers.pipelines.pag.pag_utils import PAGMixin
+
+    cond, uncond, spoilt = drawn(seed, 3)
+    mixin = PAGMixin()
+    mixin._pag_scale, mixin._pag_adaptive_scale = scale, 0.0
+    both = mixin._apply_perturbed_attention_guidance(torch.cat([uncond, cond, spoilt]), True, weight, 500)
+    alone = mixin._apply_perturbed_attention_guidance(torch.cat([cond, spoilt]), False, weight, 500)
+    how = How(weight, perturbed=(scale,))
+    assert torch.equal(guide(Branches(cond, uncond, (spoilt,)), how, space(), State())[0], both)
+    assert torch.equal(guide(Branches(cond, None, (spoilt,)), how, space(), State())[0], alone)
+
+
+@given(SEEDS, st.floats(1.5, 10), st.floats(0.1, 10))
+def test_pag_with_rescale_is_bit_equal_to_diffusers_guider(seed, weight, scale):
+    from diffusers import PerturbedAttentionGuidance
+
+    cond, uncond, spoilt = drawn(seed, 3)
+    theirs = PerturbedAttentionGuidance(weight, scale, 0.0, 1.0, perturbed_guidance_layers=[0], guidance_rescale=0.5)
+    expected = theirs(cond, uncond, spoilt).pred
+    how = How(weight, perturbed=(scale,), rescale=0.5)
+    ours = guide(Branches(cond, uncond, (spoilt,)), how, space(), State())[0]
+    assert close(ours, expected)  # they add the two differences in another order
+
+
+@given(SEEDS, st.lists(st.floats(-5, 5), max_size=3))
+def test_perturbed_branches_add_up_and_none_counts_at_scale_zero(seed, scales):
+    cond, uncond, *spoilt = drawn(seed, 2 + len(scales))
+    guided = cfg(cond, uncond, 5.0)
+    expected = guided + sum(scale * (cond - one) for scale, one in zip(scales, spoilt, strict=True))
+    assert close(perturb(guided, cond, spoilt, scales), expected, atol=1e-4)
+    assert torch.equal(perturb(guided, cond, spoilt, [0.0] * len(scales)), guided)
+
+
+def test_a_branch_without_a_scale_is_an_error():
+    cond, uncond, spoilt = drawn(1, 3)
+    with pytest.raises(ValueError, match="shorter"):
+        guide(Branches(cond, uncond, (spoilt,)), How(5.0), space(), State())
+
+
+@pytest.mark.parametrize("timestep", [torch.tensor(801), 801, 801.0])
+def test_a_fading_scale_is_diffusers(timestep):
+    from diffusers.pipelines.pag.pag_utils import PAGMixin
+
+    mixin = PAGMixin()
+    mixin.pag_applied_layers = ["mid"]
+    for scale, fall in ((3.0, 0.004), (0.7, 0.003), (0.5, 0.01), (2.5, 0.0)):
+        mixin._pag_scale, mixin._pag_adaptive_scale = scale, fall
+        cond, spoilt = drawn(1)
+        theirs = mixin._apply_perturbed_attention_guidance(torch.cat([cond, spoilt]), False, 1.0, torch.tensor(801))
+        assert torch.equal(perturb(cond, cond, [spoilt], [fade(scale, fall, timestep)]), theirs)
+
+
+# --- rows
+
+
+@given(st.integers(1, 3), st.booleans(), st.integers(0, 3))
+def test_every_row_of_a_layout_has_one_name(pictures, guided, perturbed):
+    layout = Layout(pictures=pictures, guided=guided, perturbed=perturbed)
+    branches = [layout.branch(number) for number in range(perturbed)]
+    named = [*layout.uncond, *layout.cond, *(row for branch in branches for row in branch)]
+    assert named == list(range(layout.rows))
+    assert layout.prompted == tuple(named[len(layout.uncond) :])
+    assert layout.rows == pictures * rows(7.0 if guided else 1.0, perturbed)
+    assert layout == Layout(pictures=pictures, guided=guided, perturbed=perturbed)
+    assert hash(layout) == hash(Layout(pictures=pictures, guided=guided, perturbed=perturbed))
+
+
+@given(st.integers(1, 3), st.booleans(), st.integers(0, 3))
+def test_what_is_stacked_comes_apart_again(pictures, guided, perturbed):
+    layout = Layout(pictures=pictures, guided=guided, perturbed=perturbed)
+    cond, uncond = torch.randn(2, pictures, 3, 4).unbind()
+    stacked = layout.stack(cond, uncond)
+    assert len(stacked) == layout.rows
+    assert torch.equal(stacked[list(layout.prompted)], torch.cat([cond] * (1 + perturbed)))
+    branches = layout.split(stacked)
+    assert torch.equal(branches.cond, cond)
+    assert (branches.uncond is None) == (not guided)
+    assert branches.uncond is None or torch.equal(branches.uncond, uncond)
+    assert len(branches.perturbed) == perturbed
+    assert all(torch.equal(one, cond) for one in branches.perturbed)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_all_of_it_together_keeps_type_and_stays_finite(dtype):
+    cond, uncond, *spoilt = drawn(4, 4, dtype)
+    mask = torch.linspace(0, 1, 48).view(1, 1, 6, 8)
+    how = How(7.0, mask, 0.7, "v", APG(0.0, -0.5, 15.0), optimal=True, perturbed=(3.0, 1.0))
+    here = Space(drawn(9, 1, dtype)[0], 0.6, torch.tensor(0.8), "v_prediction")
+    state = State()
+    for _ in range(3):
+        prediction, state = guide(Branches(cond, uncond, tuple(spoilt)), how, here, state)
+        assert prediction.dtype == dtype
+        assert prediction.isfinite().all()

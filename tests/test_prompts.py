@@ -1,0 +1,174 @@
+import math
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from ctrl.prompts import HIGHEST, Piece, escape, extents, parse, plain
+
+many = settings(max_examples=200, deadline=None)
+bits = st.sampled_from(["(", ")", "\\(", "\\)", ":1.2)", ":9)", ":nan)", ":", "a", " ", "🚀"])
+anything = st.one_of(
+    st.text(max_size=200),
+    st.text("()\\:.,0159 -+enaif\n", max_size=60),
+    st.lists(bits, max_size=40).map("".join),
+)
+words = st.text(st.characters(exclude_characters="()\\", exclude_categories=("Cs",)), min_size=1, max_size=12)
+numbers = st.floats(0, HIGHEST, allow_nan=False)
+SYNTAX = re.compile(r"\\[()]|:[^:()\s]*\)")  # wider than the grammar: what surely has none
+
+
+def test_a_weight_is_a_number_after_a_colon_before_a_parenthesis():
+    assert parse("a (red:1.2) ball") == (Piece("a ", 1), Piece("red", 1.2), Piece(" ball", 1))
+
+
+def test_nested_weights_multiply():
+    assert parse("((a:1.2) b:1.1)") == (Piece("a", 1.1 * 1.2), Piece(" b", 1.1))
+    assert parse("(((a:0.5):0.5):2)c") == (Piece("a", 0.5), Piece("c", 1))
+
+
+@pytest.mark.parametrize("number", ["0", "5", "2.", ".5", "+1.5", "1e-1", "-0", "0.50"])
+def test_numbers_are_written_as_anyone_writes_them(number):
+    assert parse(f"(a b:{number})c") == (Piece("a b", float(number)), Piece("c", 1))
+
+
+def test_a_weight_of_one_is_none():
+    assert parse("a (red:1.0) ball") == parse("a red ball") == (Piece("a red ball", 1),)
+
+
+ORDINARY = [
+    "",
+    " ",
+    "a red ball, on grass",
+    "a (red) ball",
+    "((masterpiece))",
+    "a ) and ( b",
+    "((((",
+    "))))",
+    ":1.2)",
+    "(a:1.2",
+    "(a:)",
+    "(a: 1.2)",
+    "(a:1.2 )",
+    "(a:1,2)",
+    "(a:1.2.3)",
+    "(a:\N{ARABIC-INDIC DIGIT ONE})",
+    "(a:b)",
+    "(bread:naan)",
+    "(a :-)",
+    "(:1.2)",
+    "( \n:1.2)",
+    "(:3)",
+    "16:9",
+    "[a:b:0.5]",
+    "back\\slash \\\\ \\n \\",
+    "a\0b\r\n\t c  d",
+    "👩\u200d🚀 مرحبا \u202e e\u0301 \U0001d160",
+]
+
+
+@pytest.mark.parametrize("text", ORDINARY)
+def test_what_has_no_weight_is_text_as_it_stands(text):
+    assert parse(text) == ((Piece(text, 1.0),) if text else ())
+    assert plain(text) == text
+
+
+def test_plain_parentheses_around_and_inside_a_group_stay():
+    assert parse("(a (b (c):1.5) d)") == (Piece("(a ", 1), Piece("b (c)", 1.5), Piece(" d)", 1))
+    assert parse("((a:1.5))") == (Piece("(", 1), Piece("a", 1.5), Piece(")", 1))
+    assert parse("((:2):3)") == (Piece("(:2)", 3),)
+
+
+def test_a_group_ends_at_its_own_parenthesis():
+    assert parse("(a:b:1.5)") == (Piece("a:b", 1.5),)
+    assert parse("( (a:2) (b:3)") == (Piece("( ", 1), Piece("a", 2), Piece(" ", 1), Piece("b", 3))
+    assert parse("(a:2) b:3)") == (Piece("a", 2), Piece(" b:3)", 1))
+
+
+def test_escaped_parentheses_are_text():
+    assert parse(r"\(a:1.2\)") == (Piece("(a:1.2)", 1),)
+    assert parse(r"(a \(b\):1.2)") == (Piece("a (b)", 1.2),)
+    assert parse(r"(\(:1.2)") == (Piece("(", 1.2),)
+    assert plain(r"(a:1.2\)") == "(a:1.2)"
+    assert plain(r"\\(") == r"\("
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ("(red ball:9)", "9"),
+        ("(a:-1)", "-1"),
+        ("(a:5.01)", "5.01"),
+        ("(a:1e999)", "inf"),
+        ("(a:nan)", "nan"),
+        ("(a:inf)", "inf"),
+        ("(a:-inf)", "-inf"),
+        ("((a:9):0.1)", "9"),
+        ("((a:2):3)", "6"),
+        ("((a:5):5)" + " a" * 500, "25"),
+        ("(a:" + "9" * 5000 + ")", "inf"),
+    ],
+)
+def test_a_weight_out_of_bounds_is_refused_in_one_sentence(text, got):
+    with pytest.raises(ValueError, match="weight in the prompt") as refused:
+        parse(text)
+    message = str(refused.value)
+    assert f"got {got} at '(" in message
+    assert "from 0 to 5" in message
+    assert len(message) < 300
+    assert message.endswith(".") and ". " not in message
+
+
+@given(anything)
+@many
+@example("(" * 10_000)
+@example("(a:1.1" * 3_000)
+@example("(" * 4_000 + "a" + ":1)" * 4_000)
+@example(":" + "1" * 20_000)
+def test_parse_raises_nothing_but_value_error(text):
+    try:
+        pieces = parse(text)
+    except ValueError as error:
+        assert "weight in the prompt" in str(error)
+        return
+    assert "".join(piece.text for piece in pieces) == plain(text)
+    assert all(piece.text and 0 <= piece.weight <= HIGHEST for piece in pieces)
+    assert all(one.weight != other.weight for one, other in pairwise(pieces))
+    letters = plain(text)
+    assert [letters[start:end] for start, end in extents(pieces)] == [piece.text for piece in pieces]
+
+
+@given(anything)
+@many
+def test_a_prompt_without_the_syntax_is_itself(text):
+    text = SYNTAX.sub("", text)
+    while SYNTAX.search(text):
+        text = SYNTAX.sub("", text)
+    assert plain(text) == text
+
+
+@given(anything)
+@many
+def test_an_escaped_text_comes_back_whole(text):
+    assert parse(escape(text)) == ((Piece(text, 1.0),) if text else ())
+
+
+@given(words, words, numbers, numbers)
+@many
+def test_weights_of_nested_groups_multiply(inner, outer, first, second):
+    assume(first * second <= HIGHEST and inner.strip())
+    prompt = f"(({escape(inner)}:{first!r}) x{outer}:{second!r})"
+    expected = [Piece(inner, first * second), Piece(f" x{outer}", second)]
+    if first * second == second:
+        expected = [Piece(f"{inner} x{outer}", second)]
+    assert parse(prompt) == tuple(expected)
+
+
+@given(words.filter(str.strip), numbers)
+@many
+def test_a_weighted_text_comes_back_with_its_weight(text, weight):
+    (piece,) = parse(f"({escape(text)}:{weight!r})")
+    assert piece.text == text
+    assert math.isclose(piece.weight, weight)
