@@ -170,7 +170,7 @@ def _pose(text: str) -> Skeleton | str:
     return text
 
 
-def _weight(given: argparse.Namespace, part: str) -> dict[str, float]:
+def _weight(given: argparse.Namespace, part: str) -> dict[str, Any]:
     weight = getattr(given, f"weight_{part}")
     return {} if weight is None else {"weight": weight}
 

@@ -193,10 +193,13 @@ def test_a_chunk_splits_no_word_that_fits_one(sd):
     assert chunked(sd, "aaaaaaaaaa bbbbbbbbbb cccccccccc") == ["aaaaaaaaaa bbbbbbbbbb", "cccccccccc"]
     assert chunked(sd, "aaaaaaaaaa " + "b" * ROOM) == ["a" * 10, "b" * ROOM]
     assert chunked(sd, "aaaaaaaaaa-bbbbbbbbbb-cccccccccc") == ["aaaaaaaaaa-bbbbbbbbbb-", "cccccccccc"]
+    assert chunked(sd, "aaaaaaaa-bbbbbbbb-cccccccccc") == ["aaaaaaaa-bbbbbbbb-", "cccccccccc"]
+    assert chunked(sd, "aaaaaaaaaa bbbbb-bbbbbbbbbbb") == ["aaaaaaaaaa", "bbbbb-bbbbbbbbbbb"]
 
 
 def test_a_longer_word_is_split_but_no_character(sd):
     assert chunked(sd, "a" * (2 * ROOM + 1)) == ["a" * ROOM, "a" * ROOM, "a"]
+    assert chunked(sd, "  " + "a" * (ROOM + 1)) == ["a" * ROOM, "a"]
     assert chunked(sd, "👩" * 6) == ["👩" * 5, "👩"]  # four bytes each
 
 
@@ -217,6 +220,7 @@ def test_towers_that_read_differently_break_at_the_same_place(xl):
     assert chunked(xl, prompt) == ["!! " * 10 + "!!", "!! " * 9 + "a cat"]
     second = torch.cat([read(xl, "!! " * 11).states, read(xl, "!! " * 9 + "a cat").states], dim=1)
     assert torch.equal(text.states, second)
+    assert chunked(xl[::-1], "a" * (ROOM - 1) + "!!") == ["a" * (ROOM - 1), "!!"]
 
 
 @pytest.mark.parametrize("prompt", ["a cat", "(a:1) (cat:1.0)", "((cat:0.5):2)", "a( :2)", "(a) cat", ""])

@@ -4,6 +4,7 @@ The original layouts are written by walking through the modules and counting blo
 """
 
 import json
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,13 +69,13 @@ def sdxl() -> Written:
     torch.manual_seed(3)
     unet = UNet2DConditionModel(
         sample_size=512,
-        block_out_channels=(64, 64, 128),
+        block_out_channels=(64, 128),
         layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=[1, 2, 3],
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=[1, 2],
         cross_attention_dim=2 * SIDE,
-        attention_head_dim=[1, 1, 2],
+        attention_head_dim=[1, 2],
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=256,
@@ -95,7 +96,7 @@ def _vae(scaling_factor: float) -> AutoencoderKL:
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(32, 64),
-        layers_per_block=2,
+        layers_per_block=1,
         scaling_factor=scaling_factor,
     )
 
@@ -174,15 +175,35 @@ def save_folder(model: Written, folder: Path) -> Path:
     return folder
 
 
+def save_all(models: dict[str, Written], folder: Path) -> Path:
+    """Every model in both layouts, and a tokenizer."""
+    for family, model in models.items():
+        save_folder(model, folder / family)
+        save_single(model, folder / f"{family}.safetensors")
+    tokenizer(folder / "clip")
+    return folder
+
+
+def offline(monkeypatch) -> None:
+    """A fixture's body: nothing may open a connection."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
 def save_single(model: Written, file: Path, notes: dict[str, str] | None = None, **more: Tensor) -> Path:
     """The original layout, in one file."""
-    save_file(contiguous(single(model) | more), file, notes)
+    return save(single(model) | more, file, notes)
+
+
+def save(tensors: dict[str, Tensor], file: Path, notes: dict[str, str] | None = None) -> Path:
+    """A safetensors file, in a folder that need not be there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: tensor.contiguous().clone() for key, tensor in tensors.items()}, file, notes)
     return file
-
-
-def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What safetensors can write."""
-    return {key: tensor.contiguous().clone() for key, tensor in tensors.items()}
 
 
 def single(model: Written) -> dict[str, Tensor]:

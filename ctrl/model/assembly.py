@@ -69,7 +69,7 @@ def parts_of_pipeline(pipe: Any) -> Parts:
     if odd:
         raise ValueError(
             f"pipe's U-Net attends by {', '.join(sorted(odd))}, which ctrl cannot watch or steer; "
-            "call pipe.unet.set_default_attn_processor()."
+            "call pipe.unet.set_attn_processor(AttnProcessor2_0())."
         )
     places = {str(tensor.device) for part in kinds for tensor in has[part].parameters()}
     if len(places) > 1 or "meta" in places or any(hasattr(has[part], "_hf_hook") for part in kinds):

@@ -158,17 +158,17 @@ def model_files(names: Sequence[str]) -> tuple[str, ...]:
     for part in MODULES:
         inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
         if inside:
-            wanted += [f"{part}/{name}" for name in module_files(inside)]
+            wanted += [f"{part}/{name}" for name in module_files(inside, part)]
     wanted += [name for name in names if name.split("/")[0] in DATA and name.endswith((".json", ".txt"))]
     return tuple(wanted)
 
 
-def module_files(names: Sequence[str]) -> tuple[str, ...]:
+def module_files(names: Sequence[str], part: str = "it") -> tuple[str, ...]:
     """Those of a module's files that it is loaded from."""
     weights = weight_files(names)
     if "config.json" not in names or not weights:
         lacks = "weights as safetensors (pickled ones are not read)" if "config.json" in names else "config.json"
-        raise FileNotFoundError(f"it lacks {lacks}")
+        raise FileNotFoundError(f"{part} lacks {lacks}")
     return ("config.json", *weights)
 
 

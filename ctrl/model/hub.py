@@ -96,13 +96,11 @@ class Courier:
         `choose` raises a FileNotFoundError of half a sentence where something lacks. What cannot be had raises a
         FileNotFoundError that says why and what to do; `name` is the argument's.
         """
-        if isinstance(place, Path):
-            if not place.is_dir():
-                raise FileNotFoundError(f"{name} must be a folder, and {str(place)!r} is none.")
-            return Found(place, place, names_in(place))
-        if self.local_files_only:
-            return self._cached(name, place, mark, choose)
-        return self._fetched(name, place, mark, choose)
+        if isinstance(place, Hub):
+            return self._brought(f"{name} {place}", place, mark, choose)
+        if not place.is_dir():
+            raise FileNotFoundError(f"{name} must be a folder, and {str(place)!r} is none.")
+        return Found(place, place, names_in(place))
 
     def file(self, name: str, place: Place) -> Path:
         """A .safetensors file."""
@@ -116,12 +114,15 @@ class Courier:
 
         def only(names: Sequence[str]) -> tuple[str, ...]:
             if file not in names:
-                raise FileNotFoundError(f"it has no {file}")
+                raise FileNotFoundError(f"there is no {file}")
             return (file,)
 
-        return self.folder(name, replace(place, path=folder), file, only).folder / file
+        return self._brought(f"{name} {place}", replace(place, path=folder), file, only).folder / file
 
-    def _fetched(self, name: str, hub: Hub, mark: str, choose: Choice) -> Found:
+    def _brought(self, what: str, hub: Hub, mark: str, choose: Choice) -> Found:
+        return (self._cached if self.local_files_only else self._fetched)(what, hub, mark, choose)
+
+    def _fetched(self, what: str, hub: Hub, mark: str, choose: Choice) -> Found:
         import huggingface_hub
         from huggingface_hub import errors
 
@@ -129,47 +130,47 @@ class Courier:
             info = huggingface_hub.model_info(hub.repo, revision=hub.revision, files_metadata=True)
         except errors.RepositoryNotFoundError as error:
             raise FileNotFoundError(
-                f"{name} {hub} is not on the hub, or it needs you to accept its licence there and to log in "
+                f"{what} is not on the hub, or it needs you to accept its licence there and to log in "
                 f"(`hf auth login`): {type(error).__name__}."
             ) from error
         except errors.RevisionNotFoundError as error:
-            raise FileNotFoundError(f"{name} {hub} has no revision {hub.revision!r} on the hub.") from error
+            raise FileNotFoundError(f"{what} has no revision {hub.revision!r} on the hub.") from error
         except Exception as error:  # what a lost connection raises is named by the hub's client of the day
-            return self._offline(name, hub, mark, choose, error)
+            return self._offline(what, hub, mark, choose, error)
         start = f"{hub.path}/" if hub.path else ""
         sizes = {one.rfilename.removeprefix(start): one.size or 0 for one in info.siblings or ()
                  if one.rfilename.startswith(start)}  # fmt: skip
         try:
             wanted = choose(tuple(sizes))
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{name} {hub} cannot be loaded: {error}.") from error
+            raise FileNotFoundError(f"{what} cannot be loaded: {error}.") from error
         commit = str(info.sha)
         absent = [file for file in wanted if not _in_cache(hub.repo, start + file, commit)]
         if absent:
             size, many = _size(sum(sizes[file] for file in absent)), f"{len(absent)} file{'s' * (len(absent) > 1)}"
-            self.tell(f"{name}: fetching {size} ({many}) of {hub} at {commit[:10]} from the hub.")
+            self.tell(f"{what}: fetching {size} ({many}) at {commit[:10]} from the hub.")
         exactly = [_literal(start + file) for file in wanted]
         try:
             root = Path(huggingface_hub.snapshot_download(hub.repo, revision=commit, allow_patterns=exactly))
         except Exception as error:
             raise FileNotFoundError(
-                f"fetching {name} {hub} broke off ({type(error).__name__}: {error}); load it again, what has come is kept."
+                f"fetching {what} broke off ({type(error).__name__}: {error}); load it again, what has come is kept."
             ) from error
         return Found(replace(hub, revision=commit), root / hub.path, tuple(sizes))
 
-    def _offline(self, name: str, hub: Hub, mark: str, choose: Choice, error: Exception) -> Found:
+    def _offline(self, what: str, hub: Hub, mark: str, choose: Choice, error: Exception) -> Found:
         try:
-            found = self._cached(name, hub, mark, choose)
+            found = self._cached(what, hub, mark, choose)
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"{name} {hub} could not be fetched from the hub ({type(error).__name__}) and is not in the local "
+                f"{what} could not be fetched from the hub ({type(error).__name__}) and is not in the local "
                 "cache; check the connection, or give a folder."
             ) from error
         commit = found.place.revision if isinstance(found.place, Hub) else ""
-        self.tell(f"{name}: the hub cannot be reached ({type(error).__name__}); {hub} at {commit} is in the cache.")
+        self.tell(f"{what}: the hub cannot be reached ({type(error).__name__}); {commit} is in the cache.")
         return found
 
-    def _cached(self, name: str, hub: Hub, mark: str, choose: Choice) -> Found:
+    def _cached(self, what: str, hub: Hub, mark: str, choose: Choice) -> Found:
         import huggingface_hub
 
         marked = f"{hub.path}/{mark}" if hub.path else mark
@@ -177,13 +178,13 @@ class Courier:
         revision = f" at {hub.revision!r}" if hub.revision else ""
         remedy = "load it once without local_files_only, or give a folder"
         if not isinstance(at, str):
-            raise FileNotFoundError(f"{name} {hub}{revision} is not in the local cache (no {marked}); {remedy}.")
+            raise FileNotFoundError(f"{what}{revision} is not in the local cache (no {marked}); {remedy}.")
         root = Path(at).parents[marked.count("/")]
         found = Found(replace(hub, revision=root.name), root / hub.path, names_in(root / hub.path))
         try:
             choose(found.names)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{name} {hub}{revision} is not whole in the local cache: {error}; {remedy}.") from error
+            raise FileNotFoundError(f"{what}{revision} is not whole in the local cache: {error}; {remedy}.") from error
         return found
 
 

@@ -113,10 +113,9 @@ class Model:
             return self
         with self.lock:
             if wanted not in self._laid:
-                encoders = [tower.encoder for tower in self.towers]
-                loras = [(self.shelf.lora(name), weight) for name, weight in wanted]
+                read = [(self.shelf.lora(name), weight) for name, weight in wanted]
                 view = copy.copy(self)
-                view.unet, encoders = merged(self.unet, encoders, loras)
+                view.unet, encoders = merged(self.unet, [tower.encoder for tower in self.towers], read)
                 view.towers = tuple(
                     replace(tower, encoder=own) for tower, own in zip(self.towers, encoders, strict=True)
                 )

@@ -88,7 +88,8 @@ def _copied(
         raise ValueError(f"{name} has {key} of shape {got}, and its configuration asks for {asked}.")
     if not tensor.is_floating_point():
         raise ValueError(f"{name} has {key} as {tensor.dtype}: ctrl reads no quantised weights.")
-    copy = tensor.to(device, dtype, copy=True)
+    # Contiguous, since a kernel may round otherwise over the strides of a tensor that was transposed.
+    copy = tensor.to(device, dtype, copy=True, memory_format=torch.contiguous_format)
     if not torch.isfinite(copy).all():
         raise ValueError(f"{name} has NaN or infinite numbers in {key} (read as {dtype}): the file is damaged.")
     return copy

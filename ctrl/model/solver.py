@@ -106,18 +106,13 @@ class Level:
         raise ValueError(f"kind {kind!r} is unknown; accepted: {', '.join(KINDS)}.")
 
     def convert(self, prediction: Tensor, sample: Tensor, *, have: str, want: str) -> Tensor:
-        """A prediction of one kind as another; the very tensor where they agree."""
+        """A prediction of one kind as another, such as a velocity ("v_prediction", or a flow's "flow") and back.
+
+        The very tensor where the kinds agree.
+        """
         if have == want:
             return prediction
         return self.prediction(self.denoised(prediction, sample, have), sample, want)
-
-    def velocity(self, prediction: Tensor, sample: Tensor, kind: str) -> Tensor:
-        """The prediction as a velocity: noise − x₀ of a flow model, alpha · noise − sigma · x₀ of any other."""
-        return self.convert(prediction, sample, have=kind, want=_velocity(kind))
-
-    def from_velocity(self, velocity: Tensor, sample: Tensor, kind: str) -> Tensor:
-        """The prediction of this kind whose `velocity` this is."""
-        return self.convert(velocity, sample, have=_velocity(kind), want=kind)
 
 
 class Solver:
@@ -229,21 +224,12 @@ class Solver:
             self._scheduler._step_index = self._begin + index  # counts for more than the former after a step
 
 
-def scheduler_class(sampler: str) -> Any:
-    """The class of diffusers that goes by this name."""
-    return getattr(import_module("diffusers"), _named(sampler).scheduler)
-
-
 def _named(sampler: str) -> Sampler:
     name = "dpm++ 2m" if sampler == "dpm++" else sampler  # as recipes of version 0.1 call it
     for row in TABLE:
         if row.name == name:
             return row
     raise ValueError(f"sampler {sampler!r} is unknown; accepted: {', '.join(SAMPLERS)}.")
-
-
-def _velocity(kind: str) -> str:
-    return "flow" if kind == "flow" else "v_prediction"
 
 
 def _kind(config: Mapping[str, Any]) -> str:
@@ -263,7 +249,7 @@ def _scheduler(row: Sampler, spacing: str, config: Mapping[str, Any], kind: str)
         options["shift"] = config.get("shift", config.get("flow_shift", 1.0))
     elif kind not in row.kinds:
         options["prediction_type"] = "epsilon"
-    return scheduler_class(row.name).from_config(dict(config), **options)
+    return getattr(import_module("diffusers"), row.scheduler).from_config(dict(config), **options)
 
 
 def _check_model(row: Sampler, config: Mapping[str, Any], kind: str) -> None:

@@ -121,9 +121,7 @@ class _Layout:
 
     @property
     def cut(self) -> str:
-        _, end = self.chunks[-1]
-        unread = any(before < len(tokens) for before, tokens in zip(end.before, self.tokens, strict=True))
-        return self.plain[end.at :].rstrip() if unread else ""
+        return self.plain[self.chunks[-1][1].at :].rstrip()
 
     def spans(self) -> list[Span]:
         return [
