@@ -423,11 +423,15 @@ def test_presets_of_another_unet_follow_its_depth(small):
         preset: {name.split(".attentions")[0] for name, weight in weights(preset, found, None).items() if weight}
         for preset in ("style", "layout", "style+layout")
     }
-    assert active["style"] == {"unet.up_blocks.0"}
+    assert active["style"] == {
+        f"unet.{name}" for name in ("down_blocks.0", "down_blocks.1", "up_blocks.1", "up_blocks.2")
+    }
     assert active["layout"] == {"unet.down_blocks.2", "unet.mid_block"}
     assert active["style+layout"] == active["style"] | active["layout"]
     with pytest.raises(ValueError, match=r"'style \(comfyui\)' is defined for Stable Diffusion only; .* say 'style'"):
         weights("style (comfyui)", found, None)
+    with pytest.raises(ValueError, match="need cross-attention at two levels or more; name blocks"):
+        weights("style", [name for name in found if "blocks.0." in name], None)
 
 
 def test_the_most_specific_name_wins_and_the_others_are_zero():

@@ -1,6 +1,7 @@
 """Tiny models in every layout in which models are published, read through the real code, bit for bit."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -121,6 +122,23 @@ def test_a_single_file_draws_the_picture_its_folder_draws(shelf, family):
     assert np.array_equal(*(np.asarray(image) for image in shots))
 
 
+def test_a_text_encoder_by_its_names_of_today_is_read_too(shelf, written, tmp_path):
+    held = {key.replace(".text_model.", "."): one for key, one in tiny.single(written["sd1"]).items()}
+    file = tiny.save(held, tmp_path / "today.safetensors")
+    model = ctrl.load(file, device="cpu", tokenizer=shelf / "clip")
+    assert_same(model.towers[0].encoder, written["sd1"].texts[0])
+
+
+def test_a_codec_by_its_former_names_is_read_too(shelf, written, tmp_path):
+    former = shutil.copytree(shelf / "sd1", tmp_path / "former")
+    file = former / "vae" / "diffusion_pytorch_model.safetensors"
+    held = load_file(file)
+    for now, then in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+        held = {key.replace(f".{now}.", f".{then}."): one for key, one in held.items()}
+    tiny.save(held, file)
+    assert_same(ctrl.load(former, device="cpu").vae, written["sd1"].vae)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_diffusers_own_converters_read_the_same_from_these_files(shelf, written, family):
     held = load_file(shelf / f"{family}.safetensors")
@@ -172,7 +190,8 @@ def test_the_prediction_is_what_is_said_then_what_is_noted_then_the_familys(shel
     noted = tiny.save_single(written["sd2"], tmp_path / "noted.safetensors", {"modelspec.prediction_type": "epsilon"})
     assert predicts(noted) == "epsilon"
     assert predicts(noted, prediction="v") == "v_prediction"
-    marked = tiny.save_single(written["sd1"], tmp_path / "marked.safetensors", v_pred=torch.ones(1), ztsnr=torch.ones(1))
+    marks = {"v_pred": torch.ones(1), "ztsnr": torch.ones(1)}
+    marked = tiny.save_single(written["sd1"], tmp_path / "marked.safetensors", **marks)
     assert predicts(marked) == "v_prediction"
     schedule = ctrl.load(marked, device="cpu", tokenizer=shelf / "clip").parts.scheduler
     assert schedule["rescale_betas_zero_snr"] is True
@@ -223,7 +242,7 @@ def test_diffusers_own_converter_reads_the_same_from_a_controlnets_file(nets, fa
 def test_a_controlnet_of_another_model_or_in_pieces_is_refused(shelf, nets, tmp_path):
     model = ctrl.load(shelf / "sd1", device="cpu")
     other = tiny.save(tiny.original_controlnet(nets["sd2"]), tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="the pose ControlNet in other.safetensors was made for another model"):
+    with pytest.raises(ValueError, match=r"the pose ControlNet in other.safetensors was made for another model"):
         controlnet("pose", other, model.unet)
     nets["sd2"].save_pretrained(tmp_path / "folder")
     with pytest.raises(ValueError, match="the pose ControlNet was made for another model: its block_out_channels is"):
@@ -231,15 +250,16 @@ def test_a_controlnet_of_another_model_or_in_pieces_is_refused(shelf, nets, tmp_
     with pytest.raises(ValueError, match="was made for another model"):
         controlnet("pose", nets["sdxl"], model.unet)
     whole = tiny.original_controlnet(nets["sd1"])
-    part = tiny.save({key: one for key, one in whole.items() if "zero_convs.0" not in key}, tmp_path / "part.safetensors")
-    with pytest.raises(ValueError, match="or is not whole: 2 of its tensors, such as controlnet_down_blocks.0"):
+    held = {key: one for key, one in whole.items() if "zero_convs.0" not in key}
+    part = tiny.save(held, tmp_path / "part.safetensors")
+    with pytest.raises(ValueError, match=r"or is not whole: 2 of its tensors, such as controlnet_down_blocks.0"):
         controlnet("pose", part, model.unet)
     more = tiny.save(whole | {"lora_controlnet": torch.ones(1)}, tmp_path / "more.safetensors")
     with pytest.raises(ValueError, match="1 of its tensors, such as lora_controlnet"):
         controlnet("pose", more, model.unet)
     with pytest.raises(ValueError, match="is no ControlNet by diffusers' or the original names; it holds betas"):
         controlnet("pose", shelf / "sd1.safetensors", model.unet)
-    with pytest.raises(FileNotFoundError, match="'sd1' has no config.json and 0 .safetensors files"):
+    with pytest.raises(FileNotFoundError, match=r"'sd1' has no config.json and 0 .safetensors files"):
         controlnet("pose", shelf / "sd1", model.unet)
 
 

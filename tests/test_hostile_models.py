@@ -67,7 +67,7 @@ def test_a_file_that_is_no_safetensors_is_refused_wherever_it_is_given(whole, co
     for wrong, content in broken(whole):
         file = tmp_path / "bad.safetensors"
         file.write_bytes(content)
-        with pytest.raises(ValueError, match="bad.safetensors cannot be read as safetensors: "):
+        with pytest.raises(ValueError, match=r"bad.safetensors cannot be read as safetensors: "):
             read_tensors(file)
         with pytest.raises(ValueError, match="cannot be read as safetensors"):
             ctrl.load(file, device="cpu", tokenizer=whole / "tokenizer")
@@ -149,7 +149,9 @@ def test_a_field_that_is_not_known_is_said_and_one_of_training_is_not(copy, recw
         load(copy)
 
 
-@pytest.mark.parametrize("text", ["[]", "3", "", "{", '{"a": NaN}', '{"a": 1, "a": 2}', "[" * 100_000, '{"a": Infinity}'])
+@pytest.mark.parametrize(
+    "text", ["[]", "3", "", "{", '{"a": NaN}', '{"a": Infinity}', '{"a": 1, "a": 2}', "[" * 100_000]
+)
 def test_what_is_no_json_object_is_refused(copy, text):
     for name in ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json", "tokenizer/vocab.json"):
         kept = (copy / name).read_bytes()
@@ -161,7 +163,7 @@ def test_what_is_no_json_object_is_refused(copy, text):
 
 PAIRS = [
     ["os", "system"], ["posix", "system"], ["subprocess", "Popen"], ["builtins", "eval"], ["builtins", "exec"],
-    ["torch", "load"], ["pickle", "Unpickler"], ["importlib", "import_module"], ["run", "Model"], ["diffusers", "__import__"],
+    ["torch", "load"], ["pickle", "Unpickler"], ["importlib", "import_module"], ["run", "Model"], ["diffusers", "eval"],
     ["diffusers", "UNet2DConditionModel", "x"], ["UNet2DConditionModel"], [], "UNet2DConditionModel", None, 7, {}, True,
     [None, None], [None, "UNet2DConditionModel "], ["diffusers", None], ["diffusers", 7], [["diffusers"], "x"],
     ["diffusers", "UNet2DModel"], ["diffusers", "AutoencoderKL"],
@@ -302,7 +304,7 @@ def test_a_tokenizer_of_another_model_is_refused(copy):
         (["model.diffusion_model.x", "conditioner.embedders.0.model.x"], "is an SDXL refiner"),
         (["model.diffusion_model.x", "edm_mean"], "is an EDM model"),
         (["model.diffusion_model.x"], r"it has no codec \(first_stage_model.…\) and no text encoder"),
-        (["model.diffusion_model.x", "first_stage_model.x", "cond_stage_model.y.x"], "its text encoder is of no layout"),
+        (["model.diffusion_model.x", "first_stage_model.x", "cond_stage_model.y.x"], "text encoder is of no layout"),
         (["emb_params"], r"it has no U-Net \(model.diffusion_model.…\) and no codec"),
     ],
 )
@@ -325,7 +327,7 @@ def test_a_single_file_must_be_whole_and_have_nothing_over(tmp_path, whole):
     refused({unet + "out.0.bias": None}, "the U-Net in one.safetensors lacks 1 tensors, such as conv_norm_out.bias")
     refused({unet + "out.2.weight": None}, "one.safetensors lacks out.2.weight: it is incomplete")
     refused({unet + "middle_block.1.norm.bias": torch.ones(3)}, "of shape")
-    refused({unet + "more": torch.ones(1)}, "the U-Net in one.safetensors has 1 tensors that it has no place for, such as")
+    refused({unet + "more": torch.ones(1)}, "the U-Net in one.safetensors has 1 tensors that it has no place for")
     refused({vae + "decoder.mid.attn_1.q.bias": None}, "the codec in one.safetensors lacks 1 tensors")
     refused({vae + "more": torch.ones(1)}, "the codec in one.safetensors has 1 tensors that it has no place for")
     refused({text + "final_layer_norm.bias": None}, "the text encoder at cond_stage_model.transformer.… in one.safe")
@@ -343,5 +345,5 @@ def test_pickles_are_refused_by_name(copy, tmp_path):
             ctrl.load(tmp_path / name)
     file = copy / "unet" / "diffusion_pytorch_model.safetensors"
     file.rename(file.with_suffix(".bin"))
-    with pytest.raises(FileNotFoundError, match="'unet' has no .safetensors file; pickled weights are not read"):
+    with pytest.raises(FileNotFoundError, match=r"'unet' has no .safetensors file; pickled weights are not read"):
         load(copy)

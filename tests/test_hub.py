@@ -78,7 +78,8 @@ def theirs(monkeypatch, tmp_path):
 def published(tmp_path_factory):
     """A repository as they are: with the weights once more in half precision, as pickles, and with a checker."""
     folder = tiny.save_folder(tiny.sd1(), tmp_path_factory.mktemp("published") / "one")
-    for part, stem in (("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model"), ("text_encoder", "model")):
+    for part in ("unet", "vae", "text_encoder"):
+        stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
         for other in (f"{stem}.fp16.safetensors", f"{stem}.non_ema.safetensors", f"{stem}.bin"):
             shutil.copy(folder / part / f"{stem}.safetensors", folder / part / other)
     for extra in ("safety_checker/model.safetensors", "v1-5-pruned.safetensors", "README.md", "unet/run.py"):
@@ -157,7 +158,7 @@ def test_with_local_files_only_nothing_is_asked_of_the_hub(theirs, published, sa
     shelf = shelf_of(None, _family(), Courier(local_files_only=True, tell=said.append))
     with pytest.raises(FileNotFoundError, match=r"controlnets\['depth'\] owner/net is not in the local cache"):
         shelf.controlnet("depth", model.unet)
-    with pytest.raises(FileNotFoundError, match="ip_adapter owner/ip/one.safetensors is not in the local cache"):
+    with pytest.raises(FileNotFoundError, match=r"ip_adapter owner/ip/one.safetensors is not in the local cache"):
         shelf.adapter_file()
     with pytest.raises(FileNotFoundError, match=r"lora\['lcm'\] owner/lora/one.safetensors is not in the local cache"):
         shelf.lora("lcm")
@@ -219,7 +220,7 @@ def test_the_users_own_come_first_then_the_folders_then_the_familys(published, t
         wrong = {"pose": "./none"} if kind == "controlnets" else tmp_path / "none.safetensors"
         with pytest.raises(FileNotFoundError, match=rf"{kind}.* must be "):
             shelf_of(found, _family(), Courier(), **{kind: wrong})
-    with pytest.raises(ValueError, match=r"no ControlNet for 'tile'; it has .*pose: load\(\.\.\., controlnets=\.\.\.\)"):
+    with pytest.raises(ValueError, match=r"no ControlNet for 'tile'; it has .*pose: load\(..., controlnets=...\)"):
         full.controlnet("tile", None)
     with pytest.raises(ValueError, match="no IP-Adapter 'none'; it has own, base, plus face"):
         full.adapter_file("none")
@@ -252,9 +253,7 @@ def test_without_a_connection_the_cache_serves_and_says_so(theirs, published, sa
     ctrl.load("owner/one", device="cpu", tell=said.append)
     theirs.broken = ConnectionError("no route")
     ctrl.load("owner/one", device="cpu", tell=said.append)
-    assert said[1:] == [
-        f"source owner/one: the hub cannot be reached (ConnectionError); {FIRST} is in the cache."
-    ]
+    assert said[1:] == [f"source owner/one: the hub cannot be reached (ConnectionError); {FIRST} is in the cache."]
     theirs.broken = None
     with pytest.raises(FileNotFoundError, match="source owner/two is not on the hub, or it needs you to accept"):
         ctrl.load("owner/two")
@@ -272,7 +271,7 @@ def test_a_path_is_never_taken_for_a_hub_id(theirs, path):
 
 def test_a_single_file_comes_with_a_tokenizer_or_says_what_to_give(theirs, said, tmp_path):
     file = tiny.save_single(tiny.sd1(), tmp_path / "repo" / "one.safetensors")
-    with pytest.raises(FileNotFoundError, match=r"holds no tokenizer: give tokenizer=, a folder with CLIP's vocab.json"):
+    with pytest.raises(FileNotFoundError, match=r"has no tokenizer: give tokenizer=, a folder with CLIP's"):
         ctrl.load(file, device="cpu", local_files_only=True)
     assert theirs.calls == []
     tiny.tokenizer(tmp_path / "clip")

@@ -50,8 +50,10 @@ def changes(written):
         found[family] = {}
         for component, module in modules.items():
             text = component.startswith("text")
-            endings = ("q_proj", "out_proj", "mlp.fc1") if text else ("to_q", "to_out.0", "proj_in", "conv1", "emb_proj")
-            for name in layers(module, *endings, "conv_in", "linear_1", "upsamplers.0.conv", "downsamplers.0.conv"):
+            endings = ("q_proj", "out_proj", "mlp.fc1") if text else ("to_q", "to_out.0", "proj_in", "conv1")
+            for name in layers(
+                module, *endings, "time_emb_proj", "conv_in", "linear_1", "upsamplers.0.conv", "downsamplers.0.conv"
+            ):
                 weight = module.get_submodule(name).weight
                 down = torch.randn(4, *weight.shape[1:]) / 8
                 up = torch.randn(weight.shape[0], 4, *(1 for _ in weight.shape[2:])) / 8
@@ -189,7 +191,7 @@ def test_several_loras_add_up_whatever_their_order_and_weight_zero_is_none(shelf
         ({"lora_unet_conv_in.lora_mid.weight": torch.ones(1)}, "is a LoRA with a Tucker core"),
         ({"unet.conv_in.lora_B.bias": torch.ones(1)}, "is a LoRA with biases"),
         ({"lora_unet_conv_in.diff": torch.ones(1)}, "is a full difference"),
-        ({"unet.conv_in.lora_A.weight": torch.ones(4, 4)}, "changes unet.conv_in by .* lacks unet.conv_in.lora_B.weight"),
+        ({"unet.conv_in.lora_A.weight": torch.ones(4, 4)}, "changes unet.conv_in by .* lacks unet.conv_in.lora_B"),
         ({"strange": torch.ones(1)}, "is no LoRA that ctrl can read; it holds 1 tensors .* such as strange"),
         ({}, "it holds nothing of one"),
         (
@@ -205,7 +207,7 @@ def test_several_loras_add_up_whatever_their_order_and_weight_zero_is_none(shelf
             "is a damaged LoRA",
         ),
         (
-            {"unet.conv_in.lora_A.weight": torch.ones(4, 36) * torch.nan, "unet.conv_in.lora_B.weight": torch.ones(32, 4)},
+            {"unet.conv_in.lora_A.weight": torch.ones(4, 9) / 0, "unet.conv_in.lora_B.weight": torch.ones(32, 4)},
             "has NaN or infinite numbers in its change of unet.conv_in",
         ),
     ],

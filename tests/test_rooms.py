@@ -18,7 +18,7 @@ ROOMS = {
     "attention": set(),
     "guidance": set(),
     "prompts": set(),
-    "recipe": {"images", "skeleton"},
+    "recipe": {"images", "prompts", "skeleton"},
     "maps": {"attention", "images"},
     "model": {"attention", "images", "prompts"},
     "notes": {"recipe", "images"},

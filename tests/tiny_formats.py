@@ -292,8 +292,8 @@ def vae(net: AutoencoderKL) -> dict[str, Tensor]:
             inside |= prefixed(f"mid.block_{number + 1}.", _shortcut(resnet))
         attention = part.mid_block.attentions[0]
         inside |= prefixed("mid.attn_1.norm.", attention.group_norm.state_dict())
-        layers = (("q", attention.to_q), ("k", attention.to_k), ("v", attention.to_v), ("proj_out", attention.to_out[0]))
-        for name, layer in layers:
+        layers = (attention.to_q, attention.to_k, attention.to_v, attention.to_out[0])
+        for name, layer in zip(("q", "k", "v", "proj_out"), layers, strict=True):
             inside[f"mid.attn_1.{name}.weight"] = layer.weight[:, :, None, None]
             inside[f"mid.attn_1.{name}.bias"] = layer.bias
         held |= prefixed(side, inside)

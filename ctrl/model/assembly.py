@@ -1,4 +1,4 @@
-"""Parts that come from a folder in diffusers' layout or from a pipeline of diffusers, and whether they are of one model."""
+"""Parts from a folder in diffusers' layout or from a pipeline of diffusers', and whether they are of one model."""
 
 from __future__ import annotations
 

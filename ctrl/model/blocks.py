@@ -25,6 +25,10 @@ PRESETS = (
 _XL_STYLE = {"up_blocks.0.attentions.1": 1.0}
 _XL_LAYOUT = {"down_blocks.2.attentions.1": 1.0}
 
+# SD 1.x by InstantStyle's infer_style_sd15.py and InvokeAI.
+_INSTANT_STYLE = {"up_blocks.1": 1.0}
+_INSTANT_LAYOUT = {"down_blocks.2": 1.0, "mid_block": 1.0}
+
 # SD 1.x by ComfyUI_IPAdapter_plus and sd-webui-controlnet: of their 16 indices (down 0-5, mid 6, up 7-15), style
 # is 0-3 and 9-15, layout a quarter of 4 and the whole of 5.
 _COMFY_STYLE = {
@@ -40,12 +44,11 @@ _COMFY_LAYOUT = {"down_blocks.2.attentions.0": 0.25, "down_blocks.2.attentions.1
 def weights(blocks: str | Mapping[str, float], sites: Iterable[str], family: str | None) -> dict[str, float]:
     """The weight of every site; `family` is "sd1", "sd2", "sdxl", or None for any other U-Net.
 
-    A mapping gives a site the weight of the most specific of its names, and 0 without one. The presets:
-    "all"; "style" and "layout", or both, are SDXL's published pair of blocks, and else the rule of which
-    InstantStyle's SD 1.5 blocks are the instance: layout is the deepest down block with cross-attention and
-    the middle, style the first up block with it. The names with "(comfyui)" are the other published school of
-    SD 1.5 (for SDXL the schools agree), and are refused for other U-Nets. Raises a ValueError or TypeError in
-    one sentence for a name that fits no site.
+    A mapping gives a site the weight of the most specific of its names, and 0 without one. Of the presets,
+    "style", "layout" and both are InstantStyle's for Stable Diffusion; with "(comfyui)" they are the other
+    published school of SD 1.x, which is the same for SDXL. Any other U-Net has a rule: layout is the deepest
+    down block with cross-attention and the middle, style all but the deepest level. Raises a ValueError or
+    TypeError in one sentence for a name that fits no site.
     """
     names = tuple(sites)
     chosen = _preset(blocks, names, family) if isinstance(blocks, str) else _checked(blocks)
@@ -87,23 +90,24 @@ def _preset(name: str, sites: tuple[str, ...], family: str | None) -> dict[str, 
     goals, school, _ = name.partition(" (")
     if family == "sdxl":
         style, layout = _XL_STYLE, _XL_LAYOUT
-    elif not school:
-        style, layout = _by_depth(sites)
     elif family in ("sd1", "sd2"):
-        style, layout = _COMFY_STYLE, _COMFY_LAYOUT
-    else:
+        style, layout = (_COMFY_STYLE, _COMFY_LAYOUT) if school else (_INSTANT_STYLE, _INSTANT_LAYOUT)
+    elif school:
         raise ValueError(f"blocks {name!r} is defined for Stable Diffusion only; for this U-Net say {goals!r}.")
+    else:
+        style, layout = _by_depth(sites)
     parts = {"style": style, "layout": layout, "style+layout": style | layout}
     return parts[goals]
 
 
 def _by_depth(sites: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float]]:
-    """Style: the first up block with cross-attention. Layout: the last down block with it, and the middle."""
-    paths = [site.split(".")[1:] for site in sites]
-    down, up = (sorted(int(path[1]) for path in paths if path[0] == side) for side in ("down_blocks", "up_blocks"))
-    if not down or not up:
-        raise ValueError("blocks 'style' and 'layout' need cross-attention on both ways, down and up; name blocks.")
-    layout = {f"down_blocks.{down[-1]}": 1.0}
-    if any(path[0] == "mid_block" for path in paths):
-        layout["mid_block"] = 1.0
-    return {f"up_blocks.{up[0]}": 1.0}, layout
+    """The second school's rule of thumb, since InstantStyle's carries next to no style in the atelier model."""
+    found = dict.fromkeys(".".join(site.split(".")[1:3]) for site in sites)  # down_blocks.0, …
+    down, up = (
+        sorted((name for name in found if name.startswith(side)), key=lambda name: int(name.split(".")[1]))
+        for side in ("down_blocks", "up_blocks")
+    )
+    if len(down) < 2 or len(up) < 2:
+        raise ValueError("blocks 'style' and 'layout' need cross-attention at two levels or more; name blocks instead.")
+    layout = dict.fromkeys([down[-1], *(name for name in found if name.startswith("mid_block"))], 1.0)
+    return dict.fromkeys([*down[:-1], *up[1:]], 1.0), layout

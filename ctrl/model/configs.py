@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 
-
 @dataclass(frozen=True)
 class Bound:
     """Whole numbers from `low` to `high` in these fields."""

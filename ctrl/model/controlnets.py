@@ -105,7 +105,7 @@ def _fit(kind: str, config: Mapping[str, Any], unet: Any) -> None:
     for field in FITTING:
         got, want = (_plain(one.get(field)) for one in (config, unet.config))
         if field in config and got != want:
-            raise ValueError(f"the {kind} ControlNet was made for another model: its {field} is {got}, and {want} here.")
+            raise ValueError(f"the {kind} ControlNet was made for another model: its {field} is {got}, not {want}.")
 
 
 def _plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ from ctrl.model.hub import Hub, Place
 
 @dataclass(frozen=True)
 class Net:
-    """A ControlNet: where it lies, or the module itself; of one that serves many kinds, `mode` is this kind's number."""
+    """A ControlNet: where it lies, or the module; of one that serves many kinds, `mode` is this kind's number."""
 
     place: Place | Any
     mode: int | None = None
@@ -33,7 +33,7 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Family:
-    """Models of one architecture, told by the U-Net's text width and the number of text towers; `key` is for presets."""
+    """Models of one architecture, told by the U-Net's text width and the number of towers; `key` is for presets."""
 
     name: str
     key: str | None

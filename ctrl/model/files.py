@@ -22,6 +22,7 @@ STEMS = ("diffusion_pytorch_model", "model")  # of weights, as diffusers and tra
 VARIANTS = ("", ".fp16")  # the same weights twice; the whole ones are taken where there are both
 MODULES = ("unet", "vae", "text_encoder", "text_encoder_2")
 DATA = ("tokenizer", "tokenizer_2", "scheduler")
+SHARD = re.compile(r"[A-Za-z0-9][\w.-]*\.safetensors")  # a plain name, so that it lies where it is named
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 
 
@@ -91,11 +92,15 @@ def weight_files(names: Iterable[str]) -> tuple[str, ...]:
         for stem in STEMS:
             if (single := f"{stem}{variant}.safetensors") in there:
                 return (single,)
-            index, part = f"{stem}.safetensors.index{variant}.json", r"-\d{5}-of-\d{5}"
-            shard = re.compile(re.escape(stem) + f"({re.escape(variant)}{part}|{part}{re.escape(variant)})\\.safetensors")
-            if index in there:
-                return (index, *sorted(name for name in there if shard.fullmatch(name)))
+            if (index := f"{stem}.safetensors.index{variant}.json") in there:
+                return (index, *sorted(name for name in there if _is_shard(name, stem, variant)))
     return ()
+
+
+def _is_shard(name: str, stem: str, variant: str) -> bool:
+    """Both libraries number shards, one before the variant and one after it."""
+    number, other = r"-\d{5}-of-\d{5}", re.escape(variant)
+    return bool(re.fullmatch(f"{stem}({other}{number}|{number}{other})\\.safetensors", name))
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -105,7 +110,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{folder.name!r} has no .safetensors file; pickled weights are not read: convert.")
     if files[0].endswith(".json"):
         shards = read_json(folder / files[0]).get("weight_map")
-        if not isinstance(shards, dict) or any(Path(str(shard)).name != shard for shard in shards.values()):
+        if not isinstance(shards, dict) or not all(SHARD.fullmatch(str(shard)) for shard in shards.values()):
             raise ValueError(f"{folder.name}/{files[0]} names shards outside its folder; it is not to be trusted.")
         files = tuple(sorted(set(shards.values())))
     tensors: dict[str, Tensor] = {}

@@ -114,5 +114,5 @@ def _tokenizer_folder(courier: Courier, place: Path | Hub) -> Path:
         return courier.folder("tokenizer", place, "vocab.json", tokenizer_files).folder
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"a single file holds no tokenizer: give tokenizer=, a folder with CLIP's vocab.json and merges.txt ({error})"
+            f"a single file has no tokenizer: give tokenizer=, a folder with CLIP's vocab.json and merges.txt; {error}"
         ) from error

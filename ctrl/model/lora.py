@@ -31,7 +31,7 @@ REFUSED = (
     (("lokr_w1", "lokr_w2"), "a LoKr"),
     (("lora_mid", "lora.mid"), "a LoRA with a Tucker core"),
     (("lora_B.bias", "lora_up.bias", "diff_b"), "a LoRA with biases"),
-    ((".diff",), "a full difference"),
+    ((".diff$",), "a full difference"),
     (("oft_", ".oft"), "an OFT"),
 )
 NOTED = ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "lora_bias")
@@ -66,7 +66,7 @@ def read_lora(file: Path) -> Lora:
     """The LoRA in a safetensors file; what is none, or is a variant that cannot be merged so, raises a ValueError."""
     tensors, notes = read_tensors(file)
     for marks, variant in REFUSED:
-        if any(mark in key for key in tensors for mark in marks):
+        if any(mark in f"{key}$" for key in tensors for mark in marks):
             raise ValueError(f"{file.name} is {variant}, which ctrl does not merge; it merges plain LoRAs.")
     noted = _noted(file, notes)
     rest, changes = dict(tensors), []
@@ -171,7 +171,7 @@ def _layers(module: Any) -> Iterator[str]:
 
 def _unet_names(unet: Any) -> dict[str, str]:
     """Every name by which a LoRA may call a layer of this U-Net."""
-    found = {}
+    found: dict[str, str] = {}
     for path in _layers(unet):
         processor = path.replace(".to_out.0", ".to_out").replace(".to_", ".processor.to_")
         kohya = (path, unet_name(path, unet.config))
@@ -182,7 +182,7 @@ def _unet_names(unet: Any) -> dict[str, str]:
 
 def _tower_names(at: int, tower: Any) -> dict[str, str]:
     """Every name by which a LoRA may call a layer of this text tower."""
-    found = {}
+    found: dict[str, str] = {}
     dotted, *kohya = TOWERS[at]
     for path in _layers(tower):
         full = path if path.startswith("text_") else f"text_model.{path}"

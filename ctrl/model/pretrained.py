@@ -54,8 +54,9 @@ def built(
     ready = {key: _copied(given[key], key, name, blueprint, dtype, device) for key, blueprint in wanted.items()}
     module.load_state_dict(ready, assign=True)
     for part in module.modules():
-        if isinstance(getattr(part, "position_ids", None), Tensor):  # counted, not learnt, and in no file
-            part.position_ids = torch.arange(part.position_ids.shape[-1], device=device)[None]
+        places = getattr(part, "position_ids", None)
+        if isinstance(places, Tensor):  # counted, not learnt, and in no file
+            part.position_ids = torch.arange(places.shape[-1], device=device)[None]
     if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
         raise RuntimeError(f"the installed library gives a {kind.__name__} a buffer that ctrl does not know to fill.")
     return module.eval().requires_grad_(requires_grad=False)
@@ -67,7 +68,7 @@ def blank(kind: Any, config: Mapping[str, Any], name: str) -> nn.Module:
         with torch.device("meta"):
             module: nn.Module = kind(kind.config_class(**config)) if hasattr(kind, "config_class") else kind(**config)
             return module
-    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError, AttributeError) as error:
+    except Exception as error:  # whatever the library's constructor stumbles over
         raise ValueError(f"the config.json of {name} describes no {kind.__name__}: {error}") from error
 
 
@@ -80,9 +81,7 @@ def _present(kind: Any, key: str) -> str:
     return key
 
 
-def _copied(
-    tensor: Tensor, key: str, name: str, blueprint: Tensor, dtype: torch.dtype, device: torch.device
-) -> Tensor:
+def _copied(tensor: Tensor, key: str, name: str, blueprint: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
     if tensor.shape != blueprint.shape:
         got, asked = tuple(tensor.shape), tuple(blueprint.shape)
         raise ValueError(f"{name} has {key} of shape {got}, and its configuration asks for {asked}.")
@@ -111,7 +110,7 @@ def read_tokenizer(folder: Path, encoder: Any, pad: str | None = None) -> Any:
         raise ValueError(f"the tokenizer in {folder.name!r} does not know {pad!r}, which this model's texts end with.")
     if (folder / "tokenizer_config.json").is_file():
         read_json(folder / "tokenizer_config.json")
-    changed = {} if pad is None else {"pad_token": pad}
+    changed: dict[str, Any] = {} if pad is None else {"pad_token": pad}
     try:
         read = CLIPTokenizer.from_pretrained(folder, local_files_only=True, **changed)
     except Exception as error:  # the tokenizers library raises nothing more particular

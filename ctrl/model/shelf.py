@@ -6,7 +6,7 @@ fetched or read before it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ctrl.model.pretrained import image_processor, image_tower
 
 BASE, LCM = "base", "lcm"  # what an adapter and a LoRA without a name are called
 KIND = "controlnet_"
+PROCESSOR = "preprocessor_config.json"
 Given = str | Path | Hub
 # What others call the kinds.
 ALSO = {"openpose": "pose", "canny": "edges", "lineart": "line art", "softedge": "soft edge", "seg": "segmentation"}
@@ -78,7 +79,7 @@ class Shelf:
         encoder = image_tower(self._module("image_encoder", adapter.encoder), device, dtype)
         place, folder = adapter.processor, None
         if place is not None:
-            folder = self.courier.folder("feature_extractor", place, "preprocessor_config.json", _processor).folder
+            folder = self.courier.folder("feature_extractor", place, PROCESSOR, _processor).folder
         return encoder, image_processor(folder, encoder)
 
     def lora(self, name: str) -> Lora:
@@ -88,7 +89,7 @@ class Shelf:
         return read_lora(self.courier.file(f"lora[{name!r}]", self.lora_places[name]))
 
     def _adapter(self, name: str | None) -> Adapter:
-        chosen = next(iter(self.adapters), None) if name is None else name
+        chosen = next(iter(self.adapters), "") if name is None else name
         if chosen not in self.adapters:
             what = "IP-Adapter" if name is None else f"IP-Adapter {name!r}"
             raise ValueError(self._lacks(what, self.styles, "ip_adapter"))
@@ -102,8 +103,10 @@ class Shelf:
         return f"this model has no {what}; {have}: load(..., {argument}=...)."
 
 
-def _processor(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name for name in names if name == "preprocessor_config.json")
+def _processor(names: Sequence[str]) -> tuple[str, ...]:
+    if PROCESSOR not in names:
+        raise FileNotFoundError(f"it has no {PROCESSOR}")
+    return (PROCESSOR,)
 
 
 def shelf_of(
@@ -115,23 +118,53 @@ def shelf_of(
     ip_adapter: Given | Adapter | Mapping[str, Given | Adapter] | None = None,
     lora: Given | Mapping[str, Given] | None = None,
 ) -> Shelf:
-    """The shelf of a model that lies in `found`, of this family, with what the user gave for it.
+    """The shelf of a model of this family that lies in `found`, if in a folder, with what the user gave for it.
 
     `controlnets` maps kinds to folders, .safetensors files, hub ids or ControlNetModels; `ip_adapter` and `lora` are
     .safetensors files, or map names to them. Nothing is opened; a path that does not exist raises a FileNotFoundError.
     """
-    inside = _Inside(found) if found else None
+    own = _own(found) if found else Shelf()
     nets = {_kind(kind): _net(kind, net) for kind, net in (controlnets or {}).items()}
-    adapters = {name: _given_adapter(name, one, inside) for name, one in _named(ip_adapter, BASE).items()}
     loras = {name: _file(f"lora[{name!r}]", one) for name, one in _named(lora, LCM).items()}
-    own = (inside.controlnets, inside.adapters, inside.loras) if inside else ({}, {}, {})
+    others = {**family.adapters, **own.adapters}
+    adapters = {name: _given_adapter(one, found, others.get(name)) for name, one in _named(ip_adapter, BASE).items()}
     return Shelf(
-        {**family.controlnets, **own[0], **nets},
-        {**adapters, **{name: one for name, one in {**family.adapters, **own[1]}.items() if name not in adapters}},
-        {**family.loras, **own[2], **loras},
+        {**family.controlnets, **own.controlnets, **nets},
+        adapters | {name: one for name, one in others.items() if name not in adapters},
+        {**family.loras, **own.lora_places, **loras},
         family,
         courier,
     )
+
+
+def _own(found: Found) -> Shelf:
+    """What a model's own folder holds beside the model, by the names of its files."""
+    folders = dict.fromkeys(name.split("/")[0] for name in found.names if "/" in name)
+    kinds = [folder for folder in folders if folder.startswith(KIND)]
+    files = [name for name in found.names if name.endswith(".safetensors")]
+    adapters = {_called(name, BASE, "ip_adapter"): name for name in files if name.startswith("ip_adapter/")}
+    loras = {_called(name, LCM, "pytorch_lora_weights"): name for name in files if name.startswith("lora/")}
+    return Shelf(
+        {kind.removeprefix(KIND).replace("_", " "): Net(found.inside(kind)) for kind in kinds},
+        {name: Adapter(found.inside(file), *_readers(found)) for name, file in adapters.items()},
+        {name: found.inside(file) for name, file in loras.items()},
+    )
+
+
+def _readers(found: Found | None) -> tuple[Place | None, Place | None]:
+    """The folders of the image encoder and of what prepares its pictures, if a model has them."""
+    folders = {name.split("/")[0] for name in found.names} if found else set()
+
+    def inside(folder: str) -> Place | None:
+        return found.inside(folder) if found and folder in folders else None
+
+    return inside("image_encoder"), inside("feature_extractor")
+
+
+def _called(file: str, default: str, stem: str) -> str:
+    """The name of an adapter or LoRA by its file's; a file by the usual `stem` is the default one."""
+    own = file.rpartition("/")[2].removesuffix(".safetensors")
+    return default if own == stem else own.replace("_", " ")
 
 
 def _named(given: Any, default: str) -> Mapping[str, Any]:
@@ -149,52 +182,26 @@ def _kind(kind: str) -> str:
 def _net(kind: str, given: Any) -> Net:
     if isinstance(given, Net):
         return given
-    if isinstance(given, torch.nn.Module):
-        return Net(given)
-    return Net(place_of(f"controlnets[{kind!r}]", given))
+    return Net(given if isinstance(given, torch.nn.Module) else place_of(f"controlnets[{kind!r}]", given))
 
 
 def _file(name: str, given: Given) -> Place:
     place = place_of(name, given)
     if isinstance(place, Hub) and not place.path:
-        raise FileNotFoundError(f"{name} must be a .safetensors file; of a hub repository, Hub({str(given)!r}, 'file').")
+        raise FileNotFoundError(f"{name} must be a .safetensors file, like Hub({place.repo!r}, 'one.safetensors').")
     if isinstance(place, Path) and (not place.is_file() or place.suffix != ".safetensors"):
         raise FileNotFoundError(f"{name} must be a .safetensors file, and {str(given)!r} is none.")
     return place
 
 
-def _given_adapter(name: str, given: Given | Adapter, inside: _Inside | None) -> Adapter:
+def _given_adapter(given: Given | Adapter, found: Found | None, other: Adapter | None) -> Adapter:
+    """A user's IP-Adapter; its encoder is beside it, else the model's, else what the `other` of its name reads."""
     if isinstance(given, Adapter):
         return given
     file = _file("ip_adapter", given)
-    beside = file.parent / "image_encoder" if isinstance(file, Path) else None
-    encoder, processor = (inside.encoder, inside.processor) if inside else (None, None)
-    return Adapter(file, beside if beside is not None and beside.is_dir() else encoder, processor)
-
-
-class _Inside:
-    """What a model's own folder holds beside the model, by the names of its files."""
-
-    def __init__(self, found: Found) -> None:
-        folders = [name.split("/")[0] for name in found.names if "/" in name]
-        kinds = dict.fromkeys(folder for folder in folders if folder.startswith(KIND))
-        self.controlnets = {name.removeprefix(KIND).replace("_", " "): Net(found.inside(name)) for name in kinds}
-        self.encoder = next((found.inside(name) for name in ("image_encoder",) if name in folders), None)
-        self.processor = next((found.inside(name) for name in ("feature_extractor",) if name in folders), None)
-        files = [name for name in found.names if name.endswith(".safetensors") and name.count("/") == 1]
-        self.adapters = {
-            BASE if name == "ip_adapter/ip_adapter.safetensors" else _stem(name): Adapter(
-                found.inside(name), self.encoder, self.processor
-            )
-            for name in files
-            if name.startswith("ip_adapter/")
-        }
-        self.loras = {
-            LCM if name == "lora/pytorch_lora_weights.safetensors" else _stem(name): found.inside(name)
-            for name in files
-            if name.startswith("lora/")
-        }
-
-
-def _stem(name: str) -> str:
-    return name.rpartition("/")[2].removesuffix(".safetensors").replace("_", " ")
+    encoder, processor = _readers(found)
+    if isinstance(file, Path) and (beside := file.parent / "image_encoder").is_dir():
+        encoder = beside
+    if encoder is None and other is not None:
+        encoder, processor = other.encoder, other.processor
+    return Adapter(file, encoder, processor)

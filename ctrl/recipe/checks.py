@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeVar
 
 from ctrl.images import Picture
+from ctrl.prompts import parse
 
 MAX_PROMPT = 20_000  # characters
 MAX_ENTRIES = 16
@@ -75,6 +76,12 @@ def text(name: str, value: object) -> str:
         if "\ud800" <= letter <= "\udfff":
             raise ValueError(f"{name} is not valid Unicode at character {at}: a lone surrogate; remove it.")
     return value
+
+
+def prompt(name: str, value: object) -> str:
+    """A string whose weights, `(word:1.2)`, can be read."""
+    parse(text(name, value))
+    return str(value)
 
 
 def name(argument: str, value: object, of: str) -> str:

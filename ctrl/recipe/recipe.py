@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrl.images import MAX_FILE, WHITE, Picture, png_text
-from ctrl.recipe.checks import Shown, all_of, keep, mask, name, number, one_of, spelt, text, whole
+from ctrl.recipe.checks import Shown, all_of, keep, mask, name, number, one_of, prompt, spelt, whole
 from ctrl.recipe.controls import Control
 from ctrl.recipe.guidance import Guidance
 from ctrl.recipe.schedule import Schedule, weight
@@ -42,7 +42,7 @@ class Region:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        text("prompt", self.prompt)
+        prompt("prompt", self.prompt)
         if self.mask is None:
             raise TypeError("mask must be a picture of where the region is, got None; without one it is the prompt.")
         keep(self, "mask", mask(self.mask))
@@ -98,8 +98,8 @@ class Recipe:
     height: int | None = None
 
     def __post_init__(self) -> None:
-        text("prompt", self.prompt)
-        text("negative", self.negative)
+        prompt("prompt", self.prompt)
+        prompt("negative", self.negative)
         keep(self, "regions", all_of("regions", self.regions, Region, "Region"))
         keep(self, "controls", all_of("controls", self.controls, Control, "Pose, Depth, Edges or Control"))
         keep(self, "styles", all_of("styles", self.styles, Style, "Style"))
