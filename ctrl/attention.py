@@ -258,6 +258,13 @@ class Texts:
 
     def __init__(self) -> None:
         self._kept: dict[int, _Kept] = {}
+        self._sites: dict[tuple[nn.Module, str], tuple[Site, ...]] = {}
+
+    def sites(self, component: nn.Module, name: str) -> tuple[Site, ...]:
+        """The component's cross-attention, looked for once: going through an SDXL takes milliseconds."""
+        if (component, name) not in self._sites:
+            self._sites[component, name] = sites(component, name)
+        return self._sites[component, name]
 
     @contextmanager
     def attached(self, places: Sequence[Site]) -> Iterator[None]:
@@ -318,7 +325,11 @@ def tap(
     """
     selves = [edit for edit in edits if isinstance(edit, SelfEdit)]
     others = tuple(edit for edit in edits if not isinstance(edit, SelfEdit))
-    cross = sites(component, name) if others or observers or texts is not None else ()
+    cross: tuple[Site, ...] = ()
+    if texts is not None:
+        cross = texts.sites(component, name)
+    elif others or observers:
+        cross = sites(component, name)
     if (others or observers) and not cross:
         raise RuntimeError(f"{name} has no cross-attention (no module named attn2): there is nothing to tap.")
     taps = [_Tap(site, others, tuple(observers)) for site in cross if others or observers]
@@ -424,16 +435,28 @@ def _attentions(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Mod
             yield from _attentions(child, f"{path}{name}.")
 
 
-def _self_taps(component: nn.Module, name: str, edits: Sequence[SelfEdit]) -> list[_Tap]:
-    places = sites(component, name, kind="self")
+def check_blocks(component: nn.Module, blocks: Sequence[str], name: str = "unet") -> None:
+    """Refuse, by a ValueError, blocks without self-attention, which a `SelfEdit` could not act in."""
+    if blocks:
+        _within(sites(component, name, kind="self"), name, blocks)
+
+
+def _within(places: Sequence[Site], name: str, blocks: Sequence[str]) -> dict[str, list[Site]]:
+    """The sites in each of these blocks."""
     within = {
         block: [site for site in places if f"{site.name}.".startswith(f"{name}.{block}.")]
-        for block in dict.fromkeys(block for edit in edits for block in edit.blocks)
+        for block in dict.fromkeys(blocks)
     }
     for block, found in within.items():
         if not found:
             have = ", ".join(dict.fromkeys(site.name.split(".attentions.")[0][len(name) + 1 :] for site in places))
             raise ValueError(f"blocks: {block!r} has no self-attention in {name}; there is {have or 'none'}.")
+    return within
+
+
+def _self_taps(component: nn.Module, name: str, edits: Sequence[SelfEdit]) -> list[_Tap]:
+    places = sites(component, name, kind="self")
+    within = _within(places, name, [block for edit in edits for block in edit.blocks])
     acting = ((site, tuple(e for e in edits if any(site in within[b] for b in e.blocks))) for site in places)
     return [_Tap(site, here, ()) for site, here in acting if here]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,7 +84,12 @@ def shape(recipe: Recipe) -> tuple[Any, ...]:
         (s.weight, s.blocks, s.combine, s.adapter, len(s.pictures), s.mask is None, s.negative is None)
         for s in ordered(recipe.styles)
     )
-    return (how, start, (*plain, guidance.map is None), len(recipe.regions), controls, styles)
+    return (how, start, (*plain, guidance.map is None), len(_acting(recipe)), controls, styles)
+
+
+def length(model: Model, recipe: Recipe) -> int:
+    """How many chunks its longest text has, and so all of them: what recipes must share too to run in one batch."""
+    return max(model.chunks(prompt) for prompt in _read(recipe))
 
 
 def ordered(parts: Sequence[Any]) -> list[Any]:
@@ -102,7 +108,7 @@ def condition(model: Model, recipes: Sequence[Recipe]) -> Conditioning:
     start = _start(model, recipes, size, latent)
     guidance = Guidance.of(recipes[0].guidance)
     maps = _masks(model, [Guidance.of(r.guidance).map for r in recipes], size)
-    said = zip(recipes, prompts, negatives, strict=True)
+    said = zip(recipes, prompts, negatives, regions, strict=True)
     return Conditioning(
         width,
         height,
@@ -110,14 +116,16 @@ def condition(model: Model, recipes: Sequence[Recipe]) -> Conditioning:
         model.words(negatives),
         tuple(
             _region(model, parts, size)
-            for parts in _columns([list(zip(r.regions, t, strict=True)) for r, t in zip(recipes, regions, strict=True)])
+            for parts in _columns(
+                [list(zip(_acting(recipe), own, strict=True)) for recipe, own in zip(recipes, regions, strict=True)]
+            )
         ),
         tuple(controls),
         tuple(styles),
         start,
         guidance,
         None if maps is None else F.interpolate(maps, size=latent, mode="area"),
-        tuple(notes(model, recipe, (prompt, negative), size) for recipe, prompt, negative in said),
+        tuple(notes(model, recipe, (prompt, negative, *own), size) for recipe, prompt, negative, own in said),
     )
 
 
@@ -138,12 +146,24 @@ def _size(model: Model, recipe: Recipe) -> tuple[int, int]:
 
 def _texts(model: Model, recipes: Sequence[Recipe]) -> tuple[list[Text], list[Text], list[list[Text]]]:
     """Prompts, negative prompts and regions' prompts, each encoded once, all as long as the longest."""
-    wanted = [p for r in recipes for p in (r.prompt, r.negative, *(region.prompt for region in r.regions))]
-    found = {prompt: model.encode_text(prompt) for prompt in dict.fromkeys(wanted)}
+    wanted = [_read(recipe) for recipe in recipes]
+    found = {prompt: model.encode_text(prompt) for prompt in dict.fromkeys(chain(*wanted))}
     level = dict(zip(found, model.levelled(list(found.values())), strict=True))
-    negatives = [model.negative(r.negative, level[r.negative]) for r in recipes]
-    regions = [[level[region.prompt] for region in r.regions] for r in recipes]
-    return [level[r.prompt] for r in recipes], negatives, regions
+    negatives = [model.negative(negative, level[negative]) for _, negative, *_ in wanted]
+    regions = [[level[prompt] for prompt in prompts] for _, _, *prompts in wanted]
+    return [level[prompt] for prompt, *_ in wanted], negatives, regions
+
+
+def _read(recipe: Recipe) -> list[str]:
+    """The prompt, the negative prompt and the regions'. Without guidance no negative prompt: it would only lengthen."""
+    weight = Guidance.of(recipe.guidance).weight
+    guided = (weight.highest if isinstance(weight, Schedule) else weight) > 1
+    return [recipe.prompt, recipe.negative if guided else "", *(region.prompt for region in _acting(recipe))]
+
+
+def _acting(recipe: Recipe) -> list[Region]:
+    """The regions that have a weight; the others are not even read, since a long one would lengthen the rest."""
+    return [region for region in recipe.regions if region.weight != 0]
 
 
 def _region(model: Model, parts: Sequence[tuple[Region, Text]], size: tuple[int, int]) -> RegionInput:
@@ -185,9 +205,10 @@ def _start(
     if not pictures:
         return None
     coloured = [one if one.ndim == 3 else np.repeat(one[..., None], 3, axis=2) for one in pictures]
-    pixels = torch.from_numpy(np.stack(coloured).transpose(0, 3, 1, 2).copy())
+    # Not copied: a convolution rounds otherwise over colours that lie side by side, as they do in diffusers.
+    pixels = torch.from_numpy(np.stack(coloured).transpose(0, 3, 1, 2))
     masks = _masks(model, [recipe.mask for recipe in recipes], size)
-    shrunk = None if masks is None else F.interpolate(masks, size=latent)  # nearest, as diffusers' inpainting does
+    shrunk = None if masks is None else F.interpolate(masks, size=latent).to(model.dtype)  # nearest, as diffusers does
     return StartInput((2.0 * pixels - 1.0).to(model.device, model.dtype), shrunk)
 
 
@@ -195,4 +216,4 @@ def _masks(model: Model, masks: Sequence[Picture | None], size: tuple[int, int])
     fitted = [mask.fit(*size) for mask in masks if mask is not None]
     if not fitted:
         return None
-    return torch.from_numpy(np.stack(fitted)[:, None]).to(model.device, model.dtype)
+    return torch.from_numpy(np.stack(fitted)[:, None]).to(model.device)  # float32, as diffusers keeps its masks

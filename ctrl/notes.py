@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ctrl.images import Picture
@@ -11,49 +12,74 @@ if TYPE_CHECKING:
     from ctrl.model import Model, Text
 
 
-def notes(model: Model, recipe: Recipe, said: tuple[Text, Text], size: tuple[int, int]) -> tuple[str, ...]:
-    """The notes on a run of this recipe; `said` are its prompt and negative prompt as they were read."""
+def notes(model: Model, recipe: Recipe, said: Sequence[Text], size: tuple[int, int]) -> tuple[str, ...]:
+    """The notes on a run of this recipe; `said` are its prompt, negative prompt and regions' as they were read."""
     found = []
-    for name, text in zip(("prompt", "negative"), said, strict=True):
+    for name, text in zip(("prompt", "negative", *["region's prompt"] * (len(said) - 2)), said, strict=True):
         if text.cut:
             found.append(f"the {name} was too long for the text encoder; it did not see: {text.cut!r}")
-    found += _guidance(recipe, said[1])
-    parts: list[Control | Style] = [*recipe.controls, *recipe.styles]
-    for part in parts:
-        found += _part(part, recipe.steps, size)
+    found += _guidance(recipe)
+    found += _windows(model, recipe)
+    for part in (*recipe.controls, *recipe.styles):
+        found += _part(part, size)
     for style in recipe.styles:
         found += model.style_notes(style.pictures, style.adapter)
     if recipe.image is not None:
         found += _picture("image", recipe.image, size, resize="stretch")
+    elif recipe.strength != Recipe.strength:
+        found.append(f"strength {recipe.strength:g} has no effect without an image")
+    masks = [("mask", recipe.mask), ("guidance's map", Guidance.of(recipe.guidance).map)]
+    masks += [("Region's mask", region.mask) for region in recipe.regions]
+    for name, mask in masks:
+        found += _entered(name, mask)
     return tuple(found)
 
 
-def _guidance(recipe: Recipe, negative: Text) -> list[str]:
+def _guidance(recipe: Recipe) -> list[str]:
     guidance = Guidance.of(recipe.guidance)
     weight = guidance.weight.highest if isinstance(guidance.weight, Schedule) else guidance.weight
     if weight > 1:
         return []
-    said = [f"guidance {weight:g} is off, so the negative prompt has no effect"] if recipe.negative else []
+    said = [f"guidance {weight:g} is off, as it is up to 1"] if 0 < weight < 1 else []
+    if recipe.negative:
+        said.append(f"guidance {weight:g} is off, so the negative prompt has no effect")
     if guidance.apg or guidance.zero or guidance.map is not None:
         said.append(f"guidance {weight:g} is off, so what refines it has no effect")
     return said
 
 
-def _part(part: Control | Style, steps: int, size: tuple[int, int]) -> list[str]:
+def _windows(model: Model, recipe: Recipe) -> list[str]:
+    """What acts in none of the run's steps, whose number and noise only the sampler knows."""
+    guidance = Guidance.of(recipe.guidance)
+    weighed: list[tuple[str, float | Schedule]] = [("guidance", guidance.weight)]
+    weighed += [(type(part).__name__, part.weight) for part in (*guidance.perturb, *recipe.controls, *recipe.styles)]
+    windows = [(name, one) for name, one in weighed if isinstance(one, Schedule) and (one.start, one.until) != (0, 1)]
+    still = 0 if guidance.zero is None else guidance.zero.steps
+    if not windows and not still:
+        return []
+    strength = 1.0 if recipe.image is None else recipe.strength
+    times = model.times(recipe.sampler, recipe.spacing, recipe.steps, strength=strength)
+    narrow = [name for name, window in windows if not window.steps(len(times), times)]
+    found = [f"{name} acts in 0 of {len(times)} steps: its window is narrower than a step" for name in narrow]
+    if still >= len(times):
+        found.append(f"CFGZero holds all {len(times)} steps still, so the model is never asked")
+    return found
+
+
+def _part(part: Control | Style, size: tuple[int, int]) -> list[str]:
     name = type(part).__name__
-    found = []
-    if isinstance(part.weight, Schedule) and part.weight.by == "steps" and not part.weight.steps(steps):
-        found.append(f"{name} acts in 0 of {steps} steps: its window is narrower than a step")
+    found = _entered(f"{name}'s mask", part.mask)
     if isinstance(part, Style):
-        return found + [_reduced(name, picture) for picture in part.pictures if picture.came_as != picture.size]
-    if isinstance(part.picture, Picture):
+        for picture in (*part.pictures, *([part.negative] if part.negative else [])):
+            found += _entered(name, picture)
+    elif isinstance(part.picture, Picture):
         found += _picture(name, part.picture, size, part.resize)
     return found
 
 
 def _picture(name: str, picture: Picture, size: tuple[int, int], resize: str) -> list[str]:
     width, height = picture.size
-    found = [_reduced(name, picture)] if picture.came_as != picture.size else []
+    found = _entered(name, picture)
     if abs(width * size[1] - height * size[0]) > max(size):
         how = {"stretch": "stretched", "crop": "cropped", "pad": "padded"}[resize]
         found.append(f"{name}: the picture of {width}×{height} was {how} to {size[0]}×{size[1]}")
@@ -62,6 +88,6 @@ def _picture(name: str, picture: Picture, size: tuple[int, int], resize: str) ->
     return found
 
 
-def _reduced(name: str, picture: Picture) -> str:
-    came, now = picture.came_as, picture.size
-    return f"{name}: the picture was reduced from {came[0]}×{came[1]} to {now[0]}×{now[1]}"
+def _entered(name: str, picture: Picture | None) -> list[str]:
+    """What was done to a picture on its way in."""
+    return [] if picture is None else [f"{name}: the picture {remark}" for remark in picture.remarks]

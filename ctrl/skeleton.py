@@ -50,8 +50,7 @@ class Skeleton:
     shown: Array = field(default_factory=lambda: np.ones(18, bool))
 
     def __post_init__(self) -> None:
-        points = np.array(self.points, dtype=np.float64)
-        shown = np.array(self.shown)
+        points, shown = _numbers("points", self.points), np.array(self.shown)
         if points.shape != (18, 2):
             raise ValueError(f"points must have shape (18, 2), one (x, y) a joint, got {points.shape}.")
         if shown.shape != (18,) or shown.dtype != np.bool_:
@@ -74,8 +73,8 @@ class Skeleton:
     @classmethod
     def named(cls, name: str) -> Skeleton:
         """A pose from `POSES`, such as "waving"; a ValueError lists them all."""
-        if name not in POSES:
-            raise ValueError(f"there is no pose {name!r}; there are {', '.join(POSES)}.")
+        if not isinstance(name, str) or name not in POSES:
+            raise ValueError(f"there is no pose {name!r:.60}; there are {', '.join(POSES)}.")
         table = np.array(POSES[name])  # (18, 3)
         return cls(table[:, :2], table[:, 2] > 0)
 
@@ -90,9 +89,9 @@ class Skeleton:
             people = data["people"] if isinstance(data, dict) else data[0]["people"]
             if person is None and len(people) != 1:
                 raise ValueError(f"the file holds {len(people)} people; choose one by person=0 and so on.")
-            flat = np.array(people[person or 0]["pose_keypoints_2d"], dtype=np.float64)
+            flat = _numbers("pose_keypoints_2d", people[person or 0]["pose_keypoints_2d"])
             canvas = data if isinstance(data, dict) else data[0]
-            size = np.array([canvas.get("canvas_width", 1), canvas.get("canvas_height", 1)], dtype=np.float64)
+            size = _numbers("canvas size", [canvas.get("canvas_width", 1), canvas.get("canvas_height", 1)])
         except (LookupError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
             raise ValueError(
                 f"this is not OpenPose JSON with people[0].pose_keypoints_2d: {error!r}."
@@ -160,6 +159,13 @@ class Skeleton:
 
     def __repr__(self) -> str:
         return f"Skeleton({int(self.shown.sum())} of 18 joints, sha256 {self.sha256[:8]})"
+
+
+def _numbers(name: str, given: Any) -> Array:
+    try:
+        return np.array(given, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} must be an array of numbers, got {given!r:.60}.") from error
 
 
 # The figure of the atelier at rest, seen from the front at a fixed camera: x, y and whether the joint is in sight.

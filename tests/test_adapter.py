@@ -431,7 +431,7 @@ def test_presets_of_another_unet_follow_its_depth(small):
     with pytest.raises(ValueError, match=r"'style \(comfyui\)' is defined for Stable Diffusion only; .* say 'style'"):
         weights("style (comfyui)", found, None)
     with pytest.raises(ValueError, match="need cross-attention at two levels or more; name blocks"):
-        weights("style", [name for name in found if "blocks.0." in name], None)
+        weights("style", [name for name in found if "blocks.0.attentions" in name], None)
 
 
 def test_the_most_specific_name_wins_and_the_others_are_zero():

@@ -178,11 +178,12 @@ def test_a_true_picture_of_any_style_raises_no_alarm(pictures):
 def test_a_grey_picture_is_no_map(photo):
     grain = np.random.default_rng(0).normal(0, 12, photo.shape[:2])
     grey = np.clip(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY) + grain, 0, 255).astype(np.uint8)
+    rough = np.clip(np.arange(256) + grain[:128, :256] / 2, 0, 255).astype(np.uint8)
     page = np.full((256, 256), 245, np.uint8)
     for row in range(20, 240, 12):
         cv2.putText(page, "black on white", (10, row), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 20)
     disc = cv2.circle(np.zeros((256, 256), np.uint8), (128, 128), 90, 220, -1)
-    for picture in (photo, grey, page, disc, np.zeros((64, 64), np.uint8), np.full((64, 64), 255, np.uint8)):
+    for picture in (photo, grey, rough, page, disc, np.zeros((64, 64), np.uint8), np.full((64, 64), 255, np.uint8)):
         assert looks_like(Picture(picture)) is None
 
 

@@ -241,6 +241,10 @@ def test_a_tensor_that_lacks_or_is_damaged_is_an_error_and_one_too_many_is_said(
         save_file({key: one for key, one in (held | changed).items() if one is not None}, file)
         with pytest.raises(ValueError, match=sentence):
             load(copy)
+    inside = next(key for key in sorted(held) if ".0." in key).replace(".0.", ".9.", 1)
+    save_file(held | {inside: torch.ones(1)}, file)
+    with pytest.raises(ValueError, match=f"'{part}' has 1 tensors that its configuration has no place for, such as"):
+        load(copy)
     save_file(held | {"more": torch.ones(1)}, file)
     with pytest.warns(UserWarning, match=f"'{part}' has 1 tensors, such as more, that no .* has; they are left out"):
         load(copy)

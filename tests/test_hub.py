@@ -1,5 +1,6 @@
 """What is fetched from the hub, from which commit, and what is said before: against a hub that is not there."""
 
+import inspect
 import re
 import shutil
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from ctrl.model.hub import Courier, Hub
 from ctrl.model.shelf import shelf_of
 
 offline = pytest.fixture(autouse=True)(tiny.offline)
+REAL = (huggingface_hub.model_info, huggingface_hub.snapshot_download)
 FIRST, SECOND = "a" * 40, "b" * 40
 
 
@@ -108,6 +110,12 @@ WANTED = {
     "tokenizer/tokenizer_config.json",
     "scheduler/scheduler_config.json",
 }
+
+
+def test_the_hubs_own_functions_take_what_they_are_given():
+    info, fetch = (inspect.signature(function) for function in REAL)
+    info.bind("owner/one", revision=None, files_metadata=True)
+    fetch.bind("owner/one", revision=FIRST, allow_patterns=["a"])
 
 
 def test_what_a_model_needs_is_fetched_once_and_said_before(theirs, published, said):

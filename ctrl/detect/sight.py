@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-# How much of a joint's heat lies within 2 cells of its peak. Over 64 true renders, sharp and compressed, large and small,
-# the mean of the joints in sight was never below 0.83; over 26 photographs and figures from elsewhere never above 0.67.
+# How much of a joint's heat lies within 2 cells of its peak. Over 64 true renders, sharp and compressed, large and
+# small, the mean of the joints in sight was never below 0.83; over 26 photographs and figures from elsewhere it was
+# never above 0.67.
 FAMILIAR = 0.7
 FOUND = 0.4
 

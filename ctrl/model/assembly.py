@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,12 +32,18 @@ def parts_of_folder(found: Found, *, device: torch.device, dtype: torch.dtype) -
     parts = Parts(
         name,
         pretrained(UNet2DConditionModel, folder / "unet", dtype, device),
-        pretrained(AutoencoderKL, folder / "vae", dtype, device),
+        pretrained(AutoencoderKL, folder / "vae", _codec_type(folder, dtype, towers=index.towers), device),
         tuple(towers),
         read_schedule(folder / "scheduler", towers=index.towers),
         index.zero_negative,
     )
     return fitting(parts)
+
+
+def _codec_type(folder: Path, dtype: torch.dtype, *, towers: int) -> torch.dtype:
+    """SDXL's codec overflows in float16 unless its configuration says otherwise, as diffusers reads it."""
+    overflows = towers > 1 and read_json(folder / "vae" / "config.json").get("force_upcast", True)
+    return torch.float32 if overflows and dtype == torch.float16 else dtype
 
 
 def parts_of_pipeline(pipe: Any) -> Parts:

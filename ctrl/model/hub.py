@@ -60,7 +60,8 @@ def place_of(name: str, given: str | Path | Hub, revision: str | None = None) ->
     here = path.parent.is_dir() or path.suffix.lower() in FILES
     if isinstance(given, Path) or here or not OWNER_AND_NAME.fullmatch(given):
         raise FileNotFoundError(
-            f"{name} must be a folder or a hub id like 'owner/name' or a .safetensors file, and {str(given)!r} is none."
+            f"{name} must be a folder or a hub id like 'owner/name' or a .safetensors file; "
+            f"{str(given)!r} is no folder and no file."
         )
     return Hub(given, revision=revision)
 

@@ -22,10 +22,11 @@ from ctrl.attention import Edit, Observer, Texts, tap
 from ctrl.images import Picture
 from ctrl.model import blocks as named_blocks
 from ctrl.model import text
-from ctrl.model.adapter import StyleAdapter, StyleReference, read_style_adapter, seen
+from ctrl.model.adapter import StyleAdapter, read_style_adapter, seen
 from ctrl.model.families import family_of
 from ctrl.model.lora import merged
 from ctrl.model.parts import Parts
+from ctrl.model.reference import StyleReference
 from ctrl.model.shelf import Shelf
 from ctrl.model.solver import Solver
 
@@ -62,12 +63,14 @@ class Model:
         self._nets: dict[str, Any] = {}
         self._adapters: dict[str | None, tuple[StyleAdapter, Any, Any]] = {}
         self._laid: dict[tuple[tuple[str, float], ...], Model] = {}
+        self._sizes: dict[tuple[int, ...], Tensor] = {}
+        self._made_as = _lives(self.unet)
         if self.unet.config.time_cond_proj_dim is not None:
             raise ValueError("this U-Net takes its guidance as an input (a distilled LCM), which ctrl does not do.")
 
     @classmethod
     def from_pipeline(cls, pipe: Any, **shelf: Any) -> Model:
-        """The components of a diffusers pipeline, adopted as they are and left as they are; see `ctrl.model.loading.from_pipeline`."""
+        """The components of a diffusers pipeline, adopted and left as they are; `shelf` is as for `ctrl.load`."""
         from ctrl.model.loading import from_pipeline
 
         return from_pipeline(pipe, **shelf)
@@ -129,6 +132,11 @@ class Model:
         with self.lock:
             return text.encode(self.towers, prompt, self.device, self.dtype)
 
+    def chunks(self, prompt: str) -> int:
+        """How many chunks the prompt needs, without encoding it."""
+        with self.lock:
+            return text.chunks(self.towers, prompt)
+
     def negative(self, prompt: str, read: text.Text) -> text.Text:
         """A negative prompt as the model wants it: SDXL's empty one is zeros."""
         return text.empty(read) if self.parts.zero_negative and not prompt else read
@@ -160,6 +168,10 @@ class Model:
     ) -> Solver:
         """A fresh scheduler for `steps` steps by the recipe's name of it."""
         return Solver.of(sampler, spacing, self.parts.scheduler, steps, self.device, generators, strength=strength)
+
+    def times(self, sampler: str, spacing: str, steps: int, *, strength: float = 1.0) -> list[float]:
+        """The noise times of a run's evaluations, 1 for pure noise and 0 for none."""
+        return self.solver(sampler, spacing, steps, [], strength=strength).times
 
     @torch.no_grad()
     def embed_hint(self, kind: str, hint: Tensor) -> Tensor:
@@ -209,7 +221,13 @@ class Model:
         """The U-Net's prediction (R, C, h, w), of what the model was trained to predict.
 
         `edits` and `observers` are those of `ctrl.attention.tap`, for this call, and `texts` what the run keeps.
+        A RuntimeError says so when the U-Net was moved or cast since the model was made.
         """
+        if (now := _lives(self.unet)) != self._made_as:
+            raise RuntimeError(
+                f"the model was made with its U-Net in {self._made_as}, and now it is in {now}: "
+                "make a model anew where it is wanted, by load(device=…, dtype=…)."
+            )
         with self.lock, _tapped(self.unet, "unet", edits, observers, texts):
             prediction: Tensor = self.unet(
                 sample,
@@ -227,17 +245,17 @@ class Model:
         """Latents (N, C, h, w) of pictures (N, 3, H, W) in [-1, 1], drawn from what the codec says of each."""
         with self.lock:
             drawn = [
-                self.vae.encode(one[None]).latent_dist.sample(generator)
-                for one, generator in zip(pixels, generators, strict=True)
+                self.vae.encode(one.to(self.vae.dtype)).latent_dist.sample(generator)
+                for one, generator in zip(pixels.split(1), generators, strict=True)  # strides and all
             ]
-        latents: Tensor = self.vae.config.scaling_factor * torch.cat(drawn)
-        return latents
+        return (self.vae.config.scaling_factor * torch.cat(drawn)).to(self.dtype)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         """Pictures of (N, C, h, w) latents, rounded as diffusers rounds them."""
         with self.lock:
-            pixels = self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
+            latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+            pixels = self.vae.decode(latents, return_dict=False)[0]
         if not torch.isfinite(pixels).all():
             raise FloatingPointError("the decoded picture is not finite; load the model with dtype=torch.float32.")
         pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
@@ -269,15 +287,15 @@ class Model:
         chosen = blocks if isinstance(blocks, str) else dict(blocks)
         weights = named_blocks.weights(chosen, reader.projections, self.family.key)
         with self.lock:
-            cond = torch.stack([reader.embed(encoder, _pixels(processor, row)) for row in pictures])
-            uncond = torch.stack(
-                [
-                    reader.blank(encoder, _pixels(processor, row[:1]))
-                    if negative is None
-                    else reader.embed(encoder, _pixels(processor, (negative,)))
-                    for row, negative in zip(pictures, negatives, strict=True)
-                ]
-            )
+            shown = {row: reader.embed(encoder, _pixels(processor, row)) for row in dict.fromkeys(pictures)}
+            against = {
+                one: reader.blank(encoder, _pixels(processor, pictures[0][:1]))
+                if one is None
+                else reader.embed(encoder, _pixels(processor, (one,)))
+                for one in dict.fromkeys(negatives)
+            }
+        cond = torch.stack([shown[row] for row in pictures])
+        uncond = torch.stack([against[one] for one in negatives])
         return reader.reference(cond, uncond, blocks=weights, mask=mask, combine=combine)
 
     def what_style_sees(self, picture: Any, adapter: str | None = None) -> Image.Image:
@@ -314,9 +332,18 @@ class Model:
         """SDXL's further conditions: the pooled words, and sizes as if nothing was cropped."""
         if words.pooled is None:
             return None
-        height, width = (side * self.factor for side in sample.shape[-2:])
-        ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=self.dtype, device=self.device)
-        return {"text_embeds": words.pooled, "time_ids": ids.repeat(len(sample), 1)}
+        rows, _, *sides = sample.shape
+        height, width = (side * self.factor for side in sides)
+        if (rows, height, width) not in self._sizes:  # kept, since making it would wait for the device at every step
+            ids = [[height, width, 0, 0, height, width]] * rows
+            self._sizes[rows, height, width] = torch.tensor(ids, dtype=self.dtype, device=self.device)
+        return {"text_embeds": words.pooled, "time_ids": self._sizes[rows, height, width]}
+
+
+def _lives(unet: Any) -> str:
+    """The type and the place of its numbers."""
+    weight = unet.conv_in.weight
+    return f"{weight.dtype} on {weight.device}"
 
 
 def _whole(net: Any) -> Any:

@@ -40,7 +40,8 @@ def built(
     """A module of this `kind` and configuration with copies of these tensors.
 
     A tensor that is missing, of another shape, not of floating-point numbers or not finite raises a ValueError that
-    calls the module by `name`; one that the module does not have is left out with a warning.
+    calls the module by `name`, and so does one too many in a part that the module has, since the configuration is of
+    another model then; one of no part of it is left out with a warning.
     """
     module = blank(kind, config, name)
     wanted = module.state_dict()
@@ -48,6 +49,9 @@ def built(
     missing, strange = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     if missing:
         raise ValueError(f"{name} lacks {len(missing)} tensors, such as {missing[0]}: it is incomplete.")
+    children = tuple(f"{child}." for child, _ in module.named_children())
+    if more := [key for key in strange if key.startswith(children)]:
+        raise ValueError(f"{name} has {len(more)} tensors that its configuration has no place for, such as {more[0]}.")
     if strange:
         many = f"{len(strange)} tensors, such as {strange[0]}"
         warnings.warn(f"{name} has {many}, that no {kind.__name__} has; they are left out.", stacklevel=2)

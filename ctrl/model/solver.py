@@ -18,6 +18,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -141,7 +142,6 @@ class Solver:
         self._begin = _begin(steps, strength, self.kind) * scheduler.order
         self._next = 0
         self.timesteps: Tensor = scheduler.timesteps[self._begin :]
-        self._times: list[float] = self.timesteps.tolist()  # read once: each reading would wait for the device
         self.init_sigma = 1.0 if self.kind == "flow" else float(scheduler.init_noise_sigma)
 
     @classmethod
@@ -170,6 +170,11 @@ class Solver:
         solver = cls(scheduler, steps, device, generators, strength=strength, kind=kind)
         _check_levels(row, spacing, scheduler, steps)
         return solver
+
+    @property
+    def times(self) -> list[float]:
+        """The noise times of the evaluations, 1 for pure noise and 0 for none."""
+        return [self.level(index).time for index in range(len(self.timesteps))]
 
     def scale(self, latents: Tensor, index: int) -> Tensor:
         """The latents as the model wants them at step `index`."""
@@ -207,15 +212,21 @@ class Solver:
 
     def level(self, index: int) -> Level:
         """The noise in the model's input at step `index`."""
-        time = min(self._times[index] / (self._scheduler.config.num_train_timesteps - 1), 1.0)
-        if not hasattr(self._scheduler, "sigmas"):
-            kept = float(self._scheduler.alphas_cumprod[int(self._times[index])])
-            return Level(kept**0.5, (1 - kept) ** 0.5, time)
-        sigma = float(self._scheduler.sigmas[self._begin + index])
-        if self.kind == "flow":
-            return Level(1 - sigma, sigma, time)
-        alpha = (sigma**2 + 1) ** -0.5
-        return Level(alpha, sigma * alpha, time)
+        return self._levels[index]
+
+    @cached_property
+    def _levels(self) -> list[Level]:
+        """Those of all steps, read at once: each reading of a number would wait for the device."""
+        scheduler, times = self._scheduler, self.timesteps.tolist()
+        last = scheduler.config.num_train_timesteps - 1
+        if not hasattr(scheduler, "sigmas"):
+            kept = scheduler.alphas_cumprod.tolist()
+            pairs = [(kept[int(time)] ** 0.5, (1 - kept[int(time)]) ** 0.5) for time in times]
+        else:
+            sigmas = scheduler.sigmas[self._begin :].tolist()  # one more than there are steps
+            alphas = [1 - sigma if self.kind == "flow" else (sigma**2 + 1) ** -0.5 for sigma in sigmas]
+            pairs = [(a, s if self.kind == "flow" else s * a) for a, s in zip(alphas, sigmas, strict=True)]
+        return [Level(*pair, min(time / last, 1.0)) for pair, time in zip(pairs, times, strict=False)]
 
     def _place(self, index: int) -> None:
         """Tell the scheduler where it is: it would search by timestep, and two steps may share one."""

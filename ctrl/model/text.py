@@ -89,6 +89,11 @@ def empty(text: Text) -> Text:
     return Text(torch.zeros_like(text.states), pooled, None, "", text.chunks)
 
 
+def chunks(towers: Sequence[Tower], prompt: str) -> int:
+    """How many chunks `encode` makes of the prompt. Errors as `encode`."""
+    return len(_lay(towers, "".join(piece.text for piece in parse(prompt))).chunks)
+
+
 def spans(towers: Sequence[Tower], prompt: str) -> list[Span]:
     """Where each token that `encode` reads comes from; with two towers, the first one's tokens.
 

@@ -56,13 +56,14 @@ def number(name: str, value: object, low: float, high: float) -> float:
 
 def whole(name: str, value: object, low: int, high: int) -> int:
     """A whole number between bounds; 20.0 is one."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    if isinstance(value, Real) and not isinstance(value, Integral) and float(value).is_integer():
+        value = int(float(value))
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be a whole number from {low} to {high}, got {value!r:.60}.")
     found = int(value)
     if not low <= found <= high:
-        raise ValueError(f"{name} must be a whole number from {low} to {high}, got {found!s:.40}.")
+        got = f"{found}" if found.bit_length() < 128 else f"one of {found.bit_length()} bits"
+        raise ValueError(f"{name} must be a whole number from {low} to {high}, got {got}.")
     return found
 
 

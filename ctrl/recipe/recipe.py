@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ctrl.images import MAX_FILE, WHITE, Picture, png_text
+from ctrl.images import WHITE, Picture, local_file, png_text
 from ctrl.recipe.checks import Shown, all_of, keep, mask, name, number, one_of, prompt, spelt, whole
 from ctrl.recipe.controls import Control
 from ctrl.recipe.guidance import Guidance
@@ -108,8 +108,8 @@ class Recipe:
             keep(self, "guidance", weight("guidance", self.guidance, 100))
         keep(self, "steps", whole("steps", self.steps, 1, 1000))
         keep(self, "seed", whole("seed", self.seed, 0, 2**63 - 1))
-        if self.sampler in SHORT:
-            keep(self, "sampler", SHORT[self.sampler])
+        if isinstance(self.sampler, str):
+            keep(self, "sampler", SHORT.get(self.sampler, self.sampler))
         one_of("sampler", self.sampler, SAMPLERS)
         one_of("spacing", self.spacing, SPACINGS)
         self._check_image()
@@ -168,11 +168,7 @@ class Recipe:
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
         """The recipe in a PNG written by `Shot.save`, or in a JSON file."""
-        path = Path(path).expanduser()
-        if not path.is_file():
-            raise ValueError(f"path must be a PNG or JSON file, but there is no file {str(path)!r}.")
-        if path.stat().st_size > MAX_FILE:
-            raise ValueError(f"{path.name!r} has {path.stat().st_size} bytes; at most {MAX_FILE} are read.")
+        path = local_file(path, "path", "a PNG or JSON file")
         data = path.read_bytes()
         found = data.decode("utf-8", "replace") if data.lstrip()[:1] == b"{" else png_text(data, KEYWORD)
         if found is None:

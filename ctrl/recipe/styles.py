@@ -79,4 +79,6 @@ def _blocks(blocks: object) -> Any:
     for pair in pairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
             raise TypeError(f"blocks must map names of blocks to weights, got {pair!r:.60}.")
+    if len({block for block, _ in pairs}) < len(pairs):
+        raise ValueError(f"blocks must give each block one weight, got {blocks!r:.200}.")
     return tuple((block, number(f"blocks[{block!r}]", value, 0, 10)) for block, value in pairs)

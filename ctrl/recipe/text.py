@@ -23,6 +23,8 @@ from ctrl.skeleton import Skeleton
 VERSION = 2
 MAX_TEXT = 64 * 2**20  # characters
 MAX_DEPTH = 16
+MAX_VALUES = 10**6  # of lists, of objects and in them; more would be memory many times the text's
+MAX_DIGITS = 40  # of a whole number
 VALUES = (Recipe, Region, Control, Pose, Depth, Edges, Style, Guidance, APG, CFGZero, PAG, SEG, Schedule, Lora)
 
 
@@ -43,8 +45,10 @@ def from_json(given: str) -> Recipe:
         raise TypeError(f"a recipe's JSON must be a string, got {type(given).__name__}.")
     if len(given) > MAX_TEXT:
         raise ValueError(f"the recipe has {len(given)} characters; at most {MAX_TEXT} are read.")
+    if (many := sum(map(given.count, ",[{"))) > MAX_VALUES:
+        raise ValueError(f"the recipe holds some {many} values; at most {MAX_VALUES} are read.")
     try:
-        read = json.loads(given, parse_constant=_no_constant, object_pairs_hook=_no_twins)
+        read = json.loads(given, parse_constant=_no_constant, parse_int=_whole, object_pairs_hook=_no_twins)
     except RecursionError:
         raise ValueError("the recipe is nested too deeply to be one.") from None
     except json.JSONDecodeError as error:
@@ -132,10 +136,7 @@ def _build(kind: Any, given: dict[str, Any]) -> Any:
 
 def _read_picture(read: dict[str, Any]) -> Picture:
     _only(read, {"png", "sha256"}, "a picture")
-    try:
-        picture = Picture.from_base64(read["png"])
-    except (OSError, SyntaxError, TypeError) as error:
-        raise ValueError(f"a picture in the recipe cannot be read: {error}.") from error
+    picture = Picture.from_base64(read["png"])
     if picture.sha256 != read["sha256"]:
         raise ValueError("a picture in the recipe is not the one it was saved with: its sha256 differs.")
     return picture
@@ -145,6 +146,12 @@ def _only(read: dict[str, Any], names: set[str], what: str) -> None:
     if read.keys() != names:
         odd = sorted(read.keys() ^ names)
         raise ValueError(f"{what} has wrong or missing fields: {', '.join(map(repr, odd))[:200]}.")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"the recipe holds a whole number of {len(digits)} digits; at most {MAX_DIGITS} are read.")
+    return int(digits)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -6,20 +6,24 @@ On the same weights and seed it is bit-equal in float32 to diffusers' pipelines 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ctrl.conditioning import Conditioning, condition, shape
+from ctrl.conditioning import condition, length, shape
 from ctrl.guidance import State, guide
 from ctrl.recipe import Recipe
+from ctrl.recipe.checks import whole
 from ctrl.sampling.run import Run
 from ctrl.sampling.shot import Shot, Step
 
 if TYPE_CHECKING:
     from ctrl.model import Model
+
+MAX_BATCH = 1024
 
 
 def steps(model: Model, recipe: Recipe) -> Iterator[Step]:
@@ -28,23 +32,31 @@ def steps(model: Model, recipe: Recipe) -> Iterator[Step]:
     What the model cannot do raises a ValueError here, before the first step; latents that stop being finite
     raise a FloatingPointError.
     """
-    return _walk(*_prepared(model, [recipe]))
+    _check(model, recipe)
+    return _walk(_prepared(model, [recipe]))
 
 
 def sample(model: Model, recipe: Recipe, on_step: Callable[[Step], None] | None = None) -> Shot:
     """Run `recipe` to its picture; `on_step` is called after every step, and its exceptions end the run."""
+    _check(model, recipe)
+    _check_callback(on_step)
     return _drain(model, [recipe], on_step)[0]
 
 
 def sample_many(model: Model, recipes: Sequence[Recipe], *, batch: int = 16) -> list[Shot]:
     """The shots of many recipes, in their order, up to `batch` at once.
 
-    Recipes that differ in nothing but prompts, seeds and pixels run as one batch, each from its own seed. Pictures
-    agree with single runs up to the rounding of batched sums.
+    Recipes that differ in nothing but prompts, seeds and pixels run as one batch, each from its own seed, where their
+    texts need as many chunks. Pictures agree with single runs up to the rounding of batched sums.
     """
+    if not isinstance(recipes, Sequence):
+        raise TypeError(f"recipes must be a list of recipes, got {type(recipes).__name__}; write [recipe].")
+    for at, recipe in enumerate(recipes):
+        _check(model, recipe, f"recipes[{at}]")
+    batch = whole("batch", batch, 1, MAX_BATCH)
     groups: dict[object, list[int]] = {}
     for at, recipe in enumerate(recipes):
-        groups.setdefault(shape(recipe), []).append(at)
+        groups.setdefault((shape(recipe), length(model, recipe)), []).append(at)
     shots: dict[int, Shot] = {}
     for members in groups.values():
         for start in range(0, len(members), batch):
@@ -53,23 +65,44 @@ def sample_many(model: Model, recipes: Sequence[Recipe], *, batch: int = 16) -> 
     return [shots[at] for at in range(len(recipes))]
 
 
-def _prepared(model: Model, recipes: Sequence[Recipe]) -> tuple[Model, Sequence[Recipe], Conditioning]:
+def _check(model: object, recipe: object, name: str = "recipe") -> None:
+    if not hasattr(model, "under"):
+        raise TypeError(f"model must be a Model, got {type(model).__name__}; ctrl.load() makes one.")
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"{name} must be a Recipe, got {type(recipe).__name__}; write ctrl.Recipe('a red ball').")
+
+
+def _check_callback(on_step: object) -> None:
+    if on_step is None:
+        return
+    if not callable(on_step):
+        raise TypeError(f"on_step must be a function of a Step, got {on_step!r:.60}.")
+    try:
+        takes = inspect.signature(on_step)
+    except ValueError:  # some built-in functions do not tell
+        return
+    try:
+        takes.bind("a step")
+    except TypeError:
+        raise TypeError(f"on_step must be a function of one argument, a Step, and it takes {takes}.") from None
+
+
+def _prepared(model: Model, recipes: Sequence[Recipe]) -> Run:
     laid = model.under([(lora.name, lora.weight) for lora in recipes[0].loras])
-    return laid, recipes, condition(laid, recipes)
+    return Run.of(laid, recipes, condition(laid, recipes))
 
 
 def _drain(model: Model, recipes: Sequence[Recipe], on_step: Callable[[Step], None] | None) -> list[Shot]:
-    laid, _, given = _prepared(model, recipes)
-    for step in _walk(laid, recipes, given):
+    run = _prepared(model, recipes)
+    for step in _walk(run):
         if on_step is not None:
             on_step(step)
     images = model.decode(step.latents)
-    return [Shot(*parts) for parts in zip(images, recipes, given.notes, strict=True)]
+    return [Shot(*parts) for parts in zip(images, recipes, run.given.notes, strict=True)]
 
 
 @torch.no_grad()
-def _walk(model: Model, recipes: Sequence[Recipe], given: Conditioning) -> Iterator[Step]:
-    run = Run.of(model, recipes, given)
+def _walk(run: Run) -> Iterator[Step]:
     latents, state = run.begin(), State()
     for index in range(run.count):
         now = run.at(index)
@@ -78,10 +111,10 @@ def _walk(model: Model, recipes: Sequence[Recipe], given: Conditioning) -> Itera
         prediction, state = guide(now.layout.split(prediction), now.how, now.space(sample), state)
         latents, denoised = run.solver.step(prediction, index, latents)
         latents = run.keep(latents, index)
-        _check(latents, index, run.count)
-        yield Step(index, run.count, latents.clone(), denoised.clone(), model)
+        _check_finite(latents, index, run.count)
+        yield Step(index, run.count, latents.clone(), denoised.clone(), run.model)
 
 
-def _check(latents: Tensor, index: int, count: int) -> None:
+def _check_finite(latents: Tensor, index: int, count: int) -> None:
     if not torch.isfinite(latents).all():
         raise FloatingPointError(f"the latents stopped being finite at step {index + 1} of {count}.")

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ControlRun:
-    """One control in one run. Its picture is embedded once for each number of rows and kept."""
+    """One control in one run. Its picture is embedded once for each number of rows and kept, as its masks are."""
 
     model: Model
     given: ControlInput
     embedded: dict[int, Tensor] = field(default_factory=dict)
+    masks: dict[torch.Size, Tensor] = field(default_factory=dict)
+    branches: dict[Layout, Tensor] = field(default_factory=dict)
 
     def act(self, weight: float, layout: Layout, sample: Tensor, t: Tensor, run: Run) -> Residuals:
         """What it adds to the rows of `layout` when it acts with this weight.
@@ -71,17 +73,29 @@ class ControlRun:
     def _weighed(self, residual: Tensor, weight: float | Tensor, asked: Layout) -> Tensor:
         residual = residual * weight
         if self.given.mask is not None:
-            mask = F.interpolate(self.given.mask, size=residual.shape[-2:], mode="area")
-            residual = residual * torch.cat([mask] * (asked.rows // asked.pictures))
-        free, _ = self.given.how.multipliers
-        if asked.guided and free != 1:
-            branch = residual.new_tensor([free] * asked.pictures + [1.0] * asked.pictures)
-            residual = residual * branch[:, None, None, None]
+            residual = residual * self._mask(self.given.mask, residual.shape)
+        if asked.guided and self.given.how.multipliers[0] != 1:
+            residual = residual * self._branch(residual, asked)
         return residual
+
+    def _mask(self, mask: Tensor, shape: torch.Size) -> Tensor:
+        """(R, 1, h, w) for residuals (R, C, h, w)."""
+        if shape not in self.masks:
+            fitted = F.interpolate(mask, size=shape[-2:], mode="area")
+            self.masks[shape] = torch.cat([fitted] * (shape[0] // len(fitted))).to(self.model.dtype)
+        return self.masks[shape]
+
+    def _branch(self, residual: Tensor, asked: Layout) -> Tensor:
+        """(R, 1, 1, 1): what multiplies the rows with and without the prompt."""
+        if asked not in self.branches:
+            free, full = self.given.how.multipliers
+            rows = [free] * asked.pictures + [full] * asked.pictures
+            self.branches[asked] = residual.new_tensor(rows)[:, None, None, None]
+        return self.branches[asked]
 
     def _spread(self, residual: Tensor, layout: Layout, *, spared: bool) -> Tensor:
         """Over all rows of the layout, of those the ControlNet was asked for."""
-        cond = residual[-layout.pictures :]
+        cond = residual[-layout.pictures :] if layout.perturbed else residual
         if spared:
             residual = torch.cat([torch.zeros_like(residual), residual])
         return torch.cat([residual, *[cond] * layout.perturbed]) if layout.perturbed else residual

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ctrl.attention import BlurredQueries, Edit, IdentityAttention, Region, Regions, Texts, Weighted
+from ctrl.attention import BlurredQueries, Edit, IdentityAttention, Region, Regions, Texts, Weighted, check_blocks
 from ctrl.conditioning import Conditioning
 from ctrl.guidance import APG, How, Layout, Space
 from ctrl.recipe import PAG, SEG, Recipe, Schedule, weight_at
@@ -42,6 +42,7 @@ class Run:
     def of(model: Model, recipes: Sequence[Recipe], given: Conditioning) -> Run:
         """Ready to begin; a ValueError says what does not go together."""
         first = recipes[0]  # all share its shape
+        check_blocks(model.unet, [block for one in given.guidance.perturb for block in one.blocks])
         generators = [torch.Generator().manual_seed(recipe.seed) for recipe in recipes]
         strength = 1.0 if given.start is None else first.strength
         solver = model.solver(first.sampler, first.spacing, first.steps, generators, strength=strength)
@@ -56,7 +57,7 @@ class Run:
     @cached_property
     def times(self) -> list[float]:
         """Their noise times, 1 for pure noise and 0 for none."""
-        return [self.solver.level(index).time for index in range(self.count)]
+        return self.solver.times
 
     def weight(self, weight: float | Schedule, index: int) -> float:
         """What a weight amounts to at evaluation `index`."""
@@ -87,7 +88,9 @@ class Run:
     def clean(self) -> Tensor:
         """The latents (N, C, h, w) of what the run starts from."""
         assert self.given.start is not None
-        return self.model.encode(self.given.start.pixels, self.generators)
+        clean = self.model.encode(self.given.start.pixels, self.generators)
+        # The U-Net rounds by the strides of its input: diffusers' inpainting lays these out anew, image to image not.
+        return clean if self.given.start.mask is None else clean.contiguous()
 
     def at(self, index: int) -> Moment:
         """What holds at evaluation `index`."""

@@ -1,0 +1,141 @@
+"""A picture as a value. Pixels here are always 8-bit, so nothing later needs to ask what kind of picture it has."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctrl.images.entrance import LONGEST, entered, kind_of
+from ctrl.images.files import why
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+BLACK, WHITE = 0, 255
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Pixels as a value: equal pictures have equal pixels, whatever file they came from.
+
+    `pixels` is uint8, (H, W, 3) in colour or (H, W) in grey, read-only. `came_as` is the (width, height) of
+    the source, larger than `size` when the picture was reduced on its way in; `remarks` say what was done to it
+    there, each an end of a sentence that begins with the picture.
+    """
+
+    pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    came_as: tuple[int, int] = field(default=(0, 0), repr=False)
+    remarks: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        pixels: Any = self.pixels
+        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
+            raise TypeError(
+                f"pixels must be a uint8 array, got {kind_of(pixels)}; use Picture.of(...) instead."
+            )
+        if (pixels.ndim == 3 and pixels.shape[2] != 3) or 0 in pixels.shape:
+            raise ValueError(f"pixels must be (H, W, 3) or (H, W), got {pixels.shape}.")
+        pixels = np.array(pixels, order="C")
+        pixels.flags.writeable = False
+        object.__setattr__(self, "pixels", pixels)
+        if self.came_as == (0, 0):
+            object.__setattr__(self, "came_as", self.size)
+
+    @classmethod
+    def of(cls, source: Any, *, name: str = "picture", background: int = BLACK) -> Picture:
+        """A picture from a local file, a PIL image, a numpy array or a torch tensor.
+
+        Integers are scaled by their range (uint16 by 65535), floats must be in [0, 1]. Transparent parts show
+        `background`; EXIF rotation is applied; of several frames the first is taken; a picture longer than
+        1024 pixels is reduced. Anything else raises a ValueError or TypeError that names the argument `name`.
+        """
+        if isinstance(source, Picture):
+            return source
+        found = entered(source, name, background)
+        return cls(found.pixels, found.came_as, found.remarks)
+
+    @classmethod
+    def from_base64(cls, text: str) -> Picture:
+        """The picture whose PNG is written in `text`; the inverse of `to_base64`. Else a ValueError."""
+        image = _carried(text)
+        if max(image.size) > LONGEST or image.mode not in ("L", "RGB"):
+            raise ValueError(f"a carried picture is RGB or grey and at most {LONGEST} pixels long.")
+        try:
+            return cls(np.asarray(image))
+        except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
+            raise ValueError(f"a carried picture cannot be read: {why(error)}.") from error
+
+    def to_base64(self) -> str:
+        """The picture as a PNG in base64."""
+        buffer = io.BytesIO()
+        self.image.save(buffer, "PNG")
+        return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels, as PIL has it."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture as a new PIL image."""
+        from PIL import Image
+
+        return Image.fromarray(np.array(self.pixels))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of shape and pixels, in hexadecimal."""
+        digest = hashlib.sha256(str(self.pixels.shape).encode())
+        digest.update(self.pixels.tobytes())
+        return digest.hexdigest()
+
+    def grey(self) -> Picture:
+        """The same picture in grey, as a mask is kept."""
+        if self.pixels.ndim == 2:
+            return self
+        return Picture(np.asarray(self.image.convert("L")), self.came_as, self.remarks)
+
+    def fit(self, width: int, height: int, resize: str = "stretch") -> np.ndarray[Any, np.dtype[np.float32]]:
+        """(height, width, 3) or (height, width) float32 in [0, 1], resized by Lanczos as diffusers does.
+
+        "stretch" ignores the proportions, "crop" fills the size and cuts what is over in the middle, "pad" fits the
+        whole picture in and leaves the rest black.
+        """
+        from PIL import Image, ImageOps
+
+        lanczos = Image.Resampling.LANCZOS
+        if resize == "crop":
+            resized = ImageOps.fit(self.image, (width, height), lanczos)
+        elif resize == "pad":
+            resized = ImageOps.pad(self.image, (width, height), lanczos, color=0)
+        else:
+            resized = self.image.resize((width, height), lanczos)
+        return np.asarray(resized).astype(np.float32) / 255.0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Picture) and self.sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def __repr__(self) -> str:
+        return f"Picture({self.size[0]}×{self.size[1]}, sha256 {self.sha256[:8]})"
+
+
+def _carried(text: str) -> Image.Image:
+    """The PNG in `text`, not decoded yet."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",))
+    except UnidentifiedImageError:
+        raise ValueError("a carried picture cannot be read: it is no PNG.") from None
+    except Exception as error:  # a broken header leads Pillow to any of a dozen kinds
+        raise ValueError(f"a carried picture cannot be read: {why(error)}.") from error

@@ -1,0 +1,145 @@
+"""Both sides of a comparison: a recipe run by us, and the same recipe put into diffusers' words and run by it."""
+
+import copy
+from functools import cache
+from typing import Any
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+from diffusers.image_processor import IPAdapterMaskProcessor
+from families import Family
+from torch import Tensor
+
+import ctrl
+
+SCHEDULERS = {
+    "ddim": DDIMScheduler,
+    "euler": EulerDiscreteScheduler,
+    "dpm++ 2m": DPMSolverMultistepScheduler,
+    "unipc": UniPCMultistepScheduler,
+}
+
+
+class Sides:
+    """One family's modules in diffusers' pipelines and, the very same objects, in a model of ours.
+
+    An IP-Adapter changes the U-Net it is loaded into, so diffusers gets a copy of it for each set of adapters.
+    """
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+        self.plain = family.pipelines.text(**family.components)
+        self.model = ctrl.Model.from_pipeline(
+            self.plain, controlnets=dict(family.nets), ip_adapter=dict(family.adapters)
+        )
+        self.ours = cache(self._ours)  # cells are also compared with each other
+        self.unet_with = cache(self._unet_with)
+
+    def _ours(self, recipe: ctrl.Recipe) -> Tensor:
+        """The last latents (1, 4, h, w) of our run."""
+        *_, last = ctrl.steps(self.model, recipe)
+        return last.latents
+
+    def theirs(self, recipe: ctrl.Recipe, *, scale: Any = None, output: str = "latent", **instead: Any) -> Any:
+        """What diffusers' pipeline makes of the recipe; `scale` and `instead` replace words of the translation."""
+        pipe = self.pipe(recipe)
+        if recipe.styles:
+            pipe.set_ip_adapter_scale([style.weight for style in _ordered(recipe.styles)] if scale is None else scale)
+        return pipe(**{**_words(recipe), **instead}, output_type=output).images
+
+    def pipe(self, recipe: ctrl.Recipe) -> Any:
+        """The pipeline that can do what the recipe asks for, of these modules, with a fresh scheduler."""
+        start = "text" if recipe.image is None else "image" if recipe.mask is None else "inpaint"
+        nets = [self.family.nets[control.kind] for control in _ordered(recipe.controls)]
+        parts = dict(self.family.components)
+        parts["scheduler"] = SCHEDULERS[recipe.sampler].from_config(self.plain.scheduler.config)
+        if nets:
+            parts["controlnet"] = nets if len(nets) > 1 else nets[0]
+        if recipe.styles:
+            parts["unet"] = self.unet_with(tuple(style.adapter or "base" for style in _ordered(recipe.styles)))
+        pipe = getattr(self.family.pipelines, f"control_{start}" if nets else start)(**parts)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def _unet_with(self, adapters: tuple[str, ...]) -> Any:
+        pipe = self.family.pipelines.text(
+            **{**self.family.components, "unet": copy.deepcopy(self.family.components["unet"])}
+        )
+        files = [self.family.adapters[name] for name in adapters]
+        pipe.load_ip_adapter([str(file.parent) for file in files], subfolder="", weight_name=[f.name for f in files])
+        return pipe.unet
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    """The largest absolute difference; a NaN is one too."""
+    assert one.shape == other.shape
+    return (one - other).abs().max().item()
+
+
+def _ordered(parts: tuple[Any, ...]) -> list[Any]:
+    """A sum of floats depends on its order. diffusers adds in the caller's, we in one of our own: it is given ours."""
+    return sorted(parts, key=lambda part: part.rank)
+
+
+def _words(recipe: ctrl.Recipe) -> dict[str, Any]:
+    guidance = recipe.guidance if isinstance(recipe.guidance, ctrl.Guidance) else ctrl.Guidance(recipe.guidance)
+    words = {
+        "prompt": recipe.prompt,
+        "negative_prompt": recipe.negative or None,
+        "guidance_scale": guidance.weight,
+        "num_inference_steps": recipe.steps,
+        "generator": torch.Generator().manual_seed(recipe.seed),
+        **({"guidance_rescale": guidance.rescale} if guidance.rescale else {}),
+        **_start(recipe),
+        **_controls(recipe),
+        **_styles(recipe),
+    }
+    if recipe.image is None or recipe.mask is not None or recipe.controls:  # else the picture's size is taken
+        words |= {"width": recipe.width, "height": recipe.height}
+    return words
+
+
+def _start(recipe: ctrl.Recipe) -> dict[str, Any]:
+    if recipe.image is None:
+        return {}
+    masked = {} if recipe.mask is None else {"mask_image": recipe.mask.image}
+    return {"image": recipe.image.image, "strength": recipe.strength, **masked}
+
+
+def _controls(recipe: ctrl.Recipe) -> dict[str, Any]:
+    """Of one control a value, of several a list."""
+    if not recipe.controls:
+        return {}
+    controls = _ordered(recipe.controls)
+    weights = [c.weight if isinstance(c.weight, ctrl.Schedule) else ctrl.hold(c.weight) for c in controls]
+    words = {
+        "image" if recipe.image is None else "control_image": [control.picture.image for control in controls],
+        "controlnet_conditioning_scale": [weight.points[0][1] for weight in weights],
+        "control_guidance_start": [weight.start for weight in weights],
+        "control_guidance_end": [weight.until for weight in weights],
+    }
+    guess = {control.mode == "control first" for control in controls}
+    assert len(guess) == 1  # theirs is one word for all
+    return {name: value if len(value) > 1 else value[0] for name, value in words.items()} | {"guess_mode": guess.pop()}
+
+
+def _styles(recipe: ctrl.Recipe) -> dict[str, Any]:
+    if not recipe.styles:
+        return {}
+    styles = _ordered(recipe.styles)
+    words: dict[str, Any] = {"ip_adapter_image": [[one.image for one in style.pictures] for style in styles]}
+    if any(style.mask is not None for style in styles):
+        masks = [None if style.mask is None else mask(style.mask.image) for style in styles]
+        words["cross_attention_kwargs"] = {"ip_adapter_masks": masks}
+    return words
+
+
+def mask(image: Any) -> Tensor:
+    """(1, 1, H, W): a mask as diffusers prepares it, of zeros and ones."""
+    return IPAdapterMaskProcessor().preprocess(image, height=image.size[1], width=image.size[0])
+

@@ -1,0 +1,616 @@
+"""Exactness over random recipes: off is absent, watching changes nothing, and whatever happened leaves no trace.
+
+Runs are compared by the latents and clean latents of every step, to the last bit unless a bound is said.
+"""
+
+import hashlib
+import itertools
+import os
+import random
+import sys
+import threading
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+import ctrl
+from ctrl.attention import sites, tap
+from ctrl.guidance import cfg
+
+SIZE = 32  # pixels: latents of 8 × 8
+rng = np.random.default_rng(0)
+PICTURES = [rng.integers(0, 255, (SIZE, SIZE, 3), np.uint8) for _ in range(3)]
+MAP, OTHER, REFERENCE = PICTURES
+SOFT = rng.integers(0, 255, (SIZE, SIZE), np.uint8)
+LEFT = np.zeros((SIZE, SIZE), np.uint8)
+LEFT[:, : SIZE // 2] = 255
+BLACK, WHITE = np.zeros((SIZE, SIZE), np.uint8), np.full((SIZE, SIZE), 255, np.uint8)
+LONG = "every tower has a length, and this is longer than one of them"
+BLOCKS = (0.9, 0.0, 1.0, 0.3, 1.0, 0.5, 0.7)  # of the tiny ControlNets
+PLAIN = ctrl.Recipe("a red ball", steps=2, seed=7, width=SIZE, height=SIZE)
+EVERYTHING = PLAIN.replace(
+    prompt="a (red:1.3) ball",
+    negative="blue",
+    regions=[ctrl.Region("a hat", SOFT, 0.7)],
+    controls=[ctrl.Pose(ctrl.Skeleton.named("waving"), 0.8), ctrl.Depth(MAP, ctrl.ramp(1, 0.5), mask=LEFT)],
+    styles=[ctrl.Style((REFERENCE, OTHER), 0.6, mask=LEFT, negative=MAP), ctrl.Style(OTHER, 0.4, blocks="style")],
+    guidance=ctrl.Guidance(4.0, rescale=0.5, perturb=[ctrl.PAG(2.0), ctrl.SEG(1.0)]),
+    sampler="dpm++ 2m sde",
+    image=OTHER,
+    mask=SOFT,
+    strength=1.0,
+    loras=[ctrl.Lora("lcm", 0.5)],
+)
+
+
+def few(examples):
+    """The same few examples every time; each is several runs of a model."""
+    unshared = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors, HealthCheck.too_slow]
+    return settings(
+        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=unshared
+    )
+
+
+maybe = partial(st.one_of, st.none())
+weights = st.sampled_from(
+    [0.3, 1.0, ctrl.hold(0.8, until=0.5), ctrl.ramp(1, 0.2), ctrl.hold(0.7, start=0.3, by="noise")]
+)
+masks = maybe(st.sampled_from([LEFT, SOFT]))
+pictures = st.sampled_from(PICTURES)
+controls = st.builds(
+    lambda make, picture, weight, **how: make(picture, weight, **how),
+    st.sampled_from([ctrl.Pose, ctrl.Depth, ctrl.Edges]),
+    pictures,
+    weights,
+    mask=masks,
+    mode=st.sampled_from(["balanced", "prompt first", "control first"]),
+    uncond=maybe(st.sampled_from([0.0, 0.5, 1.0])),
+    blocks=maybe(st.just(BLOCKS)),
+)
+styles = st.builds(
+    ctrl.Style,
+    st.one_of(pictures, st.just((MAP, REFERENCE))),
+    weights,
+    mask=masks,
+    blocks=st.sampled_from(["all", "style", "layout", {"up_blocks.1": 0.5, "mid_block": 1.0}]),
+    negative=maybe(pictures),
+    combine=st.sampled_from(["concat", "average"]),
+)
+regions = st.builds(
+    ctrl.Region, st.sampled_from(["blue", "a (hat:0.5)"]), st.sampled_from([LEFT, SOFT]), st.sampled_from([0.4, 1.0])
+)
+perturbations = st.one_of(
+    st.builds(ctrl.PAG, st.sampled_from([2.0, ctrl.ramp(3, 0)])),
+    st.builds(ctrl.SEG, st.just(1.5), st.sampled_from([None, 1.0])),
+)
+guidances = st.builds(
+    ctrl.Guidance,
+    st.sampled_from([1.0, 5.0, ctrl.ramp(6, 0), ctrl.hold(4, start=0.5)]),
+    rescale=st.sampled_from([0.0, 0.7]),
+    rescale_in=st.sampled_from(["prediction", "v", "x0"]),
+    map=masks,
+    apg=maybe(st.just(ctrl.APG())),
+    zero=maybe(st.sampled_from([ctrl.CFGZero(), ctrl.CFGZero(1)])),
+    perturb=st.lists(perturbations, max_size=2),
+)
+samplers = st.sampled_from(["ddim", "ddpm", "euler", "euler a", "heun", "dpm++ 2m", "dpm++ 2m sde", "unipc", "lcm"])
+
+
+@st.composite
+def recipes(draw, least=0):
+    """Recipes with at least so many controls and styles."""
+    start = draw(st.sampled_from([{}, {"image": OTHER}, {"image": OTHER, "mask": SOFT}]))
+    return PLAIN.replace(
+        prompt=draw(st.sampled_from(["a red ball", "a (red:1.4) ball", LONG])),
+        negative=draw(st.sampled_from(["", "blue", LONG])),
+        regions=draw(st.lists(regions, max_size=2)),
+        controls=draw(st.lists(controls, min_size=least, max_size=2)),
+        styles=draw(st.lists(styles, min_size=least, max_size=2)),
+        guidance=draw(guidances),
+        sampler=draw(samplers),
+        seed=draw(st.integers(0, 3)),
+        strength=draw(st.sampled_from([0.5, 1.0])),
+        loras=draw(st.sampled_from([[], [], [ctrl.Lora("lcm", 0.5)]])),
+        **start,
+    )
+
+
+def run(model, recipe):
+    """(2 · steps, C, h, w): everything a run says."""
+    return torch.cat([part for step in ctrl.steps(model, recipe) for part in (step.latents, step.denoised)])
+
+
+def with_guidance(recipe, **changes):
+    return recipe.replace(guidance=replace(ctrl.recipe.Guidance.of(recipe.guidance), **changes))
+
+
+def plus(name, *more):
+    """A change of a recipe: more of some part."""
+    return lambda recipe: recipe.replace(**{name: [*getattr(recipe, name), *more]})
+
+
+def perturbed_by(*more):
+    return lambda recipe: with_guidance(recipe, perturb=[*recipe.guidance.perturb, *more])
+
+
+def each(name, **how):
+    """A change of a recipe: every control or every style otherwise."""
+    return lambda recipe: recipe.replace(**{name: [replace(part, **how) for part in getattr(recipe, name)]})
+
+
+BETWEEN = {"start": 0.4, "until": 0.4001}  # narrower than a step
+NOTHING = {
+    "a control of weight 0": plus("controls", ctrl.Edges(OTHER, 0.0), ctrl.Depth(MAP, ctrl.hold(0))),
+    "a control whose window has no step": plus("controls", ctrl.Edges(OTHER, ctrl.hold(1, **BETWEEN))),
+    "a control whose window has no noise": plus("controls", ctrl.Edges(OTHER, ctrl.hold(1, **BETWEEN, by="noise"))),
+    "a control under a mask of zeros": plus("controls", ctrl.Depth(OTHER, mask=BLACK)),
+    "a control whose blocks are 0": plus("controls", ctrl.Depth(OTHER, blocks=[0] * 7, mode="prompt first")),
+    "a style of weight 0": plus("styles", ctrl.Style(MAP, 0.0), ctrl.Style((MAP, OTHER), ctrl.ramp(0, 0))),
+    "a style whose window has no step": plus("styles", ctrl.Style(MAP, ctrl.hold(1, **BETWEEN))),
+    "a style whose window has no noise": plus("styles", ctrl.Style(MAP, ctrl.hold(1, **BETWEEN, by="noise"))),
+    "a style under a mask of zeros": plus("styles", ctrl.Style(MAP, mask=BLACK)),
+    "a style whose blocks are 0": plus("styles", ctrl.Style(MAP, blocks={"mid_block": 0.0})),
+    "a region of weight 0": plus("regions", ctrl.Region("blue", SOFT, 0.0), ctrl.Region(LONG * 2, LEFT, 0.0)),
+    "a region nowhere": plus("regions", ctrl.Region("blue", BLACK)),
+    "a LoRA of weight 0": plus("loras", ctrl.Lora("lcm", 0.0)),
+    "PAG of weight 0": perturbed_by(ctrl.PAG(0.0), ctrl.PAG(ctrl.hold(2, **BETWEEN))),
+    "SEG of weight 0": perturbed_by(ctrl.SEG(0.0), ctrl.SEG(ctrl.hold(2, **BETWEEN, by="noise"), 1.0)),
+}
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+@few(3)
+@given(recipe=recipes())
+def test_off_is_absent(model, nothing, recipe):
+    assert torch.equal(run(model, recipe), run(model, NOTHING[nothing](recipe)))
+
+
+@few(4)
+@given(recipe=recipes())
+def test_all_that_is_off_at_once_is_absent(model, recipe):
+    changed = recipe
+    for change in NOTHING.values():
+        changed = change(changed)
+    assert torch.equal(run(model, recipe), run(model, changed))
+
+
+def all_sites(model):
+    return {site.name.removeprefix("unet."): 1.0 for site in sites(model.unet)}
+
+
+def weighed_by(change):
+    """A change of a recipe: the weights of controls and styles that are numbers, otherwise said."""
+
+    def otherwise(part):
+        return part if isinstance(part.weight, ctrl.Schedule) else replace(part, weight=change(part.weight))
+
+    return lambda recipe: recipe.replace(
+        controls=[otherwise(part) for part in recipe.controls], styles=[otherwise(part) for part in recipe.styles]
+    )
+
+
+def halved(part):
+    """One that acts for the first half of the run, and the same for the second."""
+    if isinstance(part.weight, ctrl.Schedule):
+        return [part]
+    first, second = ctrl.hold(part.weight, until=0.5), ctrl.hold(part.weight, start=0.5)
+    return [replace(part, weight=first), replace(part, weight=second)]
+
+
+def unmasked(recipe):
+    return each("styles", mask=None)(each("controls", mask=None)(recipe))
+
+
+SAME = {
+    "controls under a mask of ones": (unmasked, each("controls", mask=WHITE)),
+    "blocks of ones": (each("controls", blocks=None), each("controls", blocks=[1] * 7)),
+    "the mode's own uncond": (
+        each("controls", uncond=None),
+        lambda r: r.replace(controls=[replace(one, uncond=one.multipliers[0]) for one in r.controls]),
+    ),
+    "a style in no block but its own": (
+        each("styles", blocks={"mid_block": 0.5, "up_blocks.1": 1.0}),
+        each("styles", blocks={"mid_block": 0.5, "up_blocks": 0.0, "up_blocks.1": 1.0}),
+    ),
+    "a picture averaged with itself": (
+        each("styles", picture=MAP, combine="concat"),
+        each("styles", picture=(MAP, MAP), combine="average"),
+    ),
+    "a guidance map of ones": (partial(with_guidance, map=None), partial(with_guidance, map=WHITE)),
+    "no rescale in another space": (
+        partial(with_guidance, rescale=0.0, rescale_in="v"),
+        partial(with_guidance, rescale=0.0, rescale_in="x0"),
+    ),
+    "a mask of ones over what is made anew in part": (
+        lambda r: r.replace(image=OTHER, mask=None, strength=0.5),
+        lambda r: r.replace(image=OTHER, mask=WHITE, strength=0.5),
+    ),
+    "a strength of nothing": (
+        lambda r: r.replace(image=None, mask=None, strength=0.3),
+        lambda r: r.replace(image=None, mask=None, strength=0.9),
+    ),
+    "weights held": (lambda r: r, weighed_by(ctrl.hold)),
+    "weights ramped to themselves": (lambda r: r, weighed_by(lambda weight: ctrl.ramp(weight, weight))),
+    "a window and a curve that falls": (
+        weighed_by(lambda weight: ctrl.hold(weight, until=0.5)),
+        weighed_by(lambda weight: ctrl.ramp(weight, 0)),
+    ),
+    "a window and its two halves": (
+        lambda r: r.replace(controls=r.controls[:1], styles=r.styles[:1], sampler="dpm++ 2m", image=None, mask=None),
+        lambda r: r.replace(
+            controls=halved(r.controls[0]), styles=halved(r.styles[0]), sampler="dpm++ 2m", image=None, mask=None
+        ),
+    ),
+    "words of weight 1": (lambda r: r.replace(prompt="a red ball"), lambda r: r.replace(prompt="a (red:1) ball")),
+    "the negative prompt without guidance": (
+        lambda r: with_guidance(r.replace(negative=""), weight=1.0),
+        lambda r: with_guidance(r.replace(negative=LONG * 2), weight=ctrl.ramp(1, 0)),
+    ),
+    "a recipe that was written down": (lambda r: r, lambda r: ctrl.Recipe.from_json(r.to_json())),
+}
+
+
+@pytest.mark.parametrize("pair", SAME)
+@few(3)
+@given(recipe=recipes(least=1))
+def test_what_says_the_same_is_the_same(model, pair, recipe):
+    one, other = (change(recipe) for change in SAME[pair])
+    if pair == "a window and a curve that falls":  # is one over two evaluations
+        one, other = (each_run.replace(sampler="ddim", image=None, mask=None) for each_run in (one, other))
+    assert torch.equal(run(model, one), run(model, other))
+
+
+@few(3)
+@given(recipe=recipes(least=1))
+def test_every_site_by_its_name_is_all(model, recipe):
+    recipe = each("styles", blocks="all")(recipe)
+    named = recipe.replace(styles=[replace(one, blocks=all_sites(model)) for one in recipe.styles])
+    assert torch.equal(run(model, recipe), run(model, named))
+
+
+@few(6)
+@given(recipe=recipes(least=1), data=st.data())
+def test_order_is_of_no_consequence(model, recipe, data):
+    recipe = recipe.replace(controls=[*recipe.controls, ctrl.Edges(OTHER, 0.7), ctrl.Depth(MAP, 0.3)])
+    recipe = plus("loras", ctrl.Lora("lcm", 0.25))(plus("styles", ctrl.Style(MAP, 0.9, blocks="layout"))(recipe))
+    mixed = {name: data.draw(st.permutations(getattr(recipe, name))) for name in ("controls", "styles", "loras")}
+    assert torch.equal(run(model, recipe), run(model, recipe.replace(**mixed)))
+
+
+NEAR = {  # what sums of other orders may differ by, in latents of standard deviation near 1
+    "styles under a mask of ones": (unmasked, each("styles", mask=WHITE), 1e-4),  # a bicubic filter of ones is not 1
+    "a picture shown twice": (
+        each("styles", picture=MAP, combine="concat"),
+        each("styles", picture=(MAP, MAP), combine="concat"),
+        1e-4,
+    ),
+    "a control in two halves": (
+        lambda r: r.replace(controls=[ctrl.Depth(MAP, 1.0)]),
+        lambda r: r.replace(controls=[ctrl.Depth(MAP, 0.5), ctrl.Depth(MAP, 0.5)]),
+        1e-4,
+    ),
+    "guidance just above 1": (
+        lambda r: r.replace(guidance=1.0),
+        lambda r: r.replace(guidance=1 + 1e-7, negative=r.negative[:4]),
+        1e-4,
+    ),
+    "guidance under a map of zeros": (
+        lambda r: with_guidance(r, weight=1.0, rescale=0.0, apg=None, zero=None),
+        lambda r: with_guidance(r.replace(negative="blue"), weight=5.0, rescale=0.0, apg=None, zero=None, map=BLACK),
+        1e-4,
+    ),
+    "APG that keeps everything": (
+        lambda r: with_guidance(r, apg=None),
+        lambda r: with_guidance(r, apg=ctrl.APG(eta=1.0, momentum=0.0, threshold=0.0)),
+        1e-3,
+    ),
+}
+
+
+@pytest.mark.parametrize("pair", NEAR)
+@few(3)
+@given(recipe=recipes(least=1))
+def test_what_says_nearly_the_same_is_nearly_the_same(model, pair, recipe):
+    *changes, bound = NEAR[pair]
+    one, other = (run(model, change(recipe)) for change in changes)
+    assert (one - other).abs().max() <= bound * one.abs().max()
+
+
+def test_every_part_of_a_recipe_matters(model):
+    found = run(model, EVERYTHING)
+    for name in ("controls", "styles"):
+        for left in ([], getattr(EVERYTHING, name)[:1], getattr(EVERYTHING, name)[1:]):
+            assert not torch.equal(run(model, EVERYTHING.replace(**{name: left})), found)
+    others = [{"prompt": "a red ball"}, {"negative": ""}, {"regions": []}, {"loras": []}, {"mask": None}, {"seed": 8}]
+    others += [{"guidance": replace(EVERYTHING.guidance, **{name: 0})} for name in ("weight", "rescale")]
+    others += [{"guidance": replace(EVERYTHING.guidance, perturb=one)} for one in (ctrl.PAG(2.0), ctrl.SEG(1.0)) for one in ([one],)]
+    for changes in others:
+        assert not torch.equal(run(model, EVERYTHING.replace(**changes)), found), changes
+
+
+@few(6)
+@given(recipe=recipes())
+def test_the_same_recipe_is_the_same_picture_and_stays_as_it_was(model, recipe):
+    given, written = [picture.copy() for picture in (*PICTURES, SOFT, LEFT)], recipe.to_json()
+    first = run(model, recipe)
+    assert torch.equal(run(model, recipe), first)
+    assert recipe.to_json() == written
+    assert all(np.array_equal(*pair) for pair in zip(given, (*PICTURES, SOFT, LEFT), strict=True))
+
+
+def test_the_models_own_size_is_none(model):
+    width, height = model.size
+    own, said = PLAIN.replace(width=None, height=None), PLAIN.replace(width=width, height=height)
+    assert torch.equal(run(model, own), run(model, said))
+
+
+@few(5)
+@given(recipe=recipes(least=1))
+def test_watching_changes_nothing(model, recipe):
+    recipe = with_guidance(recipe, zero=None)  # which may ask the U-Net nothing
+    expected, seen = run(model, recipe), []
+
+    def watch(site, q, k, size):
+        seen.append((site, float(q.sum()), float(k.sum()), size))
+
+    unet = model.under([(lora.name, lora.weight) for lora in recipe.loras]).unet
+    with tap(unet, observers=[watch]), tap(unet, observers=[watch]):
+        watched = run(model, recipe)
+    assert torch.equal(watched, expected)
+    assert {site for site, *_ in seen} == {site.name for site in sites(model.unet)}
+
+
+def test_watching_controlnets_changes_nothing(model):
+    expected, seen = run(model, EVERYTHING), set()
+    with tap(model.controlnet("pose"), name="pose", observers=[lambda site, *_: seen.add(site)]):
+        assert torch.equal(run(model, EVERYTHING), expected)
+    assert len(seen) == len(sites(model.controlnet("pose")))
+
+
+@few(4)
+@given(recipe=recipes())
+def test_looking_between_steps_changes_nothing(model, recipe):
+    expected, found = run(model, recipe), []
+    for step in ctrl.steps(model, recipe):
+        step.preview()
+        model.encode_text("something else")
+        run(model, EVERYTHING.replace(steps=1))  # another run within this one
+        found += [step.latents, step.denoised]
+    assert torch.equal(torch.cat(found), expected)
+
+
+def test_a_control_without_uncond_by_hand(model):
+    recipe = PLAIN.replace(controls=[ctrl.Depth(MAP, 0.8, uncond=0.0)], guidance=4.0, sampler="ddim", negative="blue")
+    found = run(model, recipe)
+    generators = [torch.Generator().manual_seed(recipe.seed)]
+    solver = model.solver("ddim", "default", recipe.steps, generators)
+    cond, uncond = (model.words([model.encode_text(text)]) for text in (recipe.prompt, recipe.negative))
+    both = type(cond)(torch.cat([uncond.states, cond.states]))
+    hint = torch.from_numpy(recipe.controls[0].hint(SIZE, SIZE).transpose(2, 0, 1)[None].copy())
+    embedded = model.embed_hint("depth", hint)
+    latents = model.noise(generators, SIZE, SIZE) * solver.init_sigma
+    for index, t in enumerate(solver.timesteps):
+        given = model.residuals("depth", latents, t, cond, embedded)
+        down, mid = ([torch.cat([torch.zeros_like(one), 0.8 * one]) for one in part] for part in (given.down, [given.mid]))
+        rows = solver.scale(torch.cat([latents] * 2), index)
+        guided = cfg(*model.predict(rows, t, both, residuals=type(given)(tuple(down), mid[0])).chunk(2)[::-1], 4.0)
+        latents, _ = solver.step(guided, index, latents)
+        assert torch.equal(found[2 * index], latents[0])
+
+
+@few(4)
+@given(recipe=recipes(), data=st.data())
+def test_many_are_near_each(model, recipe, data):
+    changes = st.fixed_dictionaries(
+        {"prompt": st.sampled_from(["a red ball", "(blue:1.2) hat", LONG]), "seed": st.integers(0, 9)}
+    )
+    batch = [recipe.replace(**data.draw(changes)) for _ in range(3)]
+    for shot, each_recipe in zip(ctrl.sample_many(model, batch), batch, strict=True):
+        single = np.asarray(ctrl.sample(model, each_recipe).image).astype(int)
+        assert np.abs(np.asarray(shot.image) - single).max() <= 2  # of 255
+
+
+@few(4)
+@given(one=recipes(), other=recipes(least=1))
+def test_runs_taken_in_turns_are_as_if_alone(model, one, other):
+    expected = [run(model, recipe) for recipe in (one, other)]
+    found = [[], []]
+    for pair in itertools.zip_longest(*(ctrl.steps(model, recipe) for recipe in (one, other))):
+        for own, step in zip(found, pair, strict=True):
+            own += [] if step is None else [step.latents, step.denoised]
+    assert all(torch.equal(torch.cat(own), alone) for own, alone in zip(found, expected, strict=True))
+
+
+@few(3)
+@given(given=st.lists(recipes(), min_size=2, max_size=2))
+def test_threads_are_as_if_alone(model, given):
+    given = [*given, EVERYTHING]
+    expected = [run(model, recipe) for recipe in given]
+    found, barrier, switching = {}, threading.Barrier(len(given)), sys.getswitchinterval()
+
+    def work(at):
+        barrier.wait(60)
+        found[at] = [run(model, given[at]) for _ in range(2)]
+
+    threads = [threading.Thread(target=work, args=(at,), daemon=True) for at in range(len(given))]
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+    finally:
+        sys.setswitchinterval(switching)
+    assert sorted(found) == [0, 1, 2]
+    assert all(torch.equal(one, expected[at]) for at, own in found.items() for one in own)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a run could leave behind: on the model, as bytes and as the very objects, and in the process."""
+
+    digest: str
+    held: tuple[object, ...]  # compared by identity, and kept so that none is taken for another
+    process: tuple[object, ...]
+
+    def same_as(self, other):
+        """Nothing was changed, added, taken away or exchanged."""
+        alike = len(self.held) == len(other.held) and all(map(lambda a, b: a is b, self.held, other.held))
+        return alike and self.digest == other.digest and self.process == other.process
+
+
+def modules(model):
+    """All there is of a model, as far as it was loaded."""
+    yield from (model.unet, model.vae, *(tower.encoder for tower in model.towers), *model._nets.values())
+    for reader, encoder, _ in model._adapters.values():
+        yield from (reader.projection, encoder)
+    for view in model._laid.values():
+        yield view.unet
+
+
+def trace(model):
+    """The model and the process as they are."""
+    digest, held = hashlib.sha256(), [model.lock, model.parts, model.shelf, *vars(model)]
+    for whole in modules(model):
+        for name, module in whole.named_modules():
+            digest.update(f"{name} {module.training} {sorted(vars(module))}".encode())
+            held += [module, getattr(module, "processor", None)]
+            for kept in vars(module).values():
+                held += list(kept.values()) if isinstance(kept, dict) else []
+        for tensor in itertools.chain(whole.parameters(), whole.buffers()):
+            digest.update(f"{tensor.requires_grad} {tensor.dtype}".encode() + tensor.detach().numpy().tobytes())
+    for reader, *_ in model._adapters.values():
+        for pair in reader.projections.values():
+            digest.update(pair.to_k.numpy().tobytes() + pair.to_v.numpy().tobytes())
+    digest.update(repr(sorted(model.parts.scheduler.items(), key=str)).encode())
+    return Trace(digest.hexdigest(), tuple(held), process())
+
+
+def process():
+    """The switches and the random numbers of everybody."""
+    cuda = torch.backends.cuda
+    flags = (cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.math_sdp_enabled())
+    modes = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+    more = (torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), torch.is_autocast_enabled("cpu"))
+    drawn = (torch.get_rng_state().numpy().tobytes(), repr(np.random.get_state()), random.getstate())  # noqa: NPY002
+    return (*flags, *modes, *more, *drawn, torch._C._len_torch_function_stack(), dict(os.environ))
+
+
+def test_the_first_run_of_a_model_is_as_any_and_draws_no_one_elses_numbers(folder, model):
+    fresh = ctrl.load(folder, device="cpu")
+    before = process()
+    assert torch.equal(run(fresh, EVERYTHING), run(model, EVERYTHING))  # loads its ControlNets, its adapter, its LoRA
+    assert process() == before
+    assert torch.equal(run(fresh, PLAIN), run(model, PLAIN))
+
+
+class Stopped(Exception):
+    """Raised in a run from outside."""
+
+
+class Machine(RuleBasedStateMachine):
+    """A recipe that parts come to and go from, and runs of it that end in every way."""
+
+    def __init__(self, model, expected, before):
+        super().__init__()
+        self.model, self.expected, self.before = model, expected, before
+
+    @initialize(recipe=recipes())
+    def begin(self, recipe):
+        self.recipe = recipe
+        self.process = process()
+
+    @rule(part=controls)
+    def attach_control(self, part):
+        self.recipe = self.recipe.replace(controls=[*self.recipe.controls[-2:], part])
+
+    @rule(part=styles)
+    def attach_style(self, part):
+        self.recipe = self.recipe.replace(styles=[*self.recipe.styles[-2:], part])
+
+    @rule(part=regions)
+    def attach_region(self, part):
+        self.recipe = self.recipe.replace(regions=[*self.recipe.regions[-1:], part])
+
+    @rule(weight=st.sampled_from([0.5, 1.0]))
+    def attach_lora(self, weight):
+        self.recipe = self.recipe.replace(loras=[ctrl.Lora("lcm", weight)])
+
+    @rule(name=st.sampled_from(["controls", "styles", "regions", "loras"]))
+    def detach(self, name):
+        self.recipe = self.recipe.replace(**{name: getattr(self.recipe, name)[1:]})
+
+    @rule()
+    def run_to_the_end(self):
+        assert ctrl.sample(self.model, self.recipe).recipe == self.recipe
+
+    @rule(at=st.integers(0, 1), keep=st.booleans())
+    def cancel(self, at, keep):
+        steps = ctrl.steps(self.model, self.recipe)
+        next(itertools.islice(steps, at, None), None)
+        self.left = steps if keep else steps.close()  # a run left standing holds nothing
+
+    @rule(at=st.integers(0, 1))
+    def run_into_a_callback_that_raises(self, at):
+        def stop(step):
+            if step.index >= min(at, step.count - 1):
+                raise Stopped(at)
+
+        with pytest.raises(Stopped):
+            ctrl.sample(self.model, self.recipe, on_step=stop)
+
+    @rule(
+        wrong=st.sampled_from(
+            [
+                {"controls": [ctrl.Control("scribble", MAP)]},
+                {"controls": [ctrl.Depth(MAP, blocks=[1, 1])]},
+                {"styles": [ctrl.Style(MAP, blocks={"nowhere": 1.0})]},
+                {"styles": [ctrl.Style(MAP, adapter="other")]},
+                {"loras": [ctrl.Lora("other")]},
+                {"width": 34, "height": 34},
+                {"sampler": "flow euler"},
+                {"guidance": ctrl.Guidance(3.0, perturb=[ctrl.PAG(1.0, "nowhere")])},
+            ]
+        )
+    )
+    def be_refused(self, wrong):
+        with pytest.raises(ValueError, match=r"\w+ \w+"):
+            ctrl.sample(self.model, self.recipe.replace(**wrong))
+
+    @rule(part=st.sampled_from(["mid_block", "down_blocks.0", "up_blocks.2.attentions.0", "conv_out"]))
+    def fail_within(self, part):
+        def fail(*_):
+            raise Stopped(part)
+
+        unet = self.model.under([(lora.name, lora.weight) for lora in self.recipe.loras]).unet
+        handle = unet.get_submodule(part).register_forward_pre_hook(fail)
+        try:
+            with pytest.raises(Stopped):
+                ctrl.sample(self.model, with_guidance(self.recipe, zero=None))
+        finally:
+            handle.remove()
+
+    @invariant()
+    def nothing_is_left_behind(self):
+        if hasattr(self, "process"):
+            assert process() == self.process
+        now = trace(self.model)
+        assert (now.digest, process()) == (self.before.digest, now.process)
+        assert all(map(lambda a, b: a is b, now.held, self.before.held))
+        assert torch.equal(run(self.model, PLAIN), self.expected)
+
+
+def test_whatever_happens_leaves_no_trace(model):
+    expected = run(model, PLAIN)
+    ctrl.sample(model, EVERYTHING.replace(controls=[*EVERYTHING.controls, ctrl.Edges(MAP)]))
+    model.under([("lcm", 0.25)])
+    run_state_machine_as_test(
+        lambda: Machine(model, expected, trace(model)),
+        settings=settings(few(5), stateful_step_count=8),
+    )
