@@ -23,6 +23,7 @@ from ctrl.attention import (
     Term,
     Texts,
     Weighted,
+    _summand,
     sites,
     tap,
 )
@@ -281,8 +282,27 @@ def test_two_perturbations_of_two_rows_do_not_meet(unet, three):
     assert torch.equal(outs[2][3], outs[1][3])
 
 
+def test_two_perturbations_of_a_kind_add_up(unet, three):
+    for kind in (IdentityAttention, BlurredQueries):
+        with tap(unet, edits=[kind((1, 2))]):
+            both = run(unet, three)
+        with tap(unet, edits=[kind((1,)), kind((2,))]):
+            assert torch.equal(run(unet, three), both)
+
+
+@pytest.mark.parametrize("edit", SPOILT)
+def test_a_perturbation_writes_to_nothing_it_was_given(edit):
+    """Nor to what SDPA keeps for its gradient."""
+    draw = torch.Generator().manual_seed(9)
+    given = [torch.randn(3, 2, 12, 4, generator=draw, requires_grad=True) for _ in "qkv"]
+    before = [part.detach().clone() for part in given]
+    [term] = edit(Call("site", *given, 3, 4), [Term(*given)])
+    _summand(term, F.scaled_dot_product_attention, {}).sum().backward()
+    assert all(torch.equal(part, one) for part, one in zip(given, before, strict=True))
+    assert given[2].grad.abs().sum() > 0
+
+
 def blurred(q, sigma, height, width):
-    CALLS.clear()
     call = Call("site", q, q, q, height, width)
     [term] = BlurredQueries(tuple(range(len(q))), sigma=sigma)(call, [Term(q, q, q)])
     return term.q
