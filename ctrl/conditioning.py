@@ -175,7 +175,7 @@ def _region(model: Model, parts: Sequence[tuple[Region, Text]], size: tuple[int,
 
 def _control(model: Model, parts: Sequence[Control], size: tuple[int, int]) -> ControlInput:
     first = parts[0]
-    model.controlnet(first.kind)  # to refuse before the run begins
+    model.check_control(first.kind)  # to refuse before the run begins
     if first.blocks is not None and len(first.blocks) != (wanted := model.residual_count(first.kind)):
         raise ValueError(
             f"blocks must hold {wanted} weights for this model's {first.kind} ControlNet, got {len(first.blocks)}."

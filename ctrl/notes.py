@@ -20,7 +20,8 @@ def notes(model: Model, recipe: Recipe, said: Sequence[Text], size: tuple[int, i
             found.append(f"the {name} was too long for the text encoder; it did not see: {text.cut!r}")
     found += _guidance(recipe)
     found += _windows(model, recipe)
-    for part in (*recipe.controls, *recipe.styles):
+    parts: list[Control | Style] = [*recipe.controls, *recipe.styles]
+    for part in parts:
         found += _part(part, size)
     for style in recipe.styles:
         found += model.style_notes(style.pictures, style.adapter)

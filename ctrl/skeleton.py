@@ -73,7 +73,7 @@ class Skeleton:
     @classmethod
     def named(cls, name: str) -> Skeleton:
         """A pose from `POSES`, such as "waving"; a ValueError lists them all."""
-        if not isinstance(name, str) or name not in POSES:
+        if name not in tuple(POSES):  # a tuple's own question, which a list may be asked
             raise ValueError(f"there is no pose {name!r:.60}; there are {', '.join(POSES)}.")
         table = np.array(POSES[name])  # (18, 3)
         return cls(table[:, :2], table[:, 2] > 0)

@@ -316,7 +316,7 @@ REFUSED = [
     ("full", without("image_proj.proj.3.bias"), r"such as image_proj\.proj\.3\.bias"),
     ("face", lambda tensors: None, "FaceID adapter"),
     ("face", without("ip_adapter.0.to_q_lora.down.weight"), "FaceID adapter"),
-    ("base", lambda tensors: tensors.clear(), "it holds 0 tensors, such as none"),
+    ("base", lambda tensors: tensors.clear(), "it holds nothing"),
 ]
 
 

@@ -225,6 +225,15 @@ def test_self_sites_have_names_of_their_own(unet):
     assert {site.name.split(".")[0] for site in sites(unet, "controlnet", kind="self")} == {"controlnet"}
 
 
+def test_an_attn1_that_looks_at_the_text_is_no_self_attention():
+    block = torch.nn.Module()
+    block.attn1, block.attn2 = torch.nn.Identity(), torch.nn.Identity()
+    assert [site.name for site in sites(block, kind="self")] == ["unet.attn1"]
+    block.attn1.is_cross_attention = True  # as with only_cross_attention
+    assert sites(block, kind="self") == ()
+    assert [site.name for site in sites(block)] == ["unet.attn2"]
+
+
 def test_nothing_asked_for_is_nothing_touched(unet, inputs):
     before = state(unet)
     with tap(unet):
@@ -448,6 +457,9 @@ def test_a_mask_lies_where_it_was_painted():
     _, [base, region] = regional_terms([Region(prompts(1), left(64, 32))])
     assert torch.equal(region.mask[1].reshape(4, 2), torch.tensor([[1.0, 0.0]] * 4))
     assert torch.equal(base.mask[1].reshape(4, 2), torch.tensor([[0.0, 1.0]] * 4))
+    stripes = (torch.arange(32) % 4 == 0).float().expand(1, 1, 64, 32)
+    _, [base, region] = regional_terms([Region(prompts(1), stripes)])
+    assert torch.equal(region.mask[1], torch.full((8, 1), 0.25)[None])  # thin lines count by their area
 
 
 def test_regions_of_one_prompt_are_one_region_in_any_order(unet, inputs):

@@ -88,6 +88,7 @@ def test_spaces_are_left_and_entered_in_float32():
     half = Space((alpha * x0 + sigma * noise).half(), alpha, sigma, "epsilon")
     there = half.into(noise.half(), "x0")
     assert there.dtype == torch.float32
+    assert close(there, (half.sample.float() - sigma * noise.half().float()) / alpha)
     assert close(half.back(there, "x0"), noise.half().float(), atol=1e-4)
     how = How(6.0, apg=APG(), rescale=0.7, rescale_in="v")
     assert guide(Branches(noise.half(), x0.half()), how, half, State())[0].dtype == torch.float16

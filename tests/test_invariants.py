@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -53,7 +53,12 @@ def few(examples):
     """The same few examples every time; each is several runs of a model."""
     unshared = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors, HealthCheck.too_slow]
     return settings(
-        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=unshared
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],  # what fails is a recipe of a few lines already
+        suppress_health_check=unshared,
     )
 
 
@@ -165,7 +170,7 @@ NOTHING = {
 
 
 @pytest.mark.parametrize("nothing", NOTHING)
-@few(3)
+@few(2)
 @given(recipe=recipes())
 def test_off_is_absent(model, nothing, recipe):
     assert torch.equal(run(model, recipe), run(model, NOTHING[nothing](recipe)))
@@ -203,33 +208,21 @@ def halved(part):
     return [replace(part, weight=first), replace(part, weight=second)]
 
 
-def unmasked(recipe):
-    return each("styles", mask=None)(each("controls", mask=None)(recipe))
-
-
 SAME = {
-    "controls under a mask of ones": (unmasked, each("controls", mask=WHITE)),
+    "controls under a mask of ones": (each("controls", mask=None), each("controls", mask=WHITE)),
     "blocks of ones": (each("controls", blocks=None), each("controls", blocks=[1] * 7)),
     "the mode's own uncond": (
         each("controls", uncond=None),
-        lambda r: r.replace(controls=[replace(one, uncond=one.multipliers[0]) for one in r.controls]),
+        lambda r: r.replace(controls=[replace(one, uncond=float(one.mode != "control first")) for one in r.controls]),
     ),
     "a style in no block but its own": (
         each("styles", blocks={"mid_block": 0.5, "up_blocks.1": 1.0}),
         each("styles", blocks={"mid_block": 0.5, "up_blocks": 0.0, "up_blocks.1": 1.0}),
     ),
-    "a picture averaged with itself": (
-        each("styles", picture=MAP, combine="concat"),
-        each("styles", picture=(MAP, MAP), combine="average"),
-    ),
     "a guidance map of ones": (partial(with_guidance, map=None), partial(with_guidance, map=WHITE)),
     "no rescale in another space": (
         partial(with_guidance, rescale=0.0, rescale_in="v"),
         partial(with_guidance, rescale=0.0, rescale_in="x0"),
-    ),
-    "a mask of ones over what is made anew in part": (
-        lambda r: r.replace(image=OTHER, mask=None, strength=0.5),
-        lambda r: r.replace(image=OTHER, mask=WHITE, strength=0.5),
     ),
     "a strength of nothing": (
         lambda r: r.replace(image=None, mask=None, strength=0.3),
@@ -284,10 +277,21 @@ def test_order_is_of_no_consequence(model, recipe, data):
 
 
 NEAR = {  # what sums of other orders may differ by, in latents of standard deviation near 1
-    "styles under a mask of ones": (unmasked, each("styles", mask=WHITE), 1e-4),  # a bicubic filter of ones is not 1
+    # a bicubic filter of ones is not 1
+    "styles under a mask of ones": (each("styles", mask=None), each("styles", mask=WHITE), 1e-4),
+    "a mask of ones over what is made anew in part": (  # image to image and inpainting lay their pixels out otherwise
+        lambda r: r.replace(image=OTHER, mask=None, strength=0.5),
+        lambda r: r.replace(image=OTHER, mask=WHITE, strength=0.5),
+        1e-4,
+    ),
     "a picture shown twice": (
         each("styles", picture=MAP, combine="concat"),
         each("styles", picture=(MAP, MAP), combine="concat"),
+        1e-4,
+    ),
+    "a picture averaged with itself": (
+        each("styles", picture=MAP, combine="concat"),
+        each("styles", picture=(MAP, MAP), combine="average"),
         1e-4,
     ),
     "a control in two halves": (
@@ -329,7 +333,7 @@ def test_every_part_of_a_recipe_matters(model):
             assert not torch.equal(run(model, EVERYTHING.replace(**{name: left})), found)
     others = [{"prompt": "a red ball"}, {"negative": ""}, {"regions": []}, {"loras": []}, {"mask": None}, {"seed": 8}]
     others += [{"guidance": replace(EVERYTHING.guidance, **{name: 0})} for name in ("weight", "rescale")]
-    others += [{"guidance": replace(EVERYTHING.guidance, perturb=one)} for one in (ctrl.PAG(2.0), ctrl.SEG(1.0)) for one in ([one],)]
+    others += [{"guidance": replace(EVERYTHING.guidance, perturb=[one])} for one in EVERYTHING.guidance.perturb]
     for changes in others:
         assert not torch.equal(run(model, EVERYTHING.replace(**changes)), found), changes
 
@@ -397,9 +401,10 @@ def test_a_control_without_uncond_by_hand(model):
     latents = model.noise(generators, SIZE, SIZE) * solver.init_sigma
     for index, t in enumerate(solver.timesteps):
         given = model.residuals("depth", latents, t, cond, embedded)
-        down, mid = ([torch.cat([torch.zeros_like(one), 0.8 * one]) for one in part] for part in (given.down, [given.mid]))
+        *down, mid = (torch.cat([torch.zeros_like(one), 0.8 * one]) for one in (*given.down, given.mid))
         rows = solver.scale(torch.cat([latents] * 2), index)
-        guided = cfg(*model.predict(rows, t, both, residuals=type(given)(tuple(down), mid[0])).chunk(2)[::-1], 4.0)
+        without, told = model.predict(rows, t, both, residuals=type(given)(tuple(down), mid)).chunk(2)
+        guided = cfg(told, without, 4.0)
         latents, _ = solver.step(guided, index, latents)
         assert torch.equal(found[2 * index], latents[0])
 
@@ -470,14 +475,12 @@ def modules(model):
     yield from (model.unet, model.vae, *(tower.encoder for tower in model.towers), *model._nets.values())
     for reader, encoder, _ in model._adapters.values():
         yield from (reader.projection, encoder)
-    for view in model._laid.values():
-        yield view.unet
 
 
-def trace(model):
-    """The model and the process as they are."""
+def trace(model, *more):
+    """The model, more modules and the process as they are."""
     digest, held = hashlib.sha256(), [model.lock, model.parts, model.shelf, *vars(model)]
-    for whole in modules(model):
+    for whole in (*modules(model), *more):
         for name, module in whole.named_modules():
             digest.update(f"{name} {module.training} {sorted(vars(module))}".encode())
             held += [module, getattr(module, "processor", None)]
@@ -498,7 +501,7 @@ def process():
     flags = (cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.math_sdp_enabled())
     modes = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_inference_mode_enabled())
     more = (torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), torch.is_autocast_enabled("cpu"))
-    drawn = (torch.get_rng_state().numpy().tobytes(), repr(np.random.get_state()), random.getstate())  # noqa: NPY002
+    drawn = (torch.get_rng_state().numpy().tobytes(), repr(np.random.get_state()), random.getstate())
     return (*flags, *modes, *more, *drawn, torch._C._len_torch_function_stack(), dict(os.environ))
 
 

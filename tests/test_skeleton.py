@@ -74,7 +74,7 @@ def test_json_of_25_joints_drops_the_hip_and_the_feet():
         ("[" * 100_000, "not OpenPose JSON"),
         ('{"people": []}', "0 people"),
         ('{"people": [{"pose_keypoints_2d": [1, 2, 3]}]}', "18 or 25"),
-        ('{"people": [{"pose_keypoints_2d": "x"}]}', r"not OpenPose|could not convert"),
+        ('{"people": [{"pose_keypoints_2d": "x"}]}', "must be an array of numbers"),
     ],
 )
 def test_bad_json_is_a_sentence(text, sentence):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import tempfile
 import zlib
@@ -46,10 +45,10 @@ def why(error: Exception) -> str:
 def save(path: str | Path, data: bytes) -> None:
     """Write `data` to `path` whole or not at all: a temporary file beside it, then a rename."""
     path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
+    file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115
+    temporary = Path(file.name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with file:
             file.write(data)
         temporary.chmod(0o644)
         temporary.replace(path)

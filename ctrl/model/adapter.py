@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ctrl.attention import Projections, sites
-from ctrl.model.files import read_tensors
+from ctrl.model.files import likeness, read_tensors
 from ctrl.model.reference import StyleReference
 
 HEAD = 64  # channels of a head of every published resampler; no tensor's shape tells it
@@ -199,10 +199,7 @@ def _layout(file: Path, tensors: Mapping[str, Tensor]) -> Layout:
     for layout in (BASE, FULL, PLUS):
         if layout.mark in names:
             return layout
-    raise ValueError(
-        f"{file.name} is no IP-Adapter of the base, plus or full layout; "
-        f"it holds {len(tensors)} tensors, such as {min(tensors, default='none')}."
-    )
+    raise ValueError(f"{file.name} is no IP-Adapter of the base, plus or full layout: {likeness(tensors)}.")
 
 
 def _blueprint(file: Path, layout: Layout, tensors: Mapping[str, Tensor], text_width: int) -> nn.Module:

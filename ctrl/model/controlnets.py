@@ -16,13 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from ctrl.model.configs import BLOCKS, checked
-from ctrl.model.files import read_json, read_tensors, read_weights
+from ctrl.model.files import likeness, read_json, read_tensors, read_weights
 from ctrl.model.ldm import Drawer, controlnet_name
 from ctrl.model.pretrained import blank, built
 
 PREFIX = "control_model."  # in the original layout, if anything
 ENTRY = "controlnet_cond_embedding.conv_in.weight"
-FITTING = ("cross_attention_dim", "block_out_channels", "addition_embed_type", "projection_class_embeddings_input_dim")
+FITTING = (
+    "cross_attention_dim",
+    "block_out_channels",
+    "addition_embed_type",
+    "projection_class_embeddings_input_dim",
+    "in_channels",
+)
 
 
 class OneKind(nn.Module):
@@ -66,11 +72,13 @@ def controlnet(kind: str, given: Path | nn.Module, unet: Any, mode: int | None =
     """
     if isinstance(given, nn.Module):
         net: Any = given
+        _check_module(kind, net, unet)
         _fit(kind, net.config, unet)
     elif (given / "config.json").is_file():
         net = _of_folder(kind, given, unet)
     else:
         net = _of_file(kind, _only_file(given), unet)
+    _check_residuals(kind, net, unet)
     many = getattr(net.config, "num_control_type", None)
     if (mode is None) != (many is None) or (many is not None and mode is not None and not 0 <= mode < many):
         serves = f"serves {many} kinds" if many else "serves one kind"
@@ -100,6 +108,34 @@ def _of_folder(kind: str, folder: Path, unet: Any) -> Any:
     return built(net, kept, read_weights(folder), name=repr(folder.name), dtype=unet.dtype, device=unet.device)
 
 
+def _check_module(kind: str, net: Any, unet: Any) -> None:
+    """Refuse a module that is no ControlNet, or does not live where the U-Net does."""
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+    from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
+
+    if not isinstance(net, ControlNetModel | ControlNetUnionModel):
+        raise TypeError(f"the {kind} ControlNet must be a ControlNetModel or its folder, got a {type(net).__name__}.")
+    if (net.dtype, net.device) != (unet.dtype, unet.device):
+        raise ValueError(
+            f"the {kind} ControlNet is in {net.dtype} on {net.device} and the U-Net in {unet.dtype} on {unet.device}; "
+            f"give it as net.to(device={str(unet.device)!r}, dtype={unet.dtype})."
+        )
+
+
+def _check_residuals(kind: str, net: Any, unet: Any) -> None:
+    """Refuse, by a ValueError, a ControlNet whose residuals are not what the U-Net's skips are."""
+    skips = [unet.conv_in.out_channels]
+    for block in unet.down_blocks:
+        skips += [resnet.out_channels for resnet in block.resnets]
+        skips += [sampler.out_channels for sampler in block.downsamplers or ()]
+    got = [conv.out_channels for conv in net.controlnet_down_blocks]
+    if got != skips:
+        raise ValueError(
+            f"the {kind} ControlNet was made for another model: it adds to {len(got)} skips, of {got} channels, "
+            f"and there are {len(skips)} here, of {skips}."
+        )
+
+
 def _fit(kind: str, config: Mapping[str, Any], unet: Any) -> None:
     """Refuse, by a ValueError, a ControlNet that was made for another U-Net."""
     for field in FITTING:
@@ -120,8 +156,7 @@ def _of_file(kind: str, file: Path, unet: Any) -> Any:
         tensors = {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items() if key.startswith(PREFIX)}
     original = "input_hint_block.0.weight" in tensors
     if not original and ENTRY not in tensors:
-        held = min(tensors, default="nothing")
-        raise ValueError(f"{file.name} is no ControlNet by diffusers' or the original names; it holds {held}.")
+        raise ValueError(f"{file.name} is no ControlNet by diffusers' or the original names: {likeness(tensors)}.")
     known = list(inspect.signature(ControlNetModel.__init__).parameters)[1:]
     config = {field: unet.config[field] for field in known if field in unet.config}
     config["conditioning_embedding_out_channels"] = _hints(tensors, original=original)

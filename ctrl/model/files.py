@@ -26,14 +26,40 @@ SHARD = re.compile(r"[A-Za-z0-9][\w.-]*\.safetensors")  # a plain name, so that 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 
 
+# What files hold that are given in the place of another, by how the names of their tensors begin.
+KINDS = (
+    (("lora_", "unet.", "text_encoder."), "it looks like a LoRA, to be given as lora="),
+    (("control_model.", "controlnet_", "input_hint_block."), "it looks like a ControlNet, to be given in controlnets="),
+    (("ip_adapter.", "image_proj."), "it looks like an IP-Adapter, to be given as ip_adapter="),
+    (("model.diffusion_model.", "cond_stage_model.", "conditioner."), "it looks like a whole model, for load(file)"),
+)
+TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
 def device_named(name: str) -> torch.device:
-    """The device; "auto" is the GPU if there is one."""
+    """The device; "auto" is the GPU if there is one. A device that is not there raises a ValueError."""
+    if not isinstance(name, str | torch.device):
+        raise TypeError(f"device must be auto, cpu, cuda, cuda:0 or mps, got {name!r:.60}.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"device must be auto, cpu, cuda, cuda:0 or mps, got {name!r}.") from None
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:0 or mps, got {name!r:.60}.") from None
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter of a torch that was built without it
+        raise ValueError(f"device {str(device)!r} is not there, torch says; take 'cpu' or 'auto'.") from error
+    if device.type == "meta":
+        raise ValueError("device must be auto, cpu, cuda, cuda:0 or mps, got 'meta', which holds no numbers.")
+    return device
+
+
+def dtype_given(dtype: object) -> torch.dtype:
+    """A type that a model can be run in, or a TypeError."""
+    if not isinstance(dtype, torch.dtype) or dtype not in TYPES:
+        raise TypeError(f"dtype must be one of {', '.join(map(str, TYPES))}, got {dtype!r:.60}.")
+    return dtype
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -80,6 +106,15 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         pickled = begins[:1] == b"\x80" or begins == b"PK"
         why = "it is a pickle or an archive by another name" if pickled else str(error)
         raise ValueError(f"{file.name} cannot be read as safetensors: {why}.") from error
+
+
+def likeness(names: Iterable[str]) -> str:
+    """What a file with tensors of these names looks like, or what one of them is called."""
+    held = sorted(names)
+    for beginnings, what in KINDS:
+        if any(name.startswith(beginnings) for name in held):
+            return what
+    return f"it holds {len(held)} tensors, such as {held[0]}" if held else "it holds nothing"
 
 
 def weight_files(names: Iterable[str]) -> tuple[str, ...]:

@@ -50,20 +50,32 @@ def place_of(name: str, given: str | Path | Hub, revision: str | None = None) ->
 
     What looks like a path is never asked of the hub: it exists here, or a FileNotFoundError says that it does not.
     """
+    if not isinstance(revision, str | None):
+        raise TypeError(f"revision must be a branch, a tag or a commit of the hub, got {revision!r:.60}.")
     if isinstance(given, Hub):
         return given if revision is None else replace(given, revision=revision)
     if not isinstance(given, str | Path):
         raise TypeError(f"{name} must be a path, a hub id like 'owner/name' or a Hub, got {given!r:.80}.")
-    path = Path(given).expanduser()
-    if path.exists():
+    path = _existing(given)
+    if path is not None:
+        if revision is not None:
+            raise ValueError(f"revision is for the hub, and {name} is {str(path)!r} on this disk; leave it out.")
         return path
-    here = path.parent.is_dir() or path.suffix.lower() in FILES
+    here = Path(given).parent.is_dir() or Path(given).suffix.lower() in FILES
     if isinstance(given, Path) or here or not OWNER_AND_NAME.fullmatch(given):
         raise FileNotFoundError(
             f"{name} must be a folder or a hub id like 'owner/name' or a .safetensors file; "
-            f"{str(given)!r} is no folder and no file."
+            f"{str(given)!r:.200} is no folder and no file."
         )
     return Hub(given, revision=revision)
+
+
+def _existing(given: str | Path) -> Path | None:
+    try:
+        path = Path(given).expanduser()
+        return path if given != "" and path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # a name too long, somebody's home that is not there, a NUL
+        return None
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,10 @@ class Courier:
 
     local_files_only: bool = False
     tell: Callable[[str], None] = say
+
+    def __post_init__(self) -> None:
+        if not callable(self.tell):
+            raise TypeError(f"tell must be a function of a sentence, got {self.tell!r:.60}.")
 
     def folder(self, name: str, place: Place, mark: str, choose: Choice) -> Found:
         """A folder, with those of its files that `choose` picks from their names; `mark` is a file it has.

@@ -10,7 +10,7 @@ import torch
 
 from ctrl.model.assembly import parts_of_folder, parts_of_pipeline
 from ctrl.model.families import Adapter, Net, family_of
-from ctrl.model.files import device_named, model_files, tokenizer_files
+from ctrl.model.files import device_named, dtype_given, model_files, tokenizer_files
 from ctrl.model.hub import Courier, Hub, place_of, say
 from ctrl.model.model import Model
 from ctrl.model.shelf import Given, shelf_of
@@ -53,6 +53,7 @@ def load(
     place = device_named(device)
     if dtype is None:
         dtype = torch.float16 if place.type == "cuda" and source is not None else torch.float32
+    dtype = dtype_given(dtype)
     courier = Courier(local_files_only, tell)
     if source is None and not ATELIER.is_dir():
         raise FileNotFoundError("the atelier model's weights are missing from this installation; install it anew.")

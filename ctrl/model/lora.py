@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctrl.model.files import read_tensors
+from ctrl.model.files import likeness, read_tensors
 from ctrl.model.ldm import unet_name
 
 DOWN = (".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", ".lora_down.weight", "_lora.down.weight",
@@ -34,6 +34,7 @@ REFUSED = (
     ((".diff$",), "a full difference"),
     (("oft_", ".oft"), "an OFT"),
 )
+LARGEST = 1e6  # of an α
 NOTED = ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "lora_bias")
 TOWERS = (("text_encoder.", "lora_te_", "lora_te1_"), ("text_encoder_2.", "lora_te2_"))
 
@@ -80,24 +81,30 @@ def read_lora(file: Path) -> Lora:
             raise ValueError(f"{file.name} is a damaged LoRA: it changes {base} by {key} and lacks {other}.")
         down, up = rest.pop(key), rest.pop(other)
         said = rest.pop(f"{base}.alpha", None)
+        if said is not None and said.numel() != 1:
+            raise ValueError(f"{file.name} is a damaged LoRA: {base}.alpha has the shape {tuple(said.shape)}.")
         alpha = float(said) if said is not None else noted.get(_component(base), float(down.shape[0]))
         changes.append(_change(file, base, down, up, alpha))
     if rest or not changes:
-        held = f"{len(rest)} tensors that are no part of one, such as {min(rest)}" if rest else "nothing of one"
-        raise ValueError(f"{file.name} is no LoRA that ctrl can read; it holds {held}.")
+        held = likeness(rest)
+        if changes or "LoRA" in held:  # perhaps half of one
+            held = f"it holds {len(rest)} tensors that are no part of one, such as {min(rest)}"
+        raise ValueError(f"{file.name} is no LoRA that ctrl can read: {held}.")
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     return Lora(file.name, digest, tuple(changes))
 
 
 def _change(file: Path, base: str, down: Tensor, up: Tensor, alpha: float) -> Change:
-    if down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1] or any(side != 1 for side in up.shape[2:]):
+    odd = down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1] or any(side != 1 for side in up.shape[2:])
+    if odd or not (down.numel() and up.numel() and down.is_floating_point() and up.is_floating_point()):
         raise ValueError(
-            f"{file.name} is a damaged LoRA: {base} is changed by {tuple(up.shape)} times {tuple(down.shape)}."
+            f"{file.name} is a damaged LoRA: {base} is changed by {tuple(up.shape)} times {tuple(down.shape)} "
+            f"numbers of {up.dtype} and {down.dtype}."
         )
     down, up = down.clone(), up.clone()  # what was read is a view of the file, which may change
     strength = alpha / down.shape[0]
-    if not (torch.isfinite(down).all() and torch.isfinite(up).all() and abs(strength) < 1e6):
+    if not (torch.isfinite(down).all() and torch.isfinite(up).all() and abs(strength) < LARGEST):
         raise ValueError(f"{file.name} has NaN or infinite numbers in its change of {base}: the file is damaged.")
     return Change(base, down, up, strength)
 
@@ -114,6 +121,8 @@ def _noted(file: Path, notes: Mapping[str, str]) -> dict[str, float]:
         if what in NOTED and value:
             raise ValueError(f"{file.name} is a LoRA with {what}, which ctrl does not merge.")
         if what == "lora_alpha" and isinstance(value, int | float):
+            if not abs(value) < LARGEST:
+                raise ValueError(f"{file.name} is a damaged LoRA: its {key} is {value!r:.40}.")
             found[part] = float(value)
     return found
 

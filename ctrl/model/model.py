@@ -268,6 +268,15 @@ class Model:
                 self._nets[kind] = self.shelf.controlnet(kind, self.unet)
             return self._nets[kind]
 
+    def check_control(self, kind: str) -> None:
+        """Refuse, by a ValueError, a kind of control that there is no ControlNet for, or one for other latents."""
+        reads = 2 ** (len(_whole(self.controlnet(kind)).config.conditioning_embedding_out_channels) - 1)
+        if reads != self.factor:
+            raise ValueError(
+                f"the {kind} ControlNet was made for another model: it reads {reads} pixels as one, and a latent "
+                f"is {self.factor} here."
+            )
+
     def residual_count(self, kind: str) -> int:
         """How many residuals the ControlNet of this kind adds, the middle's counted."""
         return len(_whole(self.controlnet(kind)).controlnet_down_blocks) + 1

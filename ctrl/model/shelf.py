@@ -22,6 +22,7 @@ from ctrl.model.pretrained import image_processor, image_tower
 
 BASE, LCM = "base", "lcm"  # what an adapter and a LoRA without a name are called
 KIND = "controlnet_"
+LETTERS = 64  # of a name, as in recipes
 PROCESSOR = "preprocessor_config.json"
 Given = str | Path | Hub
 # What others call the kinds.
@@ -124,6 +125,9 @@ def shelf_of(
     .safetensors files, or map names to them. Nothing is opened; a path that does not exist raises a FileNotFoundError.
     """
     own = _own(found) if found else Shelf()
+    if not isinstance(controlnets, Mapping | None):
+        got = type(controlnets).__name__
+        raise TypeError(f"controlnets must map kinds to ControlNets, such as {{'pose': 'folder'}}, got {got}.")
     nets = {_kind(kind): _net(kind, net) for kind, net in (controlnets or {}).items()}
     loras = {name: _file(f"lora[{name!r}]", one) for name, one in _named(lora, LCM).items()}
     others = {**family.adapters, **own.adapters}
@@ -170,10 +174,19 @@ def _called(file: str, default: str, stem: str) -> str:
 def _named(given: Any, default: str) -> Mapping[str, Any]:
     if given is None:
         return {}
-    return given if isinstance(given, Mapping) else {default: given}
+    named = given if isinstance(given, Mapping) else {default: given}
+    for name in named:
+        _check_name(name)
+    return named
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not 0 < len(name) <= LETTERS:
+        raise TypeError(f"what is put on a model is named by a short string, such as 'pose', got {name!r:.80}.")
 
 
 def _kind(kind: str) -> str:
+    _check_name(kind)
     if kind in ALSO:
         raise ValueError(f"controlnets has the kind {kind!r}, which is called {ALSO[kind]!r} here.")
     return kind

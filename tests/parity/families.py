@@ -144,9 +144,7 @@ def _unet(**differing) -> UNet2DConditionModel:
 
 def _controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
     """Its weights are its own, the zero convolutions' too: as they begin they would let nothing through."""
-    net = ControlNetModel.from_unet(
-        unet, conditioning_embedding_out_channels=(8, 16, 16), load_weights_from_unet=False
-    )
+    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16, 16), load_weights_from_unet=False)
     for name, parameter in net.named_parameters():
         if name.startswith(("controlnet_down_blocks", "controlnet_mid_block", "controlnet_cond_embedding.conv_out")):
             nn.init.normal_(parameter, std=0.2)

@@ -1,14 +1,21 @@
 """Both sides of a comparison: a recipe run by us, and the same recipe put into diffusers' words and run by it."""
 
 import copy
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from diffusers import (
     DDIMScheduler,
+    DDPMScheduler,
     DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+    TCDScheduler,
     UniPCMultistepScheduler,
 )
 from diffusers.image_processor import IPAdapterMaskProcessor
@@ -17,24 +24,34 @@ from torch import Tensor
 
 import ctrl
 
+MATRIX = ("ddim", "euler", "dpm++ 2m", "unipc")
+SDE = {"algorithm_type": "sde-dpmsolver++"}
 SCHEDULERS = {
-    "ddim": DDIMScheduler,
-    "euler": EulerDiscreteScheduler,
-    "dpm++ 2m": DPMSolverMultistepScheduler,
-    "unipc": UniPCMultistepScheduler,
+    "ddim": DDIMScheduler.from_config,
+    "euler": EulerDiscreteScheduler.from_config,
+    "dpm++ 2m": DPMSolverMultistepScheduler.from_config,
+    "unipc": UniPCMultistepScheduler.from_config,
+    "ddpm": DDPMScheduler.from_config,
+    "pndm": PNDMScheduler.from_config,
+    "euler a": EulerAncestralDiscreteScheduler.from_config,
+    "heun": HeunDiscreteScheduler.from_config,
+    "dpm++ 2m sde": partial(DPMSolverMultistepScheduler.from_config, **SDE),
+    "dpm++ sde": partial(DPMSolverSinglestepScheduler.from_config, **SDE),
+    "lcm": LCMScheduler.from_config,
+    "tcd": TCDScheduler.from_config,
 }
 
 
 class Sides:
-    """One family's modules in diffusers' pipelines and, the very same objects, in a model of ours.
+    """One family's modules in diffusers' pipelines and, the very same objects if none is given, in a model of ours.
 
     An IP-Adapter changes the U-Net it is loaded into, so diffusers gets a copy of it for each set of adapters.
     """
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, model: ctrl.Model | None = None) -> None:
         self.family = family
         self.plain = family.pipelines.text(**family.components)
-        self.model = ctrl.Model.from_pipeline(
+        self.model = model or ctrl.Model.from_pipeline(
             self.plain, controlnets=dict(family.nets), ip_adapter=dict(family.adapters)
         )
         self.ours = cache(self._ours)  # cells are also compared with each other
@@ -57,7 +74,7 @@ class Sides:
         start = "text" if recipe.image is None else "image" if recipe.mask is None else "inpaint"
         nets = [self.family.nets[control.kind] for control in _ordered(recipe.controls)]
         parts = dict(self.family.components)
-        parts["scheduler"] = SCHEDULERS[recipe.sampler].from_config(self.plain.scheduler.config)
+        parts["scheduler"] = SCHEDULERS[recipe.sampler](self.plain.scheduler.config)
         if nets:
             parts["controlnet"] = nets if len(nets) > 1 else nets[0]
         if recipe.styles:
@@ -95,6 +112,7 @@ def _words(recipe: ctrl.Recipe) -> dict[str, Any]:
         "num_inference_steps": recipe.steps,
         "generator": torch.Generator().manual_seed(recipe.seed),
         **({"guidance_rescale": guidance.rescale} if guidance.rescale else {}),
+        **({"eta": 0.3} if recipe.sampler == "tcd" else {}),  # the scheduler's own default; the pipelines' is 0
         **_start(recipe),
         **_controls(recipe),
         **_styles(recipe),
@@ -142,4 +160,3 @@ def _styles(recipe: ctrl.Recipe) -> dict[str, Any]:
 def mask(image: Any) -> Tensor:
     """(1, 1, H, W): a mask as diffusers prepares it, of zeros and ones."""
     return IPAdapterMaskProcessor().preprocess(image, height=image.size[1], width=image.size[0])
-

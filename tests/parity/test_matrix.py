@@ -6,25 +6,12 @@ anywhere, since none is needed.
 
 from itertools import combinations
 
-import numpy as np
 import pytest
-from sides import SCHEDULERS, difference
+from recipes import DEPTH, HOLE, INK, LEFT, MAP, OTHER, PHOTO, POSE, RECIPE, STYLE, WASH
+from sides import MATRIX, SCHEDULERS, difference
 
 import ctrl
 
-SIZE = (48, 64)  # rows and columns
-rng = np.random.default_rng(0)
-# Pictures of the run's size, and others that have to be brought to it.
-MAP, OTHER, PHOTO, INK, WASH = (
-    rng.integers(0, 255, shape, np.uint8) for shape in [(*SIZE, 3), (60, 50, 3), (*SIZE, 3), (50, 80, 3), (40, 40, 3)]
-)
-LEFT, HOLE = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
-LEFT[:, :32] = 255
-HOLE[8:36, 12:56] = 255
-RECIPE = ctrl.Recipe("ab, c d", negative="e", guidance=6.0, steps=4, seed=3, width=SIZE[1], height=SIZE[0])
-
-POSE, DEPTH = ctrl.Pose(MAP, 0.5), ctrl.Depth(OTHER, 1.2)
-STYLE = ctrl.Style(INK, 0.7)
 WAYS = {
     "plain": {},
     "one ControlNet": {"controls": [POSE]},
@@ -78,7 +65,7 @@ def largest_difference(sides, recipe):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("sampler", SCHEDULERS)
+@pytest.mark.parametrize("sampler", MATRIX)
 def test_the_difference_is_0(sides, sampler, way):
     assert largest_difference(sides, RECIPE.replace(sampler=sampler, **WAYS[way])) == 0
 
@@ -88,12 +75,17 @@ def test_the_difference_is_0_without_guidance(sides, way):
     assert largest_difference(sides, RECIPE.replace(sampler="euler", guidance=1.0, **WAYS[way])) == 0
 
 
+@pytest.mark.parametrize("sampler", [sampler for sampler in SCHEDULERS if sampler not in MATRIX])
+def test_the_difference_is_0_with_the_other_samplers_and_their_noise(sides, sampler):
+    assert largest_difference(sides, RECIPE.replace(sampler=sampler)) == 0
+
+
 @pytest.mark.parametrize("way", FURTHER)
 def test_the_difference_is_0_where_ways_are_combined(sides, way):
     assert largest_difference(sides, RECIPE.replace(sampler="dpm++ 2m", **FURTHER[way])) == 0
 
 
-CELLS = [(sampler, 6.0, WAYS) for sampler in SCHEDULERS if sampler != "dpm++ 2m"]
+CELLS = [(sampler, 6.0, WAYS) for sampler in MATRIX if sampler != "dpm++ 2m"]
 CELLS += [("euler", 1.0, WAYS), ("dpm++ 2m", 6.0, WAYS | FURTHER)]
 
 
