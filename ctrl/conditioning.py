@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ctrl.images import Picture
 from ctrl.notes import notes
-from ctrl.recipe import Control, Guidance, Recipe, Region, Schedule, Style
+from ctrl.recipe import MAX_SIDE, Control, Guidance, Recipe, Region, Schedule, Style
 
 if TYPE_CHECKING:
     from ctrl.model import Model, StyleReference, Text, Words
@@ -136,6 +136,9 @@ def _columns(rows: Sequence[list[Any]]) -> list[tuple[Any, ...]]:
 
 def _size(model: Model, recipe: Recipe) -> tuple[int, int]:
     if recipe.width is None or recipe.height is None:
+        if max(model.size) > MAX_SIDE:
+            own = f"{model.size[0]}×{model.size[1]}"
+            raise ValueError(f"the model's own size is {own}, and at most {MAX_SIDE} is drawn; give width and height.")
         return model.size
     for name, size in (("width", recipe.width), ("height", recipe.height)):
         if size % model.factor:

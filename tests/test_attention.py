@@ -1,7 +1,7 @@
 import copy
 import threading
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -16,19 +16,40 @@ from ctrl.attention import (
     Call,
     IdentityAttention,
     Projections,
-    Reference,
     Region,
     Regions,
     SelfEdit,
     Term,
     Texts,
     Weighted,
-    _summand,
     sites,
     tap,
 )
+from ctrl.attention.tap import _summand
 
 ROWS, TOKENS, WIDTH = 2, 24, 32
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A term of its own, as a style adds one."""
+
+    tokens: torch.Tensor
+    projections: dict
+    gate: float
+    mask: torch.Tensor | None = None
+
+    def __call__(self, call, terms):
+        weights = self.projections[call.site]
+        rows, heads, _, depth = call.q.shape
+        k, v = (
+            F.linear(self.tokens, weight).view(rows, -1, heads, depth).transpose(1, 2)
+            for weight in (weights.to_k, weights.to_v)
+        )
+        mask = self.mask
+        if mask is not None:
+            mask = F.interpolate(mask, size=(call.height, call.width), mode="bicubic").flatten(2)[..., None]
+        return [*terms, Term(call.q, k, v, gate=self.gate, mask=mask)]
 
 
 @pytest.fixture(scope="module")

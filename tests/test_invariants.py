@@ -176,6 +176,25 @@ def test_off_is_absent(model, nothing, recipe):
     assert torch.equal(run(model, recipe), run(model, NOTHING[nothing](recipe)))
 
 
+def test_what_is_off_is_not_even_asked(model):
+    def fail(*_):
+        raise AssertionError("it was asked")
+
+    model.style_notes([], None)  # loads the adapter
+    asked = [model.controlnet("edges"), model._adapters[None][0].projection]
+    handles = [module.register_forward_pre_hook(fail) for module in asked]
+    try:
+        for weight in (0.0, ctrl.hold(0), ctrl.hold(1, **BETWEEN), ctrl.hold(1, **BETWEEN, by="noise")):
+            off = PLAIN.replace(controls=[ctrl.Edges(OTHER, weight)], styles=[ctrl.Style(MAP, weight)])
+            assert torch.equal(run(model, off), run(model, PLAIN))
+        for part in ({"controls": [ctrl.Edges(OTHER)]}, {"styles": [ctrl.Style(MAP)]}):
+            with pytest.raises(AssertionError, match="it was asked"):
+                run(model, PLAIN.replace(**part))
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @few(4)
 @given(recipe=recipes())
 def test_all_that_is_off_at_once_is_absent(model, recipe):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ ENTRIES = 16  # of a list
 BLOCKS = 8  # of a U-Net or a codec
 LETTERS = 100  # of a string
 BETAS = 10_000
+SIDE = 4096  # pixels, of a picture on its way to an image encoder
 
 # What transformers' CLIP is made of; its configurations carry some eighty more fields, some of which have chosen
 # what code is run.
@@ -91,6 +92,8 @@ def checked(kind: Any, config: Mapping[str, Any], name: str) -> dict[str, Any]:
         _check(f"{field} in {name}/config.json", field, value)
     if len(_listed(kept.get("block_out_channels"))) > BLOCKS:
         raise ValueError(f"block_out_channels in {name}/config.json has more than {BLOCKS} entries.")
+    if len(_listed(kept.get("sample_size"))) > 2:
+        raise ValueError(f"sample_size in {name}/config.json must be a number or two, got {kept['sample_size']!r:.80}.")
     return kept
 
 
@@ -110,6 +113,57 @@ def checked_schedule(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     return kept
 
 
+def checked_processor(config: Mapping[str, Any], side: int, name: str) -> dict[str, Any]:
+    """The fields of a preprocessor_config.json that CLIP's processor is made of, for pictures of `side` pixels."""
+    kept = {field: config[field] for form in PROCESSOR for field in form.fields if config.get(field) is not None}
+    for form in PROCESSOR:
+        for field in form.fields:
+            if field in kept and not form.fits(kept[field]):
+                raise ValueError(f"{field} in {name} must be {form.what}, got {kept[field]!r:.80}.")
+    last = "crop_size" if kept.get("do_center_crop", True) else "size"
+    made = kept.get(last, side)
+    if made not in (side, {"height": side, "width": side}):
+        raise ValueError(f"{last} in {name} makes pictures of {made!r:.80}, and the image encoder reads {side}×{side}.")
+    return kept
+
+
+def _is_size(value: Any) -> bool:
+    sides = list(value.values()) if isinstance(value, dict) else [value]
+    named = not isinstance(value, dict) or set(value) in ({"shortest_edge"}, {"height", "width"})
+    return named and all(type(side) is int and 0 < side <= SIDE for side in sides)
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _are_three(value: Any, low: float) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(_is_number(one, low, 10) for one in value)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What these fields must be."""
+
+    fields: tuple[str, ...]
+    what: str
+    fits: Callable[[Any], bool]
+
+
+PROCESSOR = (
+    Form(
+        ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"),
+        "true or false",
+        lambda value: isinstance(value, bool),
+    ),
+    Form(("size", "crop_size"), f"sides of 1 to {SIDE} pixels", _is_size),
+    Form(("resample",), "a filter of Pillow's, 0 to 5", lambda value: type(value) is int and 0 <= value <= 5),
+    Form(("rescale_factor",), "a number above 0 and at most 1", lambda value: _is_number(value, 1e-6, 1)),
+    Form(("image_mean",), "three numbers from -10 to 10", lambda value: _are_three(value, -10)),
+    Form(("image_std",), "three numbers from 0.001 to 10", lambda value: _are_three(value, 1e-3)),
+)
+
+
 def _check(where: str, field: str, value: Any) -> None:
     bound = next((bound for bound in BOUNDS if field in bound.fields), ANYTHING)
     flat = [inner for entry in _listed(value) for inner in _listed(entry)]
@@ -120,8 +174,10 @@ def _check(where: str, field: str, value: Any) -> None:
             raise ValueError(f"{where} has {len(one)} letters, and {LETTERS} are the most that is believed.")
         if one is not None and not isinstance(one, bool | int | float | str):
             raise ValueError(f"{where} must be a number, a word or a list of them, got {one!r:.80}.")
+        if bound is not ANYTHING and one is not None and type(one) is not int:
+            raise ValueError(f"{where} must be a whole number from {bound.low} to {bound.high}, got {one!r:.80}.")
         if isinstance(one, int) and not isinstance(one, bool) and not bound.low <= one <= bound.high:
-            raise ValueError(f"{where} must lie between {bound.low} and {bound.high}, got {one}.")
+            raise ValueError(f"{where} must lie between {bound.low} and {bound.high}, got {one!s:.40}.")
 
 
 def _listed(value: Any) -> list[Any]:

@@ -17,6 +17,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ctrl.images import why
+
+LETTERS = 300  # of a tensor's name
 MAX_JSON = 64 << 20  # bytes; a shard index of the largest models has a few
 STEMS = ("diffusion_pytorch_model", "model")  # of weights, as diffusers and transformers name them
 VARIANTS = ("", ".fp16")  # the same weights twice; the whole ones are taken where there are both
@@ -72,7 +75,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         read = json.loads(path.read_text(encoding="utf-8"), parse_constant=_not_finite, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is not JSON: {error}.") from error
+        raise ValueError(f"{where} is not JSON: {why(error)}.") from error
     if not isinstance(read, dict):
         raise ValueError(f"{where} must hold an object, got {type(read).__name__}.")
     return read
@@ -99,13 +102,15 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(file, "pt") as opened:
             names = list(opened.keys())
+            if (longest := max(map(len, names), default=0)) > LETTERS:
+                raise ValueError(f"{file.name} names a tensor with {longest} letters, as no model does.")
             return {name: opened.get_tensor(name) for name in names}, opened.metadata() or {}
     except (OSError, SafetensorError) as error:
         with file.open("rb") as opened:
             begins = opened.read(2)
         pickled = begins[:1] == b"\x80" or begins == b"PK"
-        why = "it is a pickle or an archive by another name" if pickled else str(error)
-        raise ValueError(f"{file.name} cannot be read as safetensors: {why}.") from error
+        reason = "it is a pickle or an archive by another name" if pickled else why(error)
+        raise ValueError(f"{file.name} cannot be read as safetensors: {reason}.") from error
 
 
 def likeness(names: Iterable[str]) -> str:

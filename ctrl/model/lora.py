@@ -83,7 +83,7 @@ def read_lora(file: Path) -> Lora:
         said = rest.pop(f"{base}.alpha", None)
         if said is not None and said.numel() != 1:
             raise ValueError(f"{file.name} is a damaged LoRA: {base}.alpha has the shape {tuple(said.shape)}.")
-        alpha = float(said) if said is not None else noted.get(_component(base), float(down.shape[0]))
+        alpha = float(said) if said is not None else noted.get(_component(base), float(len(down) if down.ndim else 0))
         changes.append(_change(file, base, down, up, alpha))
     if rest or not changes:
         held = likeness(rest)

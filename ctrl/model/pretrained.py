@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctrl.model.configs import checked, checked_schedule
+from ctrl.images import why
+from ctrl.model.configs import checked, checked_processor, checked_schedule
 from ctrl.model.files import read_json, read_weights
 
 # The names of a codec's attention before diffusers 0.16.
@@ -73,7 +74,7 @@ def blank(kind: Any, config: Mapping[str, Any], name: str) -> nn.Module:
             module: nn.Module = kind(kind.config_class(**config)) if hasattr(kind, "config_class") else kind(**config)
             return module
     except Exception as error:  # whatever the library's constructor stumbles over
-        raise ValueError(f"the config.json of {name} describes no {kind.__name__}: {error}") from error
+        raise ValueError(f"the config.json of {name} describes no {kind.__name__}: {why(error)}.") from error
 
 
 def _present(kind: Any, key: str) -> str:
@@ -118,8 +119,11 @@ def read_tokenizer(folder: Path, encoder: Any, pad: str | None = None) -> Any:
     try:
         read = CLIPTokenizer.from_pretrained(folder, local_files_only=True, **changed)
     except Exception as error:  # the tokenizers library raises nothing more particular
-        raise ValueError(f"the tokenizer in {folder.name!r} cannot be read: {error}.") from error
-    read.model_max_length = min(read.model_max_length, encoder.config.max_position_embeddings)
+        raise ValueError(f"the tokenizer in {folder.name!r} cannot be read: {why(error)}.") from error
+    longest = read.model_max_length
+    if not isinstance(longest, int | float) or not longest > 2:
+        raise ValueError(f"the tokenizer in {folder.name!r} says that its texts have {longest!r:.40} tokens.")
+    read.model_max_length = min(longest, encoder.config.max_position_embeddings)
     if len(read) > encoder.config.vocab_size:
         raise ValueError(
             f"the tokenizer in {folder.name!r} has {len(read)} tokens, and the text encoder knows "
@@ -153,8 +157,7 @@ def image_processor(folder: Path | None, encoder: Any) -> Any:
     """
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    if folder is not None and (folder / "preprocessor_config.json").is_file():
-        read_json(folder / "preprocessor_config.json")
-        return CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-    side = encoder.config.image_size
+    side, file = encoder.config.image_size, "preprocessor_config.json"
+    if folder is not None and (folder / file).is_file():
+        return CLIPImageProcessorPil(**checked_processor(read_json(folder / file), side, f"{folder.name}/{file}"))
     return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})

@@ -25,6 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ctrl.images import why
+
 SPACINGS = ("default", "karras", "exponential", "trailing")
 KINDS = ("epsilon", "v_prediction", "sample", "flow")  # of what a model predicts
 
@@ -165,7 +167,10 @@ class Solver:
         if not supported(sampler, spacing):
             raise ValueError(f"sampler {row.name!r} has no {spacing!r} spacing; accepted: {', '.join(row.spacings)}.")
         _check_model(row, config, kind)
-        scheduler = _scheduler(row, spacing, config, kind)
+        try:
+            scheduler = _scheduler(row, spacing, config, kind)
+        except Exception as error:  # whatever diffusers makes of a configuration that is none of its own
+            raise ValueError(f"sampler {row.name!r} cannot follow the model's noise schedule: {why(error)}.") from error
         _check_steps(row, scheduler, steps, strength)
         solver = cls(scheduler, steps, device, generators, strength=strength, kind=kind)
         _check_levels(row, spacing, scheduler, steps)

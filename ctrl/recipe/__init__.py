@@ -3,13 +3,14 @@
 from ctrl.recipe.controls import Control, Depth, Edges, Pose
 from ctrl.recipe.diff import Change
 from ctrl.recipe.guidance import APG, PAG, SEG, CFGZero, Guidance
-from ctrl.recipe.recipe import KEYWORD, SAMPLERS, SPACINGS, Lora, Recipe, Region
+from ctrl.recipe.recipe import KEYWORD, MAX_SIDE, SAMPLERS, SPACINGS, Lora, Recipe, Region
 from ctrl.recipe.schedule import Schedule, curve, hold, ramp, weight_at
 from ctrl.recipe.styles import Style
 
 __all__ = [
     "APG",
     "KEYWORD",
+    "MAX_SIDE",
     "PAG",
     "SAMPLERS",
     "SEG",

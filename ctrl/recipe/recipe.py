@@ -25,6 +25,7 @@ SAMPLERS = (
 )  # fmt: skip
 SPACINGS = ("default", "karras", "exponential", "trailing")
 SHORT = {"dpm++": "dpm++ 2m", "dpm++ 2m karras": "dpm++ 2m"}  # other names in use
+MAX_SIDE = 4096  # pixels
 KEYWORD = "ctrl-recipe"  # of the PNG text chunk
 
 
@@ -115,7 +116,7 @@ class Recipe:
         self._check_image()
         for side in ("width", "height"):
             if (size := getattr(self, side)) is not None:
-                keep(self, side, whole(side, size, 8, 4096))
+                keep(self, side, whole(side, size, 8, MAX_SIDE))
         if (self.width is None) != (self.height is None):
             raise ValueError("width and height go together; give both, or neither for the model's own size.")
 

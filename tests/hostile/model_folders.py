@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tensor_files import Evil, archived, broken, pickled
 
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-SIZES = "must lie between|of shape|describes no|are not of one model"
+SIZES = "must lie between|must be a whole number|of shape|describes no|are not of one model"
 PAIRS = [
     ["os", "system"], ["posix", "system"], ["subprocess", "Popen"], ["builtins", "eval"], ["builtins", "exec"],
     ["builtins", "__import__"], ["torch", "load"], ["torch.hub", "load"], ["pickle", "Unpickler"], ["pickle", "loads"],
@@ -31,17 +31,17 @@ UNET = [
     ("transformer_layers_per_block", 10**6, SIZES), ("transformer_layers_per_block", [[10**6]], SIZES),
     ("cross_attention_dim", 2**40, SIZES), ("cross_attention_dim", -1, SIZES), ("cross_attention_dim", [32] * 10**4, "most"),
     ("attention_head_dim", 0, SIZES), ("attention_head_dim", 2**20, SIZES), ("norm_num_groups", 2**40, SIZES),
-    ("num_class_embeds", 2**20, "conditioned|of shape|lacks|describes"), ("class_embed_type", "os.system", "describes"),
+    ("num_class_embeds", 2**20, "conditioned|of shape|lacks|describes"), ("class_embed_type", "os.system", "conditioned by"),
     ("conv_in_kernel", 10**6, "of shape"), ("conv_in_kernel", -3, "of shape|describes"), ("act_fn", "eval", "describes"),
     ("time_embedding_type", "x" * 10**6, "letters"), ("time_cond_proj_dim", 2**20, "lacks|guidance as an input|of shape"),
     ("down_block_types", ["os.system"] * 3, "describes no"), ("mid_block_type", "eval", "describes no"),
     ("encoder_hid_dim_type", "ip_image_proj", "describes|conditioned"), ("sample_size", 16384, "at most 4096"),
-    ("sample_size", -64, SIZES), ("sample_size", [16, 16, 16], None), ("sample_size", "16", None),
+    ("sample_size", -64, SIZES), ("sample_size", [16, 16, 16], "a number or two"), ("sample_size", "16", SIZES),
     ("_class_name", "os.system", "is needed"), ("_class_name", ["torch", "load"], "is needed"),
 ]  # fmt: skip
 SCHEDULE = [
-    ("num_train_timesteps", 10**12, SIZES), ("num_train_timesteps", -1, SIZES), ("num_train_timesteps", "x", None),
-    ("beta_start", 1e308, "must lie between"), ("beta_end", "0.1", "must lie between"), ("beta_schedule", "eval", None),
+    ("num_train_timesteps", 10**12, SIZES), ("num_train_timesteps", -1, SIZES), ("num_train_timesteps", "x", SIZES),
+    ("beta_start", 1e308, "must lie between"), ("beta_end", "0.1", "must lie between"), ("beta_schedule", "eval", "cannot follow"),
     ("prediction_type", "eval", None), ("trained_betas", [0.1] * 10**6, "at most"), ("trained_betas", [7.0] * 1000, None),
     ("timestep_spacing", "eval", None), ("steps_offset", 10**6, None), ("_class_name", "os.system", None),
     ("thresholding", True, None), ("set_alpha_to_one", "no", None), ("clip_sample_range", 1e308, None),

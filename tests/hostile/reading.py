@@ -123,7 +123,8 @@ def offences(corpus: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "os.fork", os.fork
     yield "os.exec", lambda: os.execv("/bin/true", ["true"])
     yield "os.posix_spawn", lambda: os.posix_spawn("/bin/true", ["true"], {})
-    yield "socket.__new__", lambda: socket.create_connection(("127.0.0.1", 9), timeout=1)
+    yield "socket.__new__", socket.socket
+    yield "socket.getaddrinfo", lambda: socket.create_connection(("127.0.0.1", 9), timeout=1)
     yield "socket.getaddrinfo", lambda: socket.getaddrinfo("huggingface.co", 443)
     yield "open", lambda: (corpus / "written").write_text("x")
     yield "open", lambda: os.open(corpus / "written", os.O_CREAT)

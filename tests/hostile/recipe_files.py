@@ -92,7 +92,7 @@ def _carried(good: dict) -> list[Hostile]:
         "20000 by 20000": png(first=head(20_000, 20_000)),
         "9000 by 9000": png(first=head(9000, 9000)),
         "wrong checksum": png(first=head()[:-4] + b"abcd"),
-        "cut": png()[:60],
+        "cut": png()[:50],
         "JPEG": b"\xff\xd8\xff\xe0",
         "nothing": b"",
     }

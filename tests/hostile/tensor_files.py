@@ -116,13 +116,14 @@ def odd(held: dict[str, Tensor]) -> dict[str, tuple[dict[str, Tensor], str]]:
     return {
         "NaN": (held | {name: torch.full_like(first, torch.nan)}, "has NaN or infinite numbers in"),
         "infinite": (held | {name: torch.full_like(first, torch.inf)}, "has NaN or infinite numbers in"),
-        "integers": (held | {name: first.to(torch.int8)}, r"int8"),
-        "turned": (held | {name: first.flatten()[None, None]}, r"shape|times"),
-        "a number": (held | {name: torch.tensor(1.0)}, r"shape|times|one of"),
-        "of nothing": (held | {name: torch.zeros(0, 2**40)}, r"shape|times"),
+        "integers": (held | {name: first.to(torch.int8)}, "int8"),
+        "turned": (held | {name: first.flatten()[None, None]}, "shape|times|not what this"),
+        "a number": (held | {name: torch.tensor(1.0)}, "shape|times|not what this"),
+        "of nothing": (held | {name: torch.zeros(0, 2**40)}, "shape|times|not what this"),
         "one lacks": ({key: tensor for key, tensor in held.items() if key != name}, "lacks|missing|no part of one|not wh"),
         "nothing": ({}, "holds nothing"),
-        "strange names": ({key: first for key in ("__class__", "../../x", "", "a\0b", "x" * 10**5)}, "is no |no whole"),
+        "strange names": ({key: first for key in ("__class__", "../../x", "", "a\0b")}, "is no |no whole"),
+        "a long name": ({"x" * 10**5: first}, "100000 letters"),
     }
 
 

@@ -73,11 +73,15 @@ def test_every_file_gives_a_value_or_is_refused_in_a_sentence(corpus, readings):
 
 def sentence(message):
     """One sentence, of a length that is read, which gives away nothing of what a file held."""
-    return "\n" not in message and 20 < len(message) < 700 and message.endswith((".", ")")) and "root:" not in message
+    return "\n" not in message and 20 < len(message) < 700 and message.endswith(".") and "root:" not in message
 
 
 def test_no_file_made_the_interpreter_do_anything_but_read(readings):
     assert not [told for told in readings[0] if told["events"]]
+
+
+def test_dump(readings):
+    Path("/tmp/bad/readings.json").write_text(json.dumps(readings))
 
 
 def test_no_file_took_much_memory_or_time(readings):
@@ -92,7 +96,6 @@ def test_nothing_was_written_beside_the_files(corpus, readings):
 
 
 def test_the_hook_sees_every_offence(readings):
-    seen = {told["path"]: told["events"] for told in readings[1]}
-    assert len(readings[1]) == 14
-    for event, events in seen.items():
-        assert events and events[0].startswith(event), event
+    assert len(readings[1]) == 15
+    for told in readings[1]:
+        assert told["events"] and told["events"][0].startswith(told["path"]), told

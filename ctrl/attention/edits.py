@@ -1,0 +1,93 @@
+"""Edits of cross-attention: words that weigh more, prompts for parts of the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ctrl.attention.terms import Call, Term
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """An edit that gives the words of the prompt weights (R or 1, T): rows of v are scaled, nothing renormalised.
+
+    It is the reweighting of Prompt-to-Prompt (arXiv 2208.01626). It acts on the text's own terms, which are those that
+    still have the call's keys. Weights of 1 are bit-equal to none.
+    """
+
+    weights: Tensor
+
+    @property
+    def acts(self) -> bool:
+        """Whether some weight is not 1; if none is, there is nothing to attach."""
+        return bool((self.weights != 1).any())
+
+    def __call__(self, call: Call, terms: list[Term]) -> list[Term]:
+        """The terms with the text's values scaled."""
+        return [replace(term, v=_scaled(term.v, self.weights)) if term.k is call.k else term for term in terms]
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A part of the picture with a prompt of its own.
+
+    `states` is (R or 1, T, D), `mask` (R or 1, 1, H, W) in [0, 1] at any size, `weights` (R or 1, T) of its
+    words or None.
+    """
+
+    states: Tensor
+    mask: Tensor
+    weights: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """An edit that gives parts of the picture prompts of their own, in some rows; the others stay bit-equal.
+
+    The text's output becomes (1 − Σ m) · base prompt + Σ m · region's prompt. Masks are shrunk by area, divided by
+    their sum where that is over 1, and multiplied by 1 − `base`: so `base` is the share that the prompt of
+    the whole picture keeps where a region covers it fully, and what no region covers is all its own. A region's
+    keys and values come from the site's own layers. Make one for a run; its masks are fitted once.
+    """
+
+    rows: tuple[int, ...]
+    regions: tuple[Region, ...]
+    base: float = 0.0
+    _fitted: dict[tuple[int, int], list[Tensor]] = field(default_factory=dict, init=False, repr=False)
+
+    def __call__(self, call: Call, terms: list[Term]) -> list[Term]:
+        """The terms with the text's gated and the regions' added."""
+        size = (call.height, call.width)
+        if size not in self._fitted:
+            self._fitted[size] = self._masks(call)
+        rest, *masks = self._fitted[size]
+        out = [replace(term, mask=_both(term.mask, rest)) if term.k is call.k else term for term in terms]
+        for region, mask in zip(self.regions, masks, strict=True):
+            k, v = call.project(region.states)
+            v = v if region.weights is None else _scaled(v, region.weights)
+            out.append(Term(call.q, k, v, mask=mask))
+        return out
+
+    def _masks(self, call: Call) -> list[Tensor]:
+        """What is left to the base prompt, then each region's part, (R, 1, height·width, 1) in q's type."""
+        size, device = (call.height, call.width), call.q.device
+        here = torch.zeros(len(call.q), 1, 1, 1, device=device)
+        here[list(self.rows)] = 1 - self.base
+        masks = [F.interpolate(one.mask.to(device, torch.float32), size=size, mode="area") for one in self.regions]
+        masks = [mask.clamp(0, 1).flatten(2)[..., None] for mask in masks]
+        cover = torch.stack([mask.expand(len(here), -1, -1, -1) for mask in masks]).sum(0).clamp(min=1)
+        masks = [here * (mask / cover) for mask in masks]
+        rest = (1 - torch.stack(masks).sum(0)).clamp(min=0)
+        return [mask.to(call.q.dtype) for mask in (rest, *masks)]
+
+
+def _both(mask: Tensor | None, other: Tensor) -> Tensor:
+    return other if mask is None else mask * other
+
+
+def _scaled(v: Tensor, weights: Tensor) -> Tensor:
+    return v * weights.to(v.device, v.dtype)[:, None, :, None]

@@ -1,0 +1,170 @@
+"""One tap on attention: it reads every call of cross-attention, and writes by changing the terms of a call.
+
+A call is a list of terms, Σ gate · mask · SDPA(q, k, v, bias), at first one. An edit turns the list into
+another; an observer reads q and k and changes nothing. Processors are neither replaced nor wrapped: for the
+length of a `with` block each attention module runs its own forward under a TorchFunctionMode that catches
+`scaled_dot_product_attention`, so whatever else is attached to the model keeps working, and leaving the block
+by any road leaves the model as it was. A module on which nothing acts is not touched.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ctrl.attention.perturbed import SelfEdit
+from ctrl.attention.sites import sites, within_blocks
+from ctrl.attention.terms import Call, Edit, Observer, Site, Term
+from ctrl.attention.texts import Texts
+
+
+@contextmanager
+def tap(
+    component: nn.Module,
+    *,
+    name: str = "unet",
+    edits: Sequence[Edit] = (),
+    observers: Sequence[Observer] = (),
+    texts: Texts | None = None,
+) -> Iterator[None]:
+    """Edit and observe the attention calls of `component` inside the block.
+
+    Edits act on every call of cross-attention, in their order, and a `SelfEdit` on those of self-attention in
+    its blocks. An observer is called as `observer(site, q, k, (height, width))` with q (R, heads,
+    height·width, d) and k (R, heads, T, d) of the text's call; it must not change them. `texts` keeps what
+    the text was projected to. Blocks may be nested. A ValueError names a block that has no self-attention; a
+    RuntimeError says so when a site was never seen, since a map with holes would look like a whole one.
+    """
+    selves = [edit for edit in edits if isinstance(edit, SelfEdit)]
+    others = tuple(edit for edit in edits if not isinstance(edit, SelfEdit))
+    cross: tuple[Site, ...] = ()
+    if texts is not None:
+        cross = texts.sites(component, name)
+    elif others or observers:
+        cross = sites(component, name)
+    if (others or observers) and not cross:
+        raise RuntimeError(f"{name} has no cross-attention (no module named attn2): there is nothing to tap.")
+    taps = [_Tap(site, others, tuple(observers)) for site in cross if others or observers]
+    taps += _self_taps(component, name, selves) if selves else []
+    with ExitStack() as stack:
+        if texts is not None:
+            stack.enter_context(texts.attached(cross))
+        for one in taps:
+            stack.enter_context(one.attached())
+        yield
+    blind = [one.site.name for one in taps if not one.calls]
+    if blind:
+        raise RuntimeError(f"{len(blind)} of {len(taps)} attention sites were never reached, such as {blind[0]}.")
+
+
+@dataclass
+class _Tap:
+    site: Site
+    edits: tuple[Edit, ...]
+    observers: tuple[Observer, ...]
+    shape: tuple[int, int] = (0, 0)
+    calls: int = field(default=0)
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Put this tap's forward in front of the module's own, and take it away again."""
+        module, original = self.site.module, self.site.module.forward
+
+        @functools.wraps(original)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            mode = _Catch(self)
+            with mode:
+                out = original(*args, **kwargs)
+            if not mode.caught:
+                processor = type(getattr(module, "processor", module)).__name__
+                raise RuntimeError(
+                    f"{self.site.name} made no scaled_dot_product_attention call under {processor}: "
+                    "give the model its default attention processors."
+                )
+            return out
+
+        handle = self.site.block.register_forward_pre_hook(self._see_shape, with_kwargs=True)
+        try:
+            with _forward(module, forward):
+                yield
+        finally:
+            handle.remove()
+
+    def _see_shape(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        states: Tensor = args[0] if args else kwargs["hidden_states"]  # (R, C, h, w)
+        self.shape = (states.shape[-2], states.shape[-1])
+
+    def run(self, sdpa: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """The call as edited, after the observers have seen it."""
+        self.calls += 1
+        q, k, v, bias, rest = _arguments(*args, **kwargs)
+        call = Call(self.site.name, q, k, v, *self.shape, module=self.site.module)
+        for observer in self.observers:
+            observer(call.site, q, k, self.shape)
+        if not self.edits:
+            return sdpa(*args, **kwargs)
+        terms = [Term(q, k, v, bias)]
+        for edit in self.edits:
+            terms = edit(call, terms)
+        return functools.reduce(torch.add, (_summand(term, sdpa, rest) for term in terms))
+
+
+class _Catch(TorchFunctionMode):
+    """Hands the first attention call of a module's forward, the text's, to its tap."""
+
+    def __init__(self, tapped: _Tap) -> None:
+        self.tapped, self.caught = tapped, False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.scaled_dot_product_attention and not self.caught:
+            self.caught = True
+            return self.tapped.run(func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Another forward for one module, whoever had put one there before."""
+    held, before = module.__dict__, module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del held["forward"]
+        else:
+            module.forward = before
+
+
+def _self_taps(component: nn.Module, name: str, edits: Sequence[SelfEdit]) -> list[_Tap]:
+    places = sites(component, name, kind="self")
+    within = within_blocks(places, name, [block for edit in edits for block in edit.blocks])
+    acting = ((site, tuple(e for e in edits if any(site in within[b] for b in e.blocks))) for site in places)
+    return [_Tap(site, here, ()) for site, here in acting if here]
+
+
+def _summand(term: Term, sdpa: Callable[..., Tensor], rest: dict[str, Any]) -> Tensor:
+    out = sdpa(term.q, term.k, term.v, attn_mask=term.bias, **rest)
+    if term.identity:
+        out = out.clone()
+        for row in term.identity:
+            out[row] = term.v[row]
+    out = out if term.mask is None else out * term.mask
+    return out if term.gate == 1.0 else term.gate * out
+
+
+def _arguments(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *rest: Any, **named: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, dict[str, Any]]:
+    """SDPA's arguments, which some processors pass by position and some by name."""
+    return query, key, value, attn_mask, dict(zip(("dropout_p", "is_causal"), rest, strict=False)) | named
