@@ -296,4 +296,4 @@ def test_a_step_takes_no_more_operations_than_diffusers_and_waits_once_more_for_
 def test_whatever_acts_a_step_waits_for_the_device_once(model):
     found = each_step(lambda steps: last(model, EVERYTHING.replace(steps=steps)))
     assert (found["_local_scalar_dense"], found["lift_fresh"]) == (1, 0)
-    assert [found.get(name) for name in ("upsample_bicubic2d", "_adaptive_avg_pool2d")] == [0, 0]  # masks are fitted once
+    assert [found.get(name) for name in ("upsample_bicubic2d", "_adaptive_avg_pool2d")] == [0, 0]  # masks: once

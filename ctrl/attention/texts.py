@@ -38,7 +38,7 @@ class Texts:
     def attached(self, places: Sequence[Site]) -> Iterator[None]:
         """Let the `to_k` and `to_v` of these sites answer from memory inside the block."""
         layers = [site.module.get_submodule(name) for site in places for name in ("to_k", "to_v")]
-        # As `_forward` does it, but for all at once: a context for each of SDXL's 140 would take as long as a layer.
+        # As the tap does it, but for all at once: a context for each of SDXL's 140 would take as long as a layer.
         before = [layer.__dict__.get("forward") for layer in layers]
         try:
             for layer in layers:

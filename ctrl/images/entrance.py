@@ -151,7 +151,8 @@ def _array_of(tensor: Any, name: str) -> np.ndarray[Any, Any]:
         array: np.ndarray[Any, Any] = (dense.float() if dense.is_floating_point() else dense).numpy()
         return array
     except (TypeError, RuntimeError) as error:  # sparse, quantised, or without data
-        raise TypeError(f"{name} must be a tensor with ordinary numbers, got one without: {why(error)}.") from error
+        got = f"{tensor.dtype}, {tensor.layout} on {tensor.device}"
+        raise TypeError(f"{name} must be a dense tensor of ordinary numbers, got one of {got}.") from error
 
 
 def _bytes_of(array: np.ndarray[Any, Any], name: str) -> Bytes:

@@ -199,7 +199,8 @@ def _layout(file: Path, tensors: Mapping[str, Tensor]) -> Layout:
     for layout in (BASE, FULL, PLUS):
         if layout.mark in names:
             return layout
-    raise ValueError(f"{file.name} is no IP-Adapter of the base, plus or full layout: {likeness(tensors)}.")
+    looks = likeness(tensors, but="IP-Adapter")
+    raise ValueError(f"{file.name} is no IP-Adapter of the base, plus or full layout: {looks}.")
 
 
 def _blueprint(file: Path, layout: Layout, tensors: Mapping[str, Tensor], text_width: int) -> nn.Module:

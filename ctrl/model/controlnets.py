@@ -156,7 +156,8 @@ def _of_file(kind: str, file: Path, unet: Any) -> Any:
         tensors = {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items() if key.startswith(PREFIX)}
     original = "input_hint_block.0.weight" in tensors
     if not original and ENTRY not in tensors:
-        raise ValueError(f"{file.name} is no ControlNet by diffusers' or the original names: {likeness(tensors)}.")
+        looks = likeness(tensors, but="ControlNet")
+        raise ValueError(f"{file.name} is no ControlNet by diffusers' or the original names: {looks}.")
     known = list(inspect.signature(ControlNetModel.__init__).parameters)[1:]
     config = {field: unet.config[field] for field in known if field in unet.config}
     config["conditioning_embedding_out_channels"] = _hints(tensors, original=original)

@@ -113,13 +113,13 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(f"{file.name} cannot be read as safetensors: {reason}.") from error
 
 
-def likeness(names: Iterable[str]) -> str:
-    """What a file with tensors of these names looks like, or what one of them is called."""
+def likeness(names: Iterable[str], but: str) -> str:
+    """What a file with tensors of these names looks like, `but` for what it is not, or what one of them is called."""
     held = sorted(names)
     for beginnings, what in KINDS:
-        if any(name.startswith(beginnings) for name in held):
+        if but not in what and any(name.startswith(beginnings) for name in held):
             return what
-    return f"it holds {len(held)} tensors, such as {held[0]}" if held else "it holds nothing"
+    return f"it holds {len(held)} tensors that are no part of one, such as {held[0]!r}" if held else "it holds nothing"
 
 
 def weight_files(names: Iterable[str]) -> tuple[str, ...]:

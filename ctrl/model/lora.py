@@ -86,10 +86,7 @@ def read_lora(file: Path) -> Lora:
         alpha = float(said) if said is not None else noted.get(_component(base), float(len(down) if down.ndim else 0))
         changes.append(_change(file, base, down, up, alpha))
     if rest or not changes:
-        held = likeness(rest)
-        if changes or "LoRA" in held:  # perhaps half of one
-            held = f"it holds {len(rest)} tensors that are no part of one, such as {min(rest)}"
-        raise ValueError(f"{file.name} is no LoRA that ctrl can read: {held}.")
+        raise ValueError(f"{file.name} is no LoRA that ctrl can read: {likeness(rest, but='LoRA')}.")
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     return Lora(file.name, digest, tuple(changes))

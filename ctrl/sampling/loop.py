@@ -1,7 +1,7 @@
 """The loop: a generator over diffusers' schedulers in which every number is read anew at every step.
 
-On the same weights and seed it is bit-equal in float32 to diffusers' pipelines wherever they do the same thing: rows are
-(uncond, cond), residuals are scaled, then summed, guidance is u + w · (c − u).
+On the same weights and seed it is bit-equal in float32 to diffusers' pipelines wherever they do the same thing: rows
+are (uncond, cond), residuals are scaled, then summed, guidance is u + w · (c − u).
 """
 
 from __future__ import annotations

@@ -23,29 +23,59 @@ PAIRS = [
     ["diffusers", "UNet2DConditionModel", "x"], "UNet2DConditionModel", 7, {"diffusers": 1}, [["diffusers"], None],
 ]  # fmt: skip
 UNET = [
-    ("layers_per_block", 10**6, SIZES), ("layers_per_block", -1, SIZES), ("layers_per_block", "2", "describes no|must"),
-    ("layers_per_block", [10**6] * 3, SIZES), ("layers_per_block", 10**400, "must lie between|is not JSON"),
-    ("block_out_channels", [2**40] * 3, SIZES), ("block_out_channels", [8] * 10**5, "most that is believed"),
-    ("block_out_channels", [-8, 16, 16], SIZES), ("block_out_channels", "8", "describes no|must"),
-    ("block_out_channels", [[8]], "describes no"), ("block_out_channels", None, "describes no"),
-    ("transformer_layers_per_block", 10**6, SIZES), ("transformer_layers_per_block", [[10**6]], SIZES),
-    ("cross_attention_dim", 2**40, SIZES), ("cross_attention_dim", -1, SIZES), ("cross_attention_dim", [32] * 10**4, "most"),
-    ("attention_head_dim", 0, SIZES), ("attention_head_dim", 2**20, SIZES), ("norm_num_groups", 2**40, SIZES),
-    ("num_class_embeds", 2**20, "conditioned|of shape|lacks|describes"), ("class_embed_type", "os.system", "conditioned by"),
-    ("conv_in_kernel", 10**6, "of shape"), ("conv_in_kernel", -3, "of shape|describes"), ("act_fn", "eval", "describes"),
-    ("time_embedding_type", "x" * 10**6, "letters"), ("time_cond_proj_dim", 2**20, "lacks|guidance as an input|of shape"),
-    ("down_block_types", ["os.system"] * 3, "describes no"), ("mid_block_type", "eval", "describes no"),
-    ("encoder_hid_dim_type", "ip_image_proj", "describes|conditioned"), ("sample_size", 16384, "at most 4096"),
-    ("sample_size", -64, SIZES), ("sample_size", [16, 16, 16], "a number or two"), ("sample_size", "16", SIZES),
-    ("_class_name", "os.system", "is needed"), ("_class_name", ["torch", "load"], "is needed"),
-]  # fmt: skip
+    ("layers_per_block", 10**6, SIZES),
+    ("layers_per_block", -1, SIZES),
+    ("layers_per_block", "2", SIZES),
+    ("layers_per_block", [10**6] * 3, SIZES),
+    ("layers_per_block", 10**400, SIZES),
+    ("block_out_channels", [2**40] * 3, SIZES),
+    ("block_out_channels", [8] * 10**5, "most that is believed"),
+    ("block_out_channels", [-8, 16, 16], SIZES),
+    ("block_out_channels", "8", SIZES),
+    ("block_out_channels", [[8]], SIZES),
+    ("block_out_channels", None, SIZES),
+    ("transformer_layers_per_block", 10**6, SIZES),
+    ("transformer_layers_per_block", [[10**6]], SIZES),
+    ("cross_attention_dim", 2**40, SIZES),
+    ("cross_attention_dim", -1, SIZES),
+    ("cross_attention_dim", [32] * 10**4, "most that is believed"),
+    ("attention_head_dim", 0, SIZES),
+    ("attention_head_dim", 2**20, SIZES),
+    ("norm_num_groups", 2**40, SIZES),
+    ("num_class_embeds", 2**20, "lacks|conditioned by"),
+    ("class_embed_type", "os.system", "conditioned by"),
+    ("conv_in_kernel", 10**6, SIZES),
+    ("conv_in_kernel", -3, SIZES),
+    ("act_fn", "eval", SIZES),
+    ("time_embedding_type", "x" * 10**6, "letters"),
+    ("time_cond_proj_dim", 2**20, "lacks|guidance as an input"),
+    ("down_block_types", ["os.system"] * 3, SIZES),
+    ("mid_block_type", "eval", SIZES),
+    ("encoder_hid_dim_type", "ip_image_proj", "describes no|conditioned by"),
+    ("sample_size", 16384, "at most 4096"),
+    ("sample_size", -64, SIZES),
+    ("sample_size", [16, 16, 16], "a number or two"),
+    ("sample_size", "16", SIZES),
+    ("_class_name", "os.system", "is needed"),
+    ("_class_name", ["torch", "load"], "is needed"),
+]
 SCHEDULE = [
-    ("num_train_timesteps", 10**12, SIZES), ("num_train_timesteps", -1, SIZES), ("num_train_timesteps", "x", SIZES),
-    ("beta_start", 1e308, "must lie between"), ("beta_end", "0.1", "must lie between"), ("beta_schedule", "eval", "cannot follow"),
-    ("prediction_type", "eval", None), ("trained_betas", [0.1] * 10**6, "at most"), ("trained_betas", [7.0] * 1000, None),
-    ("timestep_spacing", "eval", None), ("steps_offset", 10**6, None), ("_class_name", "os.system", None),
-    ("thresholding", True, None), ("set_alpha_to_one", "no", None), ("clip_sample_range", 1e308, None),
-]  # fmt: skip
+    ("num_train_timesteps", 10**12, SIZES),
+    ("num_train_timesteps", -1, SIZES),
+    ("num_train_timesteps", "x", SIZES),
+    ("beta_start", 1e308, "must lie between"),
+    ("beta_end", "0.1", "must lie between"),
+    ("beta_schedule", "eval", "cannot follow"),
+    ("prediction_type", "eval", "prediction_type 'eval' is unknown"),
+    ("trained_betas", [0.1] * 10**6, "at most"),
+    ("trained_betas", [7.0] * 1000, None),
+    ("timestep_spacing", "eval", None),
+    ("steps_offset", 10**6, None),
+    ("_class_name", "os.system", None),
+    ("thresholding", True, None),
+    ("set_alpha_to_one", "no", None),
+    ("clip_sample_range", 1e308, None),
+]
 TOKENIZER = {
     "tokenizer_class": "os.system",
     "auto_map": {"AutoTokenizer": [f"{PLANTED}.Model", None]},
@@ -63,18 +93,20 @@ TOKENIZER = {
     "merges_file": "/etc/passwd",
     "tokenizer_file": "/etc/passwd",
 }
-PROCESSOR = {
-    "size": "huge",
-    "crop_size": {"height": 10**6, "width": 10**6},
-    "image_processor_type": "os.system",
-    "auto_map": {"AutoImageProcessor": f"{PLANTED}.Model"},
-    "resample": 10**9,
-    "image_mean": [float("1e308")] * 3,
-    "image_std": [0.0, 0.0, 0.0],
-    "do_normalize": "eval",
-    "rescale_factor": "x",
-    "do_pad": True,
-}
+PROCESSOR = [
+    ("size", "huge", "size in .* must be sides"),
+    ("size", {"longest_edge": 32}, "size in .* must be sides"),
+    ("crop_size", {"height": 10**6, "width": 10**6}, "crop_size in .* must be sides"),
+    ("crop_size", 64, "the image encoder reads 32×32"),
+    ("image_processor_type", "os.system", None),
+    ("auto_map", {"AutoImageProcessor": f"{PLANTED}.Model"}, None),
+    ("resample", 10**9, "resample in .* must be a filter"),
+    ("image_mean", [1e308] * 3, "image_mean in .* must be three numbers"),
+    ("image_std", [0.0, 0.0, 0.0], "image_std in .* must be three numbers"),
+    ("do_normalize", "eval", "do_normalize in .* must be true or false"),
+    ("rescale_factor", "x", "rescale_factor in .* must be a number"),
+    ("do_pad", True, None),
+]
 
 
 def changed(file: str, **fields: object) -> Callable[[Path], None]:
@@ -158,10 +190,11 @@ def pickled_weights(folder: Path) -> None:
 
 def _files(folder: Path) -> list[str]:
     """Those that a model is read from, and some that libraries look for."""
-    own = [path.relative_to(folder).as_posix() for path in folder.glob("*/*.json") if path.parent.name in (*WEIGHTS, "scheduler", "tokenizer")]
-    more = [f"tokenizer/{name}" for name in ("merges.txt", "tokenizer.json", "added_tokens.json", "special_tokens_map.json",
-                                             "chat_template.jinja", "chat_template.json")]  # fmt: skip
-    return sorted({"model_index.json", *own, *more, *(f"{part}/{stem}.safetensors" for part, stem in WEIGHTS.items())})
+    parts = (*WEIGHTS, "scheduler", "tokenizer")
+    own = [f"{part}/{path.name}" for part in parts for path in (folder / part).glob("*.json")]
+    names = ("merges.txt", "tokenizer.json", "added_tokens.json", "special_tokens_map.json", "chat_template.jinja")
+    weights = [f"{part}/{stem}.safetensors" for part, stem in WEIGHTS.items()]
+    return sorted({"model_index.json", *own, *weights, *(f"tokenizer/{name}" for name in names)})
 
 
 def corpus(folder: Path) -> list[Hostile]:
@@ -194,22 +227,24 @@ def corpus(folder: Path) -> list[Hostile]:
         Hostile(f"tokenizer {field}", "model", changed("tokenizer/tokenizer_config.json", **{field: value}))
         for field, value in TOKENIZER.items()
     ]
+    prepares = "feature_extractor/preprocessor_config.json"
     found += [
-        Hostile(f"processor {field}", "processor", changed("feature_extractor/preprocessor_config.json", **{field: value}))
-        for field, value in PROCESSOR.items()
+        Hostile(f"processor {field} {at}", "processor", changed(prepares, **{field: value}), says)
+        for at, (field, value, says) in enumerate(PROCESSOR)
     ]
     found += _spoilt_files(folder)
-    for part in WEIGHTS:
+    for part in ("unet", "text_encoder"):
         for at, place in enumerate(("../../secret.safetensors", str(secret), "..", "a\\b", 7, None, [], "x/../y")):
-            found.append(Hostile(f"shards of {part} {at}", "model", indexed(part, stray=place), "outside its folder"))
-        found.append(Hostile(f"shard of {part} that is absent", "model", indexed(part, x="none.safetensors"), "is no file"))
+            says = "outside its folder|is no file"
+            found.append(Hostile(f"shards of {part} {at}", "model", indexed(part, stray=place), says))
+        found.append(Hostile(f"no shard of {part}", "model", indexed(part, x="none.safetensors"), "is no file"))
     found += [
         Hostile("code", "model", coded),
         Hostile("pickled weights", "model", pickled_weights, "pickled weights are not read"),
         Hostile("NaN", "model", weighted("unet", _first(torch.nan)), "has NaN or infinite"),
         Hostile("infinite", "model", weighted("vae", _first(-torch.inf)), "has NaN or infinite"),
         Hostile("huge but finite", "model", weighted("unet", _first(6e4))),
-        Hostile("integers", "model", weighted("unet", lambda held: {k: v.to(torch.int8) for k, v in held.items()}), "quantised"),
+        Hostile("integers", "model", weighted("unet", _integers), "quantised"),
         Hostile("one lacks", "model", weighted("vae", lambda held: dict(list(held.items())[1:])), "is incomplete"),
     ]
     return found
@@ -230,12 +265,16 @@ def _spoilt_files(folder: Path) -> list[Hostile]:
         known = (folder / file).exists()
         found += [Hostile(f"{file} {name}", "model", swapped(file, make)) for name, make in specials.items()]
         if file.endswith(".json") and known:
-            contents = {"deep": "[" * 10**5, "NaN": '{"a": NaN}', "a list": "[1]", "twins": '{"a": 1, "a": 2}', "no": "\xff"}
-            found += [Hostile(f"{file} {name}", "model", put(file, text), "JSON|object") for name, text in contents.items()]
+            for name, text in (("deep", "[" * 10**5), ("a list", "[1]"), ("twins", '{"a": 1, "a": 2}')):
+                found.append(Hostile(f"{file} {name}", "model", put(file, text), "JSON|object"))
         if file.endswith(".safetensors"):
-            chosen = [(name, text) for name, text in broken().items() if name in ("cut at 9", "header of 2^40", "pickle 4")]
-            found += [Hostile(f"{file} {name}", "model", put(file, text), "cannot be read") for name, text in chosen]
+            for name in ("cut at 9", "header of 2^40", "pickle 4"):
+                found.append(Hostile(f"{file} {name}", "model", put(file, broken()[name]), "cannot be read"))
     return found
+
+
+def _integers(held: dict) -> dict:
+    return {name: tensor.to(torch.int8) for name, tensor in held.items()}
 
 
 def _first(value: float) -> Callable[[dict], dict]:

@@ -40,6 +40,11 @@ def exif(orientation: int, kind: int = 3) -> bytes:
     return chunk(b"eXIf", b"II*\0\x08\0\0\0" + struct.pack("<H", 1) + field + bytes(4))
 
 
+def frame(width: int, height: int, at: int = 0) -> bytes:
+    """A chunk that begins a frame of an animation."""
+    return chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, width, height, at, at, 1, 1, 0, 0))
+
+
 def bomb(size: int) -> bytes:
     """Zeros, compressed a thousandfold."""
     return zlib.compress(bytes(size), 9)
@@ -96,15 +101,14 @@ def spoilt_frame() -> dict[str, bytes]:
         "pixels of 200 MB": png(pixels=chunk(b"IDAT", bomb(200 << 20))),
         "length of 2^32-1": png(chunk(b"tEXt", b"a\0b", length=2**32 - 1)),
         "length of 2^31": png(pixels=chunk(b"IDAT", b"", length=2**31)),
-        "animated": png(chunk(b"acTL", struct.pack(">II", 2, 0)), chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 16, 16, 0, 0, 1, 1, 0, 0))),
+        "animated": png(chunk(b"acTL", struct.pack(">II", 2, 0)), frame(16, 16)),
         "two billion frames": png(chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0))),
-        "a frame outside": png(
-            chunk(b"acTL", struct.pack(">II", 2, 0)),
-            chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 2**30, 2**30, 9, 9, 1, 1, 0, 0)),
-        ),
+        "a frame outside": png(chunk(b"acTL", struct.pack(">II", 2, 0)), frame(2**30, 2**30, at=9)),
         "EXIF of noise": png(chunk(b"eXIf", b"II*\0" + b"\xff" * 64)),
         "EXIF of another type": png(exif(6, kind=2)),
-    } | {f"EXIF {turn}": png(exif(turn)) for turn in range(10)} | {f"cut at {at}": png()[:at] for at in range(0, 120, 7)}
+        **{f"EXIF {turn}": png(exif(turn)) for turn in range(10)},
+        **{f"cut at {at}": png()[:at] for at in range(0, 120, 7)},
+    }
 
 
 def by_another_name() -> dict[str, bytes]:
@@ -138,12 +142,8 @@ def by_another_name() -> dict[str, bytes]:
 
 def corpus() -> list[Hostile]:
     """Every picture."""
-    tables = (spoilt_text(), spoilt_frame(), by_another_name())
-    refused = {
-        **dict.fromkeys(("20000 by 20000", "2^31 by 2^31"), "cannot be read"),
-        **dict.fromkeys(("9000 by 9000", "JPEG of 65500"), "megapixels|cannot be read"),
-        **dict.fromkeys(("GIF", "EPS", "EPS that runs", "SVG", "PDF", "ICO", "zip", "script", "nothing"), "is none of PNG"),
-    }
-    return [
-        Hostile(name, "picture", data(content), refused.get(name)) for table in tables for name, content in table.items()
-    ]
+    strange = ("GIF", "EPS", "EPS that runs", "SVG", "PDF", "ICO", "zip", "script", "nothing")
+    large = ("20000 by 20000", "2^31 by 2^31", "9000 by 9000", "JPEG of 65500")
+    refused = dict.fromkeys(strange, "is none of PNG") | dict.fromkeys(large, "megapixels|exceeds limit")
+    found = spoilt_text() | spoilt_frame() | by_another_name()
+    return [Hostile(name, "picture", data(content), refused.get(name)) for name, content in found.items()]

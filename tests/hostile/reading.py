@@ -22,8 +22,6 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import NoReturn
 
-sys.dont_write_bytecode = True
-
 import numpy as np
 from corpus import MARK, PLANTED
 from tensor_files import Evil
@@ -34,9 +32,9 @@ ROOM = 1 << 30  # bytes that reading may take beyond what the libraries have tak
 PATIENCE = 60  # seconds for one file
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 FORBIDDEN = (
-    "socket.", "subprocess.", "urllib.", "http.", "pty.", "shutil.", "tempfile.", "pickle.", "os.system", "os.exec", "os.fork",
-    "os.posix_spawn", "os.spawn", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.chown", "os.link",
-    "os.symlink", "os.truncate", "os.putenv", "os.kill", "ctypes.dlopen", "mmap.__new__",
+    "socket.", "subprocess.", "urllib.", "http.", "pty.", "shutil.", "tempfile.", "pickle.", "os.system", "os.exec",
+    "os.fork", "os.posix_spawn", "os.spawn", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.chown",
+    "os.link", "os.symlink", "os.truncate", "os.putenv", "os.kill", "ctypes.dlopen",
 )  # fmt: skip
 PICTURE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
 RECIPE = ctrl.Recipe("a", steps=1)
@@ -52,6 +50,7 @@ class Guard:
 
     def __init__(self, corpus: Path) -> None:
         self.corpus, self.on, self.seen = str(corpus), False, []
+        self.read = (self.corpus, *sys.path[1:], sys.prefix, sys.base_prefix, "/proc/", "/sys/")  # where files lie
 
     def __call__(self, event: str, args: tuple[object, ...]) -> None:
         if self.on and self.forbids(event, args):
@@ -62,8 +61,9 @@ class Guard:
 
     def forbids(self, event: str, args: tuple[object, ...]) -> bool:
         if event == "open":
-            flags = args[2]
-            return isinstance(flags, int) and bool(flags & WRITES)
+            path, _, flags = args
+            away = isinstance(path, str) and not path.startswith(self.read)
+            return away or (isinstance(flags, int) and bool(flags & WRITES))
         if event == "import":
             return str(args[0]).split(".")[0] == PLANTED or self.corpus in str(args[1])
         if event == "exec":
@@ -87,7 +87,10 @@ class Reader:
         self.good = good
         plain = [(road, path) for road, path in listed if road in EXTRAS and path.is_file()]
         self.names = {path: f"x{at}" for at, (_, path) in enumerate(plain)}
-        given = {argument: {self.names[path]: path for own, path in plain if own == road} for road, argument in EXTRAS.items()}
+        given = {
+            argument: {self.names[path]: path for own, path in plain if own == road}
+            for road, argument in EXTRAS.items()
+        }
         self.model = self.load(good, **given)  # opens none of them
 
     def load(self, place: Path, **given: object) -> ctrl.Model:
@@ -126,6 +129,7 @@ def offences(corpus: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "socket.__new__", socket.socket
     yield "socket.getaddrinfo", lambda: socket.create_connection(("127.0.0.1", 9), timeout=1)
     yield "socket.getaddrinfo", lambda: socket.getaddrinfo("huggingface.co", 443)
+    yield "open", lambda: Path("/etc/hostname").read_text()
     yield "open", lambda: (corpus / "written").write_text("x")
     yield "open", lambda: os.open(corpus / "written", os.O_CREAT)
     yield "os.remove", lambda: (corpus / "list.json").unlink()
@@ -154,6 +158,12 @@ def told(guard: Guard, ask: Callable[[], object]) -> dict[str, object]:
     return found | {"events": guard.seen, "seconds": round(time.process_time() - began, 3), "grew": grew}
 
 
+def say(found: dict[str, object]) -> None:
+    """A line, at once: if the next file ends the process, this tells which it was."""
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
+
+
 def _too_slow(number: int, frame: FrameType | None) -> NoReturn:
     raise TimeoutError(f"was not read in {PATIENCE} s")
 
@@ -171,11 +181,11 @@ def main(corpus: Path, good: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (taken + ROOM,) * 2)
     sys.addaudithook(guard)
     for road, path in listed:
-        print(json.dumps({"road": road, "path": str(path)}), flush=True)
-        print(json.dumps(told(guard, lambda road=road, path=path: reader.read(road, path))), flush=True)
+        say({"road": road, "path": str(path)})
+        say(told(guard, lambda road=road, path=path: reader.read(road, path)))
     for event, offend in offences(corpus):
-        print(json.dumps({"road": "offence", "path": event}), flush=True)
-        print(json.dumps(told(guard, offend)), flush=True)
+        say({"road": "offence", "path": event})
+        say(told(guard, offend))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from tensor_files import pickled
 
 import ctrl
 
-LENGTH = 65 << 20
+LENGTH = 65 << 20  # characters
+PLACES = ("a.png", "/etc/passwd", "~/a.png", "\\\\host\\a.png", "file:///a.png", "https://a.org/a.png", "NUL")
 
 
 def corpus() -> list[Hostile]:
@@ -60,7 +61,7 @@ def _values(good: dict) -> list[Hostile]:
         *[(f"class {value}", {"is": value}, "of class") for value in ("os.system", "__class__", None, 7, MARK)],
         *[
             (f"picture {at}", {"controls": [depth | {"picture": value}]}, "in the recipe itself")
-            for at, value in enumerate(("a.png", "/etc/passwd", "~/a.png", "\\\\host\\a", "file:///a", "https://a/a.png", "NUL"))
+            for at, value in enumerate(PLACES)
         ],
         ("no picture", {"controls": [depth | {"picture": None}]}, "must be a picture"),
         ("mask a file", {"controls": [depth | {"mask": "/dev/zero"}]}, "in the recipe itself"),
@@ -72,17 +73,22 @@ def _values(good: dict) -> list[Hostile]:
         ("many blocks", {"controls": [depth | {"blocks": [1.0] * 10**5}]}, "blocks must be"),
         ("100000 pixels", {"width": 100_000, "height": 100_000}, "width must be"),
         ("10000 steps", {"steps": 10_000}, "steps must be"),
-        ("500 adapters", {"loras": [{"is": "Lora", "name": f"{at}", "weight": 1.0} for at in range(500)]}, "at most 16"),
-        ("a path for an adapter", {"loras": [{"is": "Lora", "name": "../../x.safetensors", "weight": 1.0}]}, None),
+        ("500 adapters", {"loras": [{"is": "Lora", "name": "lcm"}] * 500}, "at most 16"),
+        ("a path for an adapter", {"loras": [{"is": "Lora", "name": "../../x.safetensors"}]}, None),
         ("a million letters", {"prompt": "a" * 10**6}, "at most 20000"),
         ("brackets", {"prompt": "(" * 9999 + ":1)" * 3000}, None),
         ("weights that multiply", {"prompt": "(" * 500 + "a" + ":1.5)" * 500}, "from 0 to 5"),
-        ("skeleton of words", {"controls": [depth | {"picture": {"is": "Skeleton", "points": "x", "shown": []}}]}, "points|field"),
-        ("skeleton far away", {"controls": [{"is": "Pose", "picture": {"is": "Skeleton", "points": [[10**400, 1]] * 18,
-                                                                      "shown": [True] * 18}}]}, "digits|points"),
-        ("skeleton by half", {"controls": [{"is": "Pose", "picture": {"is": "Skeleton"}}]}, "missing fields"),
-    ]  # fmt: skip
+        ("skeleton of words", {"controls": [posed(points="x", shown=[])]}, "points must be"),
+        ("skeleton far away", {"controls": [posed(points=[[10**400, 1]] * 18, shown=[True] * 18)]}, "401 digits"),
+        ("skeleton of many", {"controls": [posed(points=[[0, 1]] * 10**4, shown=[True] * 10**4)]}, "points must have"),
+        ("skeleton by half", {"controls": [posed()]}, "missing fields"),
+    ]
     return [Hostile(name, "recipe", text(json.dumps(good | changes)), says) for name, changes, says in found]
+
+
+def posed(**skeleton: object) -> dict:
+    """A pose by a skeleton of these fields."""
+    return {"is": "Pose", "picture": {"is": "Skeleton", **skeleton}}
 
 
 def _carried(good: dict) -> list[Hostile]:
@@ -98,11 +104,11 @@ def _carried(good: dict) -> list[Hostile]:
     }
     texts = {name: base64.b64encode(content).decode() for name, content in pictures.items()}
     texts |= {"no base64": "!!!", "no ASCII": "é", "a number": 7, "a list": ["a"]}
+    images = {name: {"is": "Picture", "png": value, "sha256": ""} for name, value in texts.items()}
     return [
-        Hostile(f"carried {name}", "recipe", text(json.dumps(good | {"image": {"is": "Picture", "png": value, "sha256": ""}})),
-                "carried picture")
-        for name, value in texts.items()
-    ]  # fmt: skip
+        Hostile(f"carried {name}", "recipe", text(json.dumps(good | {"image": image})), "carried picture")
+        for name, image in images.items()
+    ]
 
 
 def _pngs(good: str) -> list[Hostile]:

@@ -106,25 +106,30 @@ def broken() -> dict[str, bytes]:
 
 
 def many() -> bytes:
-    """Fifty thousand tensors of nothing."""
-    return written({f"t{at}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for at in range(50_000)})
+    """Twenty thousand tensors of nothing."""
+    return written({f"t{at}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for at in range(20_000)})
 
 
 def odd(held: dict[str, Tensor]) -> dict[str, tuple[dict[str, Tensor], str]]:
     """Tensors that are safetensors and no part of a model, and what is said of them."""
     name, first = next((name, tensor) for name, tensor in held.items() if tensor.ndim > 1)
+    sized = "shape|times|not what this"
     return {
         "NaN": (held | {name: torch.full_like(first, torch.nan)}, "has NaN or infinite numbers in"),
         "infinite": (held | {name: torch.full_like(first, torch.inf)}, "has NaN or infinite numbers in"),
         "integers": (held | {name: first.to(torch.int8)}, "int8"),
-        "turned": (held | {name: first.flatten()[None, None]}, "shape|times|not what this"),
-        "a number": (held | {name: torch.tensor(1.0)}, "shape|times|not what this"),
-        "of nothing": (held | {name: torch.zeros(0, 2**40)}, "shape|times|not what this"),
-        "one lacks": ({key: tensor for key, tensor in held.items() if key != name}, "lacks|missing|no part of one|not wh"),
+        "turned": (held | {name: first.flatten()[None, None]}, sized),
+        "a number": (held | {name: torch.tensor(1.0)}, sized),
+        "of nothing": (held | {name: torch.zeros(0, 2**40)}, sized),
+        "one lacks": ({key: one for key, one in held.items() if key != name}, "lacks|missing|no part of one|not wh"),
         "nothing": ({}, "holds nothing"),
         "strange names": ({key: first for key in ("__class__", "../../x", "", "a\0b")}, "is no |no whole"),
         "a long name": ({"x" * 10**5: first}, "100000 letters"),
     }
+
+
+def _device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
 
 
 def corpus(folder: Path) -> list[Hostile]:
@@ -141,9 +146,8 @@ def corpus(folder: Path) -> list[Hostile]:
             content = save({key: tensor.clone() for key, tensor in held.items()})
             found.append(Hostile(name, road, data(content), says))
         found.append(Hostile("many", road, data(many), "is no "))
-        found.append(Hostile("a pipe", road, os.mkfifo, "must be a .safetensors file|is no folder|has no config|is none"))
-        found.append(Hostile("a folder", road, Path.mkdir, "must be a .safetensors file|has no config.json"))
-        found.append(Hostile("a device", road, lambda path: path.symlink_to("/dev/zero"), "must be|has no config|is none"))
+        for what, make in (("a pipe", os.mkfifo), ("a folder", Path.mkdir), ("a device", _device)):
+            found.append(Hostile(what, road, make, "must be a .safetensors file|has no config.json"))
     found.append(Hostile("many", "single", data(many), "is no SD 1.x"))
     found.append(Hostile("a pipe", "single", os.mkfifo, "must be"))
     return found
