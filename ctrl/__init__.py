@@ -31,7 +31,7 @@ from ctrl.skeleton import Skeleton
 
 if TYPE_CHECKING:
     from ctrl import detect
-    from ctrl.model import Model, load
+    from ctrl.model import Hub, Model, load
     from ctrl.sampling import Shot, Step, sample, sample_many, steps
 
 __version__ = "0.1.0"
@@ -45,6 +45,7 @@ __all__ = [
     "Depth",
     "Edges",
     "Guidance",
+    "Hub",
     "Lora",
     "Model",
     "Picture",
@@ -68,7 +69,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Model", "load"):
+    if name in ("Hub", "Model", "load"):
         return getattr(import_module("ctrl.model"), name)
     if name in ("Shot", "Step", "sample", "sample_many", "steps"):
         return getattr(import_module("ctrl.sampling"), name)

@@ -1,17 +1,23 @@
 """Bad inputs, row by row: each is refused in a sentence that names the argument, taken as it should be, or noted.
 
-The numbers are those of the list of inputs to survive, kept beside the design: B1 pictures, B2 prompts, B3 numbers,
-B4 what is put on a model, B5 runs. B6, files, is tests/hostile and tests/test_hostile_models.py; B7 is the panels'.
-Rows that cannot come up here: a recipe is one picture and each control has its own weight and window, so there are no
-lists to disagree (B1.25 and 26 in part, B3.5-7, 10, 17, 26); latents, embeddings, generators and eta are no arguments
-(B1.32, B2.13-15, B3.27, 29, 38, 39, B4.29-31); nothing is attached to a model, so nothing is detached, replaced or
-saved with it (B4.13, 15-18, 23, 33, 36); a callback is handed copies and its answer is not read (B5.3, 4, 6); workers,
-cancelling from a thread, memory ladders and word maps come with their own parts (B2.16, B5.9, 11, 12, 21-23, 25, 26,
-28, 29). Layers of an adapter in another order have the same shapes and cannot be seen (B4.7).
+The numbers are those of the list of inputs to survive: B1 pictures, B2 prompts, B3 numbers, B4 what is put on a model,
+B5 runs. B6, files, is tests/hostile and tests/test_hostile_models.py but for names and places; B7 is the panels'.
+
+Rows that are elsewhere: threads, guidance that crosses 1 and copies handed to callbacks (B5.3, 4, 13-15, 17) in
+test_sampling, one revision for every part and the hub (B4.32, B6.34, 35) in test_hub, pipelines that are moved about
+(B5.24) in test_formats.
+
+Rows that cannot come up: a recipe is one picture, and each control has its own weight and window, so no lists can
+disagree (B1.26, B3.5, 10, 17); latents, embeddings, generators and output types are no arguments (B1.32, B2.13-15,
+B3.38, B4.29-31); pictures always go through the encoder's processor (B1.40), noise is always drawn on the CPU (B3.37);
+nothing is attached to a model, so nothing is detached, replaced or saved with it (B4.13, 15-18, 23, 33, 36, B5.18); a
+callback's answer is not read (B5.6). Layers of an adapter in another order have the same shapes and cannot be seen
+(B4.7). Word maps (B2.16), workers, cancelling and memory (B5.9, 11, 21-23, 25, 26, 28, 29) are with what brings them.
 """
 
 import base64
 import copy
+import gc
 import hashlib
 import io
 import json
@@ -28,7 +34,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ctrl
-from ctrl.model import Model
+from ctrl.model import Model, solver
+from ctrl.model.hub import Hub
 
 rng = np.random.default_rng(0)
 RGB = rng.integers(0, 255, (64, 64, 3), np.uint8)
@@ -107,11 +114,11 @@ def bits(model: Model, recipe: ctrl.Recipe = FULL) -> tuple[Any, ...]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def refusals_leave_no_trace(model):
-    """After all of this file the model draws what it drew before, to the bit."""
-    before = bits(model)
-    yield
-    assert bits(model) == before
+def before(model):
+    """What the model draws before all of this file, and must draw after it, to the bit."""
+    found = bits(model)
+    yield found
+    assert bits(model) == found
 
 
 def with_nan(value: float) -> np.ndarray:
@@ -137,7 +144,8 @@ def carried(name: str) -> str:
 
 
 PICTURES = [
-    ("B1.05", lambda b: ctrl.Depth(Image.fromarray(np.full((8, 8), 70_000, np.int32))), "Depth's picture .* 0 to 65535"),
+    ("B1.05", lambda b: ctrl.Depth(Image.fromarray(np.full((8, 8), 70_000, np.int32))),
+     "Depth's picture .* 0 to 65535"),
     ("B1.08", lambda b: ctrl.Depth(np.zeros((1, 1), np.uint8)), "Depth's picture is 1×1; the smallest .* is 8×8"),
     ("B1.10", lambda b: ctrl.Depth(Image.new("1", (20_000, 20_000))), "is 20000×20000; at most 64 megapixels"),
     ("B1.11 of a file", lambda b: ctrl.Style(b.png(picture=Image.new("1", (10_000, 10_000)))), "at most 64 megapixels"),
@@ -145,10 +153,13 @@ PICTURES = [
     ("B1.12", lambda b: ctrl.Depth(with_nan(NAN)), r"Depth's picture has 1 values NaN .* the first at \(2, 3, 1\)"),
     ("B1.13", lambda b: ctrl.Style(with_nan(-INF)), "Style's picture has 1 values NaN or infinite"),
     ("B1.14 of a batch", lambda b: ctrl.Depth(np.zeros((2, 64, 64, 3))), r"shape \(2, 64, 64, 3\); one picture is"),
-    ("B1.16 of a type", lambda b: ctrl.Depth(RGB.astype(np.int64)), "array of int64; use uint8, uint16, bool or floats"),
+    ("B1.16 of a type", lambda b: ctrl.Depth(RGB.astype(np.int64)),
+     "array of int64; use uint8, uint16, bool or floats"),
     ("B1.17 of a type", lambda b: ctrl.Depth(torch.zeros(3, 64, 64, dtype=torch.int32)), "array of int32"),
-    ("B1.17 sparse", lambda b: ctrl.Depth(torch.zeros(64, 64).to_sparse()), "must be a dense tensor .* torch.sparse_coo"),
-    ("B1.17 without data", lambda b: ctrl.Depth(torch.zeros(64, 64, device="meta")), "must be a dense tensor .* on meta"),
+    ("B1.17 sparse", lambda b: ctrl.Depth(torch.zeros(64, 64).to_sparse()),
+     "must be a dense tensor .* torch.sparse_coo"),
+    ("B1.17 without data", lambda b: ctrl.Depth(torch.zeros(64, 64, device="meta")),
+     "must be a dense tensor .* on meta"),
     ("B1.19", lambda b: ctrl.Depth(np.zeros((3, 64, 3), np.uint8)), r"shape \(3, 64, 3\): which axis is colour"),
     ("B1.19 of two", lambda b: ctrl.Depth(np.zeros((64, 64, 2))), r"shape \(64, 64, 2\); one picture is"),
     ("B1.20", lambda b: ctrl.Depth(RGB / 127.5 - 1), r"floats from -1 to .*; floats must be in \[0, 1\]"),
@@ -167,15 +178,18 @@ PICTURES = [
     ("B1.34 of a style", lambda b: ctrl.Style([RGB, None]), "Style's picture 2 must be a picture, got NoneType"),
     ("B1.34 of a region", lambda b: ctrl.Region("a", None), "mask must be a picture of where the region is, got None"),
     ("B1.35", lambda b: ctrl.Style("https://a.org/a.png"), "Style's picture must be a local file, got the address"),
-    ("B1.35 of no file", lambda b: ctrl.Depth("nowhere.png"), "Depth's picture must be a picture file, but there is no"),
+    ("B1.35 of no file", lambda b: ctrl.Depth("nowhere.png"),
+     "Depth's picture must be a picture file, but there is no"),
     ("B1.35 of a long name", lambda b: ctrl.Depth("x" * 5000), "Depth's picture must be .* there is no file 'xxx"),
     ("B1.35 of nobody", lambda b: ctrl.Depth("~nobody-at-all/a.png"), "there is no file '~nobody-at-all/a.png'"),
     ("B1.35 in a recipe", lambda b: ctrl.Recipe.from_json(carried("a.png")), "image must be .* in the recipe itself"),
-    ("B1.36", lambda b: ctrl.Depth(Image.open(cut(b.png().read_bytes()))), "Depth's picture cannot be read: .*truncated"),
+    ("B1.36", lambda b: ctrl.Depth(Image.open(cut(b.png().read_bytes()))),
+     "Depth's picture cannot be read: .*truncated"),
     ("B1.36 of a file", lambda b: ctrl.Depth(b.written("c.png", b.png().read_bytes()[:900])), "'c.png' cannot be read"),
     ("B1.38", lambda b: ctrl.Style(b.written("a.svg", b"<svg/>")), "'a.svg' is none of PNG, JPEG, WEBP, BMP, TIFF"),
     ("B1.38 of PostScript", lambda b: ctrl.Depth(b.png("a.eps")), "'a.eps' is none of PNG"),
-    ("B1.38 not decoded", lambda b: ctrl.Depth(Image.open(b.png("a.eps"))), "the format EPS, not yet decoded, and ctrl"),
+    ("B1.38 not decoded", lambda b: ctrl.Depth(Image.open(b.png("a.eps"))),
+     "the format EPS, not yet decoded, and ctrl"),
     ("B1.42", lambda b: ctrl.Depth(closed(b.png())), "Depth's picture cannot be read: Operation on closed image"),
     ("B1.42 of base64", lambda b: ctrl.Picture.from_base64("!"), "a carried picture cannot be read"),
     ("B1.42 of another", lambda b: ctrl.Picture.from_base64(base64.b64encode(b"GIF89a").decode()), "it is no PNG"),
@@ -205,22 +219,26 @@ NUMBERS = [
     ("B3.06", lambda b: b.run(controls=[ctrl.Depth(RGB, blocks=[1, 1])]), "blocks must hold 7 weights .* got 2"),
     ("B3.06 in a list", lambda b: ctrl.Depth(RGB, [1.0]), r"weight must be a number from 0 to 10, got \[1.0\]"),
     ("B3.07", lambda b: ctrl.Depth(RGB, blocks=[1] * 65), "blocks must be a list of weights"),
-    ("B3.07 of a word", lambda b: ctrl.Depth(RGB, blocks=[1, "a"]), r"blocks\[1\] must be a number from 0 to 10, got 'a'"),
+    ("B3.07 of a word", lambda b: ctrl.Depth(RGB, blocks=[1, "a"]),
+     r"blocks\[1\] must be a number from 0 to 10, got 'a'"),
     ("B3.08", lambda b: ctrl.Style(RGB, NAN), "weight must be a number from 0 to 10, got nan"),
     ("B3.08 large", lambda b: ctrl.Style(RGB, 1e30), "weight must be a number from 0 to 10, got 1e\\+30"),
     ("B3.09", lambda b: ctrl.Style(RGB, None), "weight must be a number from 0 to 10, got None"),
     ("B3.09 of a word", lambda b: ctrl.Style(RGB, "0.5"), "weight must be a number from 0 to 10, got '0.5'"),
     ("B3.11", lambda b: b.run(styles=[ctrl.Style(RGB, blocks={"middle": 1})]), "blocks names 'middle', .* 'mid_block'"),
-    ("B3.12", lambda b: b.run(styles=[ctrl.Style(RGB, blocks={"up_blocks.9": 1})]), "blocks names 'up_blocks.9', where"),
+    ("B3.12", lambda b: b.run(styles=[ctrl.Style(RGB, blocks={"up_blocks.9": 1})]),
+     "blocks names 'up_blocks.9', where"),
     ("B3.12 twice", lambda b: ctrl.Style(RGB, blocks=[("a", 1), ("a", 0)]), "blocks must give each block one weight"),
-    ("B3.12 of a preset", lambda b: b.run(styles=[ctrl.Style(RGB, blocks="stile")]), "blocks must be one of all, style"),
+    ("B3.12 of a preset", lambda b: b.run(styles=[ctrl.Style(RGB, blocks="stile")]),
+     "blocks must be one of all, style"),
     ("B3.13", lambda b: b.run(styles=[ctrl.Style(RGB, 0, adapter="none")]), "has no IP-Adapter 'none'; it has base"),
     ("B3.14", lambda b: ctrl.hold(1, start=0.7, until=0.3), "start must come before until, got start=0.7, until=0.3"),
     ("B3.14 equal", lambda b: ctrl.hold(1, start=0.5, until=0.5), "start must come before until"),
     ("B3.14 below", lambda b: ctrl.hold(1, start=-0.1), "start must be a number from 0 to 1, got -0.1"),
     ("B3.14 above", lambda b: ctrl.hold(1, until=1.1), "until must be a number from 0 to 1, got 1.1"),
     ("B3.15", lambda b: ctrl.hold(1, until=NAN), "until must be a number from 0 to 1, got nan"),
-    ("B3.18 unsorted", lambda b: ctrl.curve((0.5, 1), (0.2, 1)), r"points must have rising positions, got \[0.5, 0.2\]"),
+    ("B3.18 unsorted", lambda b: ctrl.curve((0.5, 1), (0.2, 1)),
+     r"points must have rising positions, got \[0.5, 0.2\]"),
     ("B3.18 empty", lambda b: ctrl.curve(), r"points must be 1 to 1000 pairs .* got \(\)"),
     ("B3.18 outside", lambda b: ctrl.curve((0, 1), (1.5, 1)), "position must be a number from 0 to 1, got 1.5"),
     ("B3.18 of triples", lambda b: ctrl.curve((0, 1, 2)), r"points must be pairs .* got \(0, 1, 2\)"),
@@ -235,7 +253,8 @@ NUMBERS = [
     ("B3.24 of a sampler", lambda b: b.run(steps=51, sampler="lcm"), "sampler 'lcm' takes 1 to 50 steps .* got 51"),
     ("B3.25", lambda b: b.run(steps=2.5), "steps must be a whole number from 1 to 1000, got 2.5"),
     ("B3.25 of none", lambda b: b.run(steps=None), "steps must be a whole number from 1 to 1000, got None"),
-    ("B3.26", lambda b: ctrl.sample_many(b.model, [RECIPE], batch=0), "batch must be a whole number from 1 to 1024, got 0"),
+    ("B3.26", lambda b: ctrl.sample_many(b.model, [RECIPE], batch=0),
+     "batch must be a whole number from 1 to 1024, got 0"),
     ("B3.26 below", lambda b: ctrl.sample_many(b.model, [RECIPE], batch=-1), "batch must be .* from 1 to 1024, got -1"),
     ("B3.26 of one", lambda b: ctrl.sample_many(b.model, RECIPE), r"recipes must be a list .* write \[recipe\]"),
     ("B3.26 of words", lambda b: ctrl.sample_many(b.model, "ab"), r"recipes\[0\] must be a Recipe, got str"),
@@ -250,8 +269,10 @@ NUMBERS = [
     ("B3.30 of a sampler", lambda b: b.run(sampler="eular"), "sampler 'eular' is unknown; did you mean 'euler'"),
     ("B3.30 of a list", lambda b: b.run(sampler=["euler"]), r"sampler \['euler'\] is unknown"),
     ("B3.30 of a spacing", lambda b: b.run(sampler="ddim", spacing="karras"), "sampler 'ddim' has no 'karras' spacing"),
-    ("B3.30 of a flow", lambda b: b.run(sampler="flow euler"), "'flow euler' is for a flow-matching model.* take 'euler'"),
-    ("B3.31", lambda b: b.run(seed=2**64), "seed must be a whole number from 0 to 9223372036854775807, got 18446744073"),
+    ("B3.30 of a flow", lambda b: b.run(sampler="flow euler"),
+     "'flow euler' is for a flow-matching model.* take 'euler'"),
+    ("B3.31", lambda b: b.run(seed=2**64),
+     "seed must be a whole number from 0 to 9223372036854775807, got 18446744073"),
     ("B3.31 larger", lambda b: b.run(seed=10**5000), "seed must be a whole number from 0 .* got one of 16610 bits"),
     ("B3.32", lambda b: b.run(seed=-1), "seed must be a whole number from 0 to 9223372036854775807, got -1"),
     ("B3.33", lambda b: b.run(seed=1.5), "seed must be a whole number .* got 1.5"),
@@ -303,64 +324,81 @@ def only(tensors: dict[str, torch.Tensor], beginning: str) -> dict[str, torch.Te
 EXTRAS = [
     ("B4.01", lambda b: b.style(wider(b.adapter)), "was made for a text width of 64; this model has 32"),
     ("B4.03", lambda b: b.style(without(b.adapter, "norm.bias")), "missing or .* such as image_proj.norm.bias"),
-    ("B4.05", lambda b: b.style(without(b.adapter, "11.to_k_ip.weight")), "10 cross-attention layers; .* 1, such as .*11.to_k"),
-    ("B4.06", lambda b: b.style(b.adapter | {"ip_adapter.99.to_k_ip.weight": torch.ones(8, 32)}), "too many tensors: 1"),
+    ("B4.05", lambda b: b.style(without(b.adapter, "11.to_k_ip.weight")),
+     "10 cross-attention layers; .* 1, such as .*11.to_k"),
+    ("B4.06", lambda b: b.style(b.adapter | {"ip_adapter.99.to_k_ip.weight": torch.ones(8, 32)}),
+     "too many tensors: 1"),
     ("B4.08", lambda b: b.style(b.adapter | {"image_proj.proj.weight": torch.ones(128, 48)}),
      "reads image_embeds of width 48, and this image encoder's are of width 32"),
     ("B4.09", lambda b: b.style(only(b.adapter, "ip_adapter.")), "is no IP-Adapter of the base, plus or full layout"),
     ("B4.10", lambda b: b.style({}), "is no IP-Adapter of .* it holds nothing"),
-    ("B4.11", lambda b: b.style(b.tensors("lora/pytorch_lora_weights.safetensors")), "it looks like a LoRA, to be given"),
-    ("B4.11 as a LoRA", lambda b: b.lora(b.adapter), "is no LoRA .* it looks like an IP-Adapter, to be given as ip_ada"),
+    ("B4.11", lambda b: b.style(b.tensors("lora/pytorch_lora_weights.safetensors")),
+     "it looks like a LoRA, to be given"),
+    ("B4.11 as a LoRA", lambda b: b.lora(b.adapter),
+     "is no LoRA .* it looks like an IP-Adapter, to be given as ip_ada"),
     ("B4.11 as a net", lambda b: b.control(b.file(b.adapter)), "is no ControlNet .* it looks like an IP-Adapter"),
     ("B4.14", lambda b: ctrl.sample(Model.from_pipeline(pipe(b.model)), RECIPE.replace(styles=[ctrl.Style(RGB)])),
      r"this model has no IP-Adapter; it has none: load\(..., ip_adapter=...\)"),
     ("B4.26", lambda b: b.control(tiny_formats.controlnet(tiny_formats.sdxl().unet)),
      "the it ControlNet was made for another model: its cross_attention_dim is 128, not 32|and 32 here"),
-    ("B4.26 in a folder", lambda b: b.control(saved(other_unet(cross_attention_dim=64), b.place)), "cross_attention_dim"),
+    ("B4.26 in a folder", lambda b: b.control(saved(other_unet(cross_attention_dim=64), b.place)),
+     "cross_attention_dim"),
     ("B4.27", lambda b: b.control(other_unet(layers_per_block=2)), "it adds to 9 skips, .* there are 6 here"),
     ("B4.27 in a folder", lambda b: b.control(saved(other_unet(layers_per_block=2), b.place)), "it adds to 9 skips"),
     ("B4.27 of channels", lambda b: b.control(other_unet(in_channels=4)), "its in_channels is 4, not 8|in_channels"),
-    ("B4.27 of hints", lambda b: b.control(other_unet(hints=(8, 8, 16, 16))), "reads 8 pixels as one, and a latent is 4"),
+    ("B4.27 of hints", lambda b: b.control(other_unet(hints=(8, 8, 16, 16))),
+     "reads 8 pixels as one, and a latent is 4"),
     ("B4.28", lambda b: b.control(copy.deepcopy(b.model.controlnet("pose")).half()),
      "the it ControlNet is in torch.float16 on cpu and the U-Net in torch.float32 on cpu; give it as net.to"),
-    ("B4.28 without data", lambda b: b.control(copy.deepcopy(b.model.controlnet("pose")).to("meta")), "on meta and the"),
+    ("B4.28 without data", lambda b: b.control(copy.deepcopy(b.model.controlnet("pose")).to("meta")),
+     "on meta and the"),
     ("B4.28 of no kind", lambda b: b.control(torch.nn.Linear(1, 1)), "must be a ControlNetModel .* got a Linear"),
-    ("B4.48 of a LoRA", lambda b: b.lora(changed_lora(b, "mid_block", "mid_blocks")), "changes unet.mid_blocks.* does not"),
+    ("B4.48 of a LoRA", lambda b: b.lora(changed_lora(b, "mid_block", "mid_blocks")),
+     "changes unet.mid_blocks.* does not"),
     ("B4.48 of sizes", lambda b: b.lora(resized_lora(b)), r"\(8, 4\) times \(4, 9\), and the weight is \(8, 8\)"),
-    ("B4.48 of a kind", lambda b: b.run(controls=[ctrl.Control("scribble", RGB)]), "no ControlNet for 'scribble'; it has"),
+    ("B4.48 of a kind", lambda b: b.run(controls=[ctrl.Control("scribble", RGB)]),
+     "no ControlNet for 'scribble'; it has"),
     ("B4.48 of a name", lambda b: b.run(loras=[ctrl.Lora("ink")]), r"has no LoRA 'ink'; it has lcm: load\(..., lora="),
-    ("B4.48 of kinds", lambda b: b.load(controlnets=[b.place]), "controlnets must map kinds to ControlNets, .* got list"),
+    ("B4.48 of kinds", lambda b: b.load(controlnets=[b.place]),
+     "controlnets must map kinds to ControlNets, .* got list"),
     ("B4.48 of numbers", lambda b: b.load(controlnets={3: b.place}), "is named by a short string, .* got 3"),
-    ("B4.48 of another", lambda b: b.load(controlnets={"openpose": b.place}), "'openpose', which is called 'pose' here"),
+    ("B4.48 of another", lambda b: b.load(controlnets={"openpose": b.place}),
+     "'openpose', which is called 'pose' here"),
     ("B4.48 of no place", lambda b: b.load(controlnets={"a": 3}), r"controlnets\['a'\] must be a path, a hub id"),
     ("B4.48 of a list", lambda b: b.load(ip_adapter=["a"]), "ip_adapter must be a path, a hub id .* got"),
 ]  # fmt: skip
 PLACES = [
     ("B5.00 of a model", lambda b: ctrl.sample(None, RECIPE), "model must be a Model, got NoneType; ctrl.load"),
     ("B5.00 turned round", lambda b: ctrl.sample(RECIPE, b.model), "model must be a Model, got Recipe"),
-    ("B5.00 of a recipe", lambda b: ctrl.steps(b.model, "a cat"), "recipe must be a Recipe, got str; write ctrl.Recipe"),
+    ("B5.00 of a recipe", lambda b: ctrl.steps(b.model, "a cat"),
+     "recipe must be a Recipe, got str; write ctrl.Recipe"),
     ("B5.05", lambda b: ctrl.sample(b.model, RECIPE, on_step=3), "on_step must be a function of a Step, got 3"),
     ("B5.05 of no step", lambda b: ctrl.sample(b.model, RECIPE, lambda: 0), r"one argument, a Step, and it takes \(\)"),
     ("B5.20 of a device", lambda b: ctrl.load(b.folder, device="gpu"), "device must be auto, cpu, cuda, .* got 'gpu'"),
     ("B5.20 of none", lambda b: ctrl.load(b.folder, device=None), "device must be auto, cpu, cuda, .* got None"),
-    ("B5.20 without data", lambda b: ctrl.load(b.folder, device="meta"), "device must be auto, cpu, cuda, .* got 'meta'"),
+    ("B5.20 without data", lambda b: ctrl.load(b.folder, device="meta"),
+     "device must be auto, cpu, cuda, .* got 'meta'"),
     ("B5.20 of many", lambda b: ctrl.load(b.folder, device="cuda:99"), "device 'cuda:99' is not there"),
     ("B5.19 of a type", lambda b: b.load(dtype=torch.int8), "dtype must be one of torch.float32, .* got torch.int8"),
     ("B5.19 of a word", lambda b: b.load(dtype="float16"), "dtype must be one of torch.float32, .* got 'float16'"),
     ("B5.08 of tell", lambda b: b.load(tell=3), "tell must be a function of a sentence, got 3"),
+    ("B6.28", lambda b: Hub("owner/name", "../../x"), "path must lie inside the repository, .* got '../../x'"),
     ("B6.31", lambda b: ctrl.load(b.place / "none", device="cpu"), "source must be .* is no folder and no file"),
     ("B6.31 like a path", lambda b: ctrl.load("./no/such", device="cpu"), "'./no/such' is no folder and no file"),
     ("B6.31 of nothing", lambda b: ctrl.load("", device="cpu"), "source must be .* '' is no folder"),
     ("B6.31 long", lambda b: ctrl.load("a" * 5000, device="cpu"), "source must be .* 'aaa"),
     ("B6.31 of a number", lambda b: ctrl.load(3, device="cpu"), "source must be a path, a hub id .* got 3"),
     ("B6.32", lambda b: ctrl.load("no/such.safetensors", device="cpu"), "is no folder and no file"),
-    ("B6.32 of an address", lambda b: ctrl.load("https://a.org/a.safetensors", device="cpu"), "is no folder and no file"),
+    ("B6.32 of an address", lambda b: ctrl.load("https://a.org/a.safetensors", device="cpu"),
+     "is no folder and no file"),
     ("B6.32 of a pickle", lambda b: ctrl.load(b.written("a.ckpt", b"PK"), device="cpu"), "must be a .safetensors file"),
     ("B6.34", lambda b: b.load(revision="main"), "revision is for the hub, and source is .* leave it out"),
     ("B6.34 of a number", lambda b: b.load(revision=3), "revision must be a branch, a tag or a commit"),
-    ("B6.44", lambda b: ctrl.Recipe.load("none.png"), "path must be a PNG or JSON file, but there is no file 'none.png'"),
+    ("B6.44", lambda b: ctrl.Recipe.load("none.png"),
+     "path must be a PNG or JSON file, but there is no file 'none.png'"),
     ("B6.44 of a number", lambda b: ctrl.Recipe.load(3), "path must be the path of a PNG or JSON file, got int"),
-    ("B6.44 of an address", lambda b: ctrl.Recipe.load("https://a.org/a.png"), "path must be a local file, got the addr"),
+    ("B6.44 of an address", lambda b: ctrl.Recipe.load("https://a.org/a.png"),
+     "path must be a local file, got the addr"),
     ("B6.48", lambda b: b.run(loras=[ctrl.Lora("lcm"), ctrl.Lora("none")]), "has no LoRA 'none'"),
 ]
 REFUSED = [*PICTURES, *PROMPTS, *NUMBERS, *EXTRAS, *PLACES]
@@ -405,8 +443,7 @@ def test_a_bad_input_is_refused_in_a_sentence_that_names_it(bench, call, sentenc
     assert is_one_sentence(str(caught.value))
 
 
-def test_the_run_after_all_refusals_is_bit_equal_to_the_one_before(bench):
-    before = bits(bench.model)
+def test_the_run_after_all_refusals_is_bit_equal_to_the_one_before(bench, before):
     for _, call, _ in [*NUMBERS, *EXTRAS[-3:], *PLACES[:6]]:
         with pytest.raises((ValueError, TypeError, FileNotFoundError)):
             call(bench)
@@ -452,7 +489,7 @@ TAKEN = [
     ("B1.19 of numpy", lambda b: RGB.transpose(2, 0, 1)[None], lambda b: RGB),
     ("B1.22", lambda b: GREY, lambda b: Image.fromarray(GREY)),
     ("B1.23", lambda b: torch.from_numpy(GREY)[None, None] / 255, lambda b: GREY),
-    ("B1.24", lambda b: torch.cat([torch.ones(1, 3, 9, 9), torch.zeros(1, 1, 9, 9)], 1), lambda b: np.zeros((9, 9, 3), np.uint8)),
+    ("B1.24", lambda b: torch.eye(4)[:1, :, None, None].expand(1, 4, 9, 9), lambda b: np.zeros((9, 9, 3), np.uint8)),
 ]  # fmt: skip
 
 
@@ -491,24 +528,31 @@ NOTED = [
     ("B1.03", lambda b: {"controls": [ctrl.Depth(RGB, mask=palette(clear=True))]}, "Depth's mask: .* was transparent"),
     ("B1.09", lambda b: {"controls": [ctrl.Edges(GREY[:8, :8])]}, "Edges: the picture of 8×8 was enlarged to 64×64"),
     ("B1.11", lambda b: {"image": np.zeros((1500, 1500), np.uint8)}, "image: .* reduced from 1500×1500 to 1024×1024"),
-    ("B1.28", lambda b: {"controls": [ctrl.Depth(GREY[:61, :40])]}, "Depth: the picture of 40×61 was stretched to 64×64"),
-    ("B1.28 cropped", lambda b: {"controls": [ctrl.Depth(GREY[:, :40], resize="crop")]}, "of 40×64 was cropped to 64×64"),
+    ("B1.28", lambda b: {"controls": [ctrl.Depth(GREY[:61, :40])]},
+     "Depth: the picture of 40×61 was stretched to 64×64"),
+    ("B1.28 cropped", lambda b: {"controls": [ctrl.Depth(GREY[:, :40], resize="crop")]},
+     "of 40×64 was cropped to 64×64"),
     ("B1.37", lambda b: {"controls": [ctrl.Depth(frames(b))]}, "Depth: .* several frames, of which one was taken"),
-    ("B1.39", lambda b: {"controls": [ctrl.Depth(GREY), ctrl.Edges(GREY[:32])]}, "Edges: the picture of 64×32 was stretch"),
+    ("B1.39", lambda b: {"controls": [ctrl.Depth(GREY), ctrl.Edges(GREY[:32])]},
+     "Edges: the picture of 64×32 was stretch"),
     ("B1.41", lambda b: {"image": np.zeros((8, 512), np.uint8)}, "image: the picture of 512×8 was stretched to 64×64"),
     ("B2.02", lambda b: {"prompt": LONG}, "the prompt was too long for the text encoder; it did not see: '.*red ball"),
     ("B2.02 negative", lambda b: {"negative": LONG}, "the negative was too long for the text encoder"),
     ("B2.02 of a region", lambda b: {"regions": [ctrl.Region(LONG, GREY)]}, "the region's prompt was too long"),
-    ("B3.16", lambda b: {"controls": [ctrl.Depth(RGB, ctrl.hold(1, start=0.9))]}, "Depth acts in 0 of 2 steps: its window"),
+    ("B3.16", lambda b: {"controls": [ctrl.Depth(RGB, ctrl.hold(1, start=0.9))]},
+     "Depth acts in 0 of 2 steps: its window"),
     ("B3.16 by noise", lambda b: {"styles": [ctrl.Style(RGB, ctrl.hold(1, start=0.7, until=0.71, by="noise"))]},
      "Style acts in 0 of 2 steps"),
     ("B3.16 of guidance", lambda b: {"guidance": ctrl.hold(7, start=0.6, until=0.9)}, "guidance acts in 0 of 2 steps"),
-    ("B3.16 of PAG", lambda b: {"guidance": ctrl.Guidance(6, perturb=[ctrl.PAG(ctrl.hold(1, until=0.1))])}, "PAG acts in 0"),
-    ("B3.16 from a picture", lambda b: {"image": RGB, "strength": 0.5, "controls": [ctrl.Depth(RGB, ctrl.hold(1, until=0.5))]},
-     "Depth acts in 0 of 1 steps"),
-    ("B3.16 held still", lambda b: {"guidance": ctrl.Guidance(6, zero=ctrl.CFGZero(9))}, "CFGZero holds all 2 steps still"),
+    ("B3.16 of PAG", lambda b: {"guidance": ctrl.Guidance(6, perturb=[ctrl.PAG(ctrl.hold(1, until=0.1))])},
+     "PAG acts in 0"),
+    ("B3.16 of fewer", lambda b: {"image": RGB, "strength": 0.5, "styles": [ctrl.Style(RGB, ctrl.hold(1, until=0.5))]},
+     "Style acts in 0 of 1 steps"),
+    ("B3.16 held still", lambda b: {"guidance": ctrl.Guidance(6, zero=ctrl.CFGZero(9))},
+     "CFGZero holds all 2 steps still"),
     ("B3.20", lambda b: {"guidance": 0.5}, "guidance 0.5 is off, as it is up to 1"),
-    ("B3.20 negative", lambda b: {"guidance": 1, "negative": "b"}, "guidance 1 is off, so the negative prompt has no effect"),
+    ("B3.20 negative", lambda b: {"guidance": 1, "negative": "b"},
+     "guidance 1 is off, so the negative prompt has no effect"),
     ("B3.20 refined", lambda b: {"guidance": ctrl.Guidance(1, apg=ctrl.APG())}, "so what refines it has no effect"),
     ("B3.39", lambda b: {"strength": 0.5}, "strength 0.5 has no effect without an image"),
 ]  # fmt: skip
@@ -524,7 +568,8 @@ def test_what_is_cut_changed_or_without_effect_is_noted_on_the_shot(bench, capfd
 
 def test_an_ordinary_run_has_no_notes(bench):
     assert bench.run().notes == ()
-    assert bench.run(controls=FULL.controls, styles=FULL.styles, guidance=ctrl.ramp(6, 2), width=64.0, height=64).notes == ()
+    more = {"controls": FULL.controls, "styles": FULL.styles, "guidance": ctrl.ramp(6, 2)}
+    assert bench.run(**more, width=64.0, height=64).notes == ()
 
 
 @pytest.mark.parametrize("same", [1, 1.0, np.float32(1), np.int64(1)])
@@ -586,7 +631,7 @@ def test_attention_that_somebody_changed_is_said_and_not_passed_over(bench):  # 
     own = model.unet.attn_processors
     for change in (lambda: model.unet.set_attention_slice("max"), model.unet.set_default_attn_processor):
         change()
-        with pytest.raises(RuntimeError, match=r"no scaled_dot_product_attention call under \w*AttnProcessor: give the mod"):
+        with pytest.raises(RuntimeError, match=r"no scaled_dot_product_attention call under \w*AttnProcessor: give"):
             ctrl.sample(model, RECIPE.replace(styles=FULL.styles))
         model.unet.set_attn_processor(dict(own))
     assert bits(model, RECIPE)[0] == expected
@@ -608,17 +653,15 @@ def test_two_styles_of_which_one_has_no_weight_are_the_other_alone(bench):  # B4
     assert bench.run(styles=pair).image.tobytes() == bench.run(styles=pair[:1]).image.tobytes()
 
 
-def test_fifty_runs_with_everything_leave_no_object_behind(bench):  # B4.35
-    import gc
-
+def test_thirty_runs_with_everything_leave_no_object_behind(bench):  # B4.35
     small = FULL.replace(steps=1, width=16, height=16, loras=[])
     ctrl.sample(bench.model, small)
     gc.collect()
     before = len(gc.get_objects())
-    for seed in range(50):
+    for seed in range(30):
         ctrl.sample(bench.model, small.replace(seed=seed))
     gc.collect()
-    assert len(gc.get_objects()) - before < 50
+    assert len(gc.get_objects()) - before < 30
 
 
 def test_a_file_that_changes_after_loading_changes_nothing(bench):  # B4.37
@@ -644,38 +687,30 @@ def test_a_unet_that_was_moved_is_said(bench, when, where):  # B4.38, B5.19, B5.
 
     if when == "before":
         move()
-    with pytest.raises(RuntimeError, match=f"made with its U-Net in torch.float32 on cpu, and now it is in {where}: make"):
+    with pytest.raises(RuntimeError, match=f"its U-Net in torch.float32 on cpu, and now it is in {where}: make"):
         ctrl.sample(model, RECIPE, on_step=move)
 
 
-def parts_that_fail(model: Model) -> dict[str, tuple[Any, str]]:
-    """Where a run may fail: the owner and the name of what is called."""
-    encoder, processor = model._adapter(None)[1:]
-    return {
-        "text encoder": (model.towers[0].encoder, "forward"),
-        "tokenizer": (type(model.towers[0].tokenizer), "__call__"),
-        "image encoder": (encoder, "forward"),
-        "picture processor": (type(processor), "preprocess"),
-        "ControlNet": (model.controlnet("depth"), "forward"),
-        "U-Net": (model.unet, "forward"),
-        "middle of the U-Net": (model.unet.mid_block, "forward"),
-        "attention": (model.unet.mid_block.attentions[0].transformer_blocks[0].attn2, "forward"),
-        "scheduler": (ctrl.model.solver.Solver, "step"),
-        "codec": (model.vae.decoder, "forward"),
-        "picture": (Image, "fromarray"),
-    }
+FAILING = [  # where a run may fail: the owner and the name of what is called
+    ("text encoder", lambda model: (model.towers[0].encoder, "forward")),
+    ("tokenizer", lambda model: (type(model.towers[0].tokenizer), "__call__")),
+    ("image encoder", lambda model: (model._adapter(None)[1], "forward")),
+    ("picture processor", lambda model: (type(model._adapter(None)[2]), "preprocess")),
+    ("ControlNet", lambda model: (model.controlnet("depth"), "forward")),
+    ("U-Net", lambda model: (model.unet, "forward")),
+    ("middle block", lambda model: (model.unet.mid_block, "forward")),
+    ("attention", lambda model: (model.unet.mid_block.attentions[0].transformer_blocks[0].attn2, "forward")),
+    ("scheduler", lambda model: (solver.Solver, "step")),
+    ("codec", lambda model: (model.vae.decoder, "forward")),
+    ("picture", lambda model: (Image, "fromarray")),
+]
 
 
-PARTS = ["text encoder", "tokenizer", "image encoder", "picture processor", "ControlNet", "U-Net", "middle of the U-Net",
-         "attention", "scheduler", "codec", "picture"]  # fmt: skip
-
-
-@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, torch.OutOfMemoryError])
-@pytest.mark.parametrize("part", PARTS)
-def test_a_failure_anywhere_passes_and_the_next_run_is_the_same(bench, monkeypatch, part, error):  # B5.07, B5.08
+@pytest.mark.parametrize("error", [KeyboardInterrupt, torch.OutOfMemoryError])
+@pytest.mark.parametrize("where", [pytest.param(where, id=part) for part, where in FAILING])
+def test_a_failure_anywhere_leaves_the_next_run_as_it_was(bench, before, monkeypatch, where, error):  # B5.07, B5.08
     model = bench.model
-    before = bits(model)
-    owner, name = parts_that_fail(model)[part]
+    owner, name = where(model)
 
     def fail(*_: Any, **__: Any) -> None:
         raise error("stop")
@@ -683,13 +718,11 @@ def test_a_failure_anywhere_passes_and_the_next_run_is_the_same(bench, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, fail)
         with pytest.raises(error, match="stop"):
-            ctrl.sample(model, FULL)
+            ctrl.sample(model, FULL.replace(loras=[]))
     assert bits(model) == before
 
 
-def test_a_callback_that_fails_ends_the_run_and_one_that_answers_does_not(bench):  # B5.01, B5.02
-    before = bits(bench.model)
-
+def test_a_callback_that_fails_ends_the_run_and_one_that_answers_does_not(bench, before):  # B5.01, B5.02
     def fail(step: ctrl.Step) -> None:
         raise LookupError(f"enough at {step.index}")
 
@@ -700,8 +733,7 @@ def test_a_callback_that_fails_ends_the_run_and_one_that_answers_does_not(bench)
         assert ctrl.sample(bench.model, FULL, on_step=lambda step, given=answer: given).image.tobytes() == before[0]
 
 
-def test_a_run_may_be_closed_twice_and_before_it_began(bench):  # B5.09, B5.10, B5.12
-    before = bits(bench.model)
+def test_a_run_may_be_closed_twice_and_before_it_began(bench, before):  # B5.09, B5.10, B5.12
     for begun in (0, 1):
         run = ctrl.steps(bench.model, FULL)
         for _ in range(begun):
@@ -716,7 +748,11 @@ def test_a_run_inside_a_run_changes_neither(bench):  # B5.16
     inner = FULL.replace(seed=1, guidance=3.0, sampler="euler")
     alone = [ctrl.sample(bench.model, recipe).image.tobytes() for recipe in (FULL, inner)]
     within = []
-    outer = ctrl.sample(bench.model, FULL, on_step=lambda _: within.append(ctrl.sample(bench.model, inner).image.tobytes()))
+
+    def again(step: ctrl.Step) -> None:
+        within.append(ctrl.sample(bench.model, inner).image.tobytes())
+
+    outer = ctrl.sample(bench.model, FULL, on_step=again)
     assert [outer.image.tobytes(), *within] == [alone[0], alone[1], alone[1]]
 
 

@@ -1,9 +1,10 @@
 """The border: the only inference room that names diffusers and transformers."""
 
+from ctrl.model.hub import Hub
 from ctrl.model.loading import load
 from ctrl.model.model import Model, Residuals, Words
 from ctrl.model.reference import StyleReference
 from ctrl.model.solver import Solver
 from ctrl.model.text import Text
 
-__all__ = ["Model", "Residuals", "Solver", "StyleReference", "Text", "Words", "load"]
+__all__ = ["Hub", "Model", "Residuals", "Solver", "StyleReference", "Text", "Words", "load"]

@@ -1,7 +1,8 @@
 """Files as an enemy would write them, made anew for every test run and never stored.
 
 Each is written by a function, read by one of the public ways in, and either gives a value or is refused by a sentence.
-Models come from `model_folders`, tensors from `tensor_files`, and so on.
+Rows B6.1-6, 10, 11, 13, 14 and 33 of the list of inputs to survive are in `tensor_files`; B6.7-9, 12 and 15-30 in
+`model_folders`; B1.8, 10, 11, 36-38 and B6.36, 37 in `picture_files`; B6.36-48 in `recipe_files`.
 """
 
 from __future__ import annotations

@@ -56,8 +56,10 @@ UNET = [
     ("sample_size", -64, SIZES),
     ("sample_size", [16, 16, 16], "a number or two"),
     ("sample_size", "16", SIZES),
+    ("in_channels", 9, "of shape|inpainting"),
     ("_class_name", "os.system", "is needed"),
     ("_class_name", ["torch", "load"], "is needed"),
+    ("of_the_future", {"a": 1}, None),
 ]
 SCHEDULE = [
     ("num_train_timesteps", 10**12, SIZES),
@@ -240,6 +242,7 @@ def corpus(folder: Path) -> list[Hostile]:
         found.append(Hostile(f"no shard of {part}", "model", indexed(part, x="none.safetensors"), "is no file"))
     found += [
         Hostile("code", "model", coded),
+        Hostile("of another class", "model", changed("model_index.json", _class_name="StableDiffusionXLPipeline")),
         Hostile("pickled weights", "model", pickled_weights, "pickled weights are not read"),
         Hostile("NaN", "model", weighted("unet", _first(torch.nan)), "has NaN or infinite"),
         Hostile("infinite", "model", weighted("vae", _first(-torch.inf)), "has NaN or infinite"),
