@@ -6,6 +6,7 @@ processes of one thread do nearly twice the work; two threads of one process do 
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Team:
             return Team()
         if not dist.is_initialized():
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            atexit.register(dist.destroy_process_group)  # its threads abort a process that ends with them running
         return Team(dist.get_rank(), dist.get_world_size())
 
     @property

@@ -44,7 +44,7 @@ def corpus(folder, tmp_path_factory):
 def readings(corpus):
     """What came of each, in their order, and of the offences."""
     place, good, listed = corpus
-    paths = os.pathsep.join(map(str, (place, ROOT)))
+    paths = os.pathsep.join(map(str, (place, HERE, ROOT)))
     ran = subprocess.run(
         [sys.executable, str(HERE / "reading.py"), str(place), str(good)],
         cwd=place,
