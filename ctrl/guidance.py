@@ -165,24 +165,6 @@ class State:
     average: Tensor | None = None
 
 
-def rows(guidance: float, perturbed: int = 0) -> int:
-    """Rows of a picture in the U-Net's batch: uncond unless guidance is off (at 1 or below), cond, perturbed."""
-    return (2 if guidance > 1.0 else 1) + perturbed
-
-
-def interval(weight: float, noise: float, low: float, high: float) -> float:
-    """`weight` where low < noise ≤ high, and 1, which is off, elsewhere (arXiv 2404.07724).
-
-    `noise` is the noise-to-signal ratio σ/α of the step, the σ of the paper and of k-diffusion.
-    """
-    return weight if low < noise <= high else 1.0
-
-
-def fade(scale: float, fall: float, timestep: float | Tensor) -> float:
-    """PAG's adaptive scale (arXiv 2403.17377): max(0, scale − fall · (1000 − t)), rounded as diffusers does."""
-    return max(0.0, float(scale - fall * (1000 - torch.as_tensor(timestep)))) if fall else scale
-
-
 def spread(weight: float, mask: Tensor, size: tuple[int, int]) -> Tensor:
     """1 + mask · (weight − 1): a (1 or N, 1, h, w) float32 weight, full where the mask is 1 and off where 0."""
     mask = mask.to(torch.promote_types(mask.dtype, torch.float32))

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby, pairwise
+from itertools import groupby
 
 HIGHEST = 5.0  # weights are from 0 to this, multiplied out
 
@@ -55,11 +55,6 @@ def parse(text: str) -> tuple[Piece, ...]:
 def plain(text: str) -> str:
     """The prompt as the tokenizer sees it: no weights, escapes resolved. ValueError as `parse`."""
     return "".join(piece.text for piece in parse(text))
-
-
-def extents(pieces: Sequence[Piece]) -> tuple[tuple[int, int], ...]:
-    """Where each piece begins and ends in the plain prompt, in characters."""
-    return tuple(pairwise(accumulate((len(piece.text) for piece in pieces), initial=0)))
 
 
 def escape(text: str) -> str:

@@ -18,7 +18,6 @@ callback's answer is not read (B5.6). Layers of an adapter in another order have
 import base64
 import copy
 import gc
-import hashlib
 import io
 import json
 import re
@@ -30,6 +29,7 @@ import numpy as np
 import pytest
 import tiny_formats
 import torch
+from fingerprint import fingerprint
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -103,14 +103,7 @@ def bits(model: Model, recipe: ctrl.Recipe = FULL) -> tuple[Any, ...]:
     for kind in model.controls:  # loaded on first use
         model.controlnet(kind)
     image = ctrl.sample(model, recipe).image.tobytes()
-    found = hashlib.sha256()
-    for part in (model.unet, model.vae, *(tower.encoder for tower in model.towers), *model._nets.values()):
-        for name, tensor in part.state_dict().items():
-            found.update(name.encode() + tensor.numpy().tobytes())
-        for name, module in part.named_modules():
-            hooks = len(module._forward_hooks), len(module._forward_pre_hooks), "forward" in module.__dict__
-            found.update(f"{name}{hooks}{module.training}".encode())
-    return image, found.hexdigest(), [id(one) for one in model.unet.attn_processors.values()]
+    return image, *fingerprint(model)
 
 
 @pytest.fixture(scope="module", autouse=True)

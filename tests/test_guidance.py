@@ -23,13 +23,10 @@ from ctrl.guidance import (
     State,
     apg,
     cfg,
-    fade,
     guide,
-    interval,
     optimal,
     perturb,
     rescale,
-    rows,
     silence,
     spread,
 )
@@ -145,8 +142,6 @@ def test_a_map_is_full_where_white_and_off_where_black():
 
 
 def test_off_is_cond_itself_and_asks_for_no_uncond():
-    assert [rows(weight) for weight in (0.0, 0.5, 1.0, 1.0001, 7.5)] == [1, 1, 1, 2, 2]
-    assert (rows(1.0, 2), rows(6.0, 1)) == (3, 3)
     [cond] = drawn(1, 1)
     for how in (How(1.0), How(7.0, rescale=0.7, apg=APG(), optimal=True, map=torch.ones(1, 1, 6, 5))):
         prediction, state = guide(Branches(cond), how, space(), State())
@@ -161,13 +156,6 @@ def test_guidance_may_cross_one_without_a_jump(seed, how):
     off = guide(Branches(cond), how, space(), State())[0]
     on = guide(Branches(cond, uncond), How(1.0 + 1e-6, apg=how.apg), space(), State())[0]
     assert close(on, off, atol=1e-4)
-
-
-def test_the_interval_is_open_below_and_closed_above():
-    """SDXL's of the paper, σ in (0.28, 5.42]."""
-    seen = [interval(16.0, noise, 0.28, 5.42) for noise in (14.61, 5.43, 5.42, 1.0, 0.281, 0.28, 0.03)]
-    assert seen == [1.0, 1.0, 16.0, 16.0, 16.0, 1.0, 1.0]
-    assert [rows(weight) for weight in seen] == [1, 1, 2, 2, 2, 1, 1]
 
 
 # --- rescale
@@ -419,17 +407,6 @@ def test_a_branch_without_a_scale_is_an_error():
         guide(Branches(cond, uncond, (spoilt,)), How(5.0), space(), State())
 
 
-@pytest.mark.parametrize("timestep", [torch.tensor(801), 801, 801.0])
-def test_a_fading_scale_is_diffusers(timestep):
-    mixin = PAGMixin()
-    mixin.pag_applied_layers = ["mid"]
-    for scale, fall in ((3.0, 0.004), (0.7, 0.003), (0.5, 0.01), (2.5, 0.0)):
-        mixin._pag_scale, mixin._pag_adaptive_scale = scale, fall
-        cond, spoilt = drawn(1)
-        theirs = mixin._apply_perturbed_attention_guidance(torch.cat([cond, spoilt]), False, 1.0, torch.tensor(801))
-        assert torch.equal(perturb(cond, cond, [spoilt], [fade(scale, fall, timestep)]), theirs)
-
-
 # --- rows
 
 
@@ -441,7 +418,7 @@ def test_every_row_of_a_layout_has_one_name(pictures, guided, perturbed):
     named = [*layout.uncond, *layout.cond, *(row for branch in branches for row in branch)]
     assert named == list(range(layout.rows))
     assert layout.prompted == tuple(named[len(layout.uncond) :])
-    assert layout.rows == pictures * rows(7.0 if guided else 1.0, perturbed)
+    assert layout.rows == pictures * ((2 if guided else 1) + perturbed)
     assert layout == Layout(pictures=pictures, guided=guided, perturbed=perturbed)
     assert hash(layout) == hash(Layout(pictures=pictures, guided=guided, perturbed=perturbed))
 

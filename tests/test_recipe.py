@@ -231,6 +231,7 @@ WRONG = [
     (lambda: Recipe("a", seed=2**64), ValueError, "seed must be"),
     (lambda: Recipe("a", sampler="eular"), ValueError, "sampler 'eular' is unknown; did you mean 'euler'"),
     (lambda: Recipe("a", loras=["lcm"]), TypeError, r"loras\[0\] must be Lora"),
+    (lambda: Recipe("a", sampler="dpm++ 2m karras"), ValueError, r"sampler 'dpm\+\+ 2m karras' is unknown"),
     (lambda: Recipe("a", spacing="karas"), ValueError, "did you mean 'karras'"),
     (lambda: Recipe("a", mask=PICTURE), ValueError, "there is no image"),
     (lambda: Recipe("a", image=PICTURE, strength=1.5), ValueError, "strength must be a number from 0 to 1"),

@@ -1,9 +1,9 @@
-import hashlib
 import threading
 
 import numpy as np
 import pytest
 import torch
+from fingerprint import fingerprint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,18 +24,6 @@ few = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck
 
 def pixels(model, recipe):
     return np.asarray(ctrl.sample(model, recipe).image)
-
-
-def fingerprint(model):
-    """Every weight, buffer, hook and processor of the model."""
-    found = hashlib.sha256()
-    for part in (model.unet, model.vae, *(tower.encoder for tower in model.towers), *model._nets.values()):
-        for name, tensor in part.state_dict().items():
-            found.update(name.encode() + tensor.numpy().tobytes())
-        for name, module in part.named_modules():
-            hooks = len(module._forward_hooks), len(module._forward_pre_hooks), "forward" in module.__dict__
-            found.update(f"{name}{hooks}{module.training}".encode())
-    return found.hexdigest(), [id(one) for one in model.unet.attn_processors.values()]
 
 
 def test_steps_tell_where_they_are(model):

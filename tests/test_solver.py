@@ -344,10 +344,7 @@ def test_a_copy_of_a_solver_goes_on_alike(sampler):
     assert torch.equal(solver.step(x, 3, x)[0], other.step(x, 3, x)[0])
 
 
-def test_the_old_name_of_dpm_still_works():
-    old, new = (Solver.of(name, "karras", NOISE, 5, "cpu", []) for name in ("dpm++", "dpm++ 2m"))
-    assert torch.equal(old.timesteps, new.timesteps)
-    assert supported("dpm++", "karras")
+
 
 
 def test_a_spacing_replaces_the_one_of_the_model():

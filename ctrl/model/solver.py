@@ -241,9 +241,8 @@ class Solver:
 
 
 def _named(sampler: str) -> Sampler:
-    name = "dpm++ 2m" if sampler == "dpm++" else sampler  # as recipes of version 0.1 call it
     for row in TABLE:
-        if row.name == name:
+        if row.name == sampler:
             return row
     raise ValueError(f"sampler {sampler!r} is unknown; accepted: {', '.join(SAMPLERS)}.")
 

@@ -24,7 +24,7 @@ SAMPLERS = (
     "flow euler",
 )  # fmt: skip
 SPACINGS = ("default", "karras", "exponential", "trailing")
-SHORT = {"dpm++": "dpm++ 2m", "dpm++ 2m karras": "dpm++ 2m"}  # other names in use
+SHORT = {"dpm++": "dpm++ 2m"}  # what is meant by a bare name
 MAX_SIDE = 4096  # pixels
 KEYWORD = "ctrl-recipe"  # of the PNG text chunk
 
