@@ -96,6 +96,14 @@ def test_a_pool_takes_up_where_it_was_left(pool: Pool, tmp_path: Path) -> None:
         open_pool(tmp_path / "bad", 64, 128, first_seed=EVALUATION_SEEDS - 1)
 
 
+def test_a_gpu_draws_several_pieces_at_once_and_the_same_pictures(tmp_path: Path) -> None:
+    one = fill(tmp_path / "one", 128, 32, "cpu")
+    many = fill(tmp_path / "many", 128, 32, "cpu:0")  # any name but "cpu" draws as on a GPU
+    assert one.done.all() and many.done.all()
+    assert np.abs(one.picture.astype(int) - many.picture).max() <= 1
+    assert (one.part == many.part).all() and (one.visible == many.visible).all()
+
+
 def test_the_codec_learns(pool: Pool) -> None:
     torch.manual_seed(0)
     model = codec.build(128)

@@ -7,6 +7,7 @@ from math import cos, radians, sin
 import numpy as np
 import pytest
 import torch
+from beside import Operations
 
 from ctrl.atelier import render, solids, world
 from ctrl.atelier.captions import describe
@@ -272,3 +273,14 @@ def test_named_skeletons_are_the_figure_as_the_world_shows_it() -> None:
         assert skeleton.shown.tolist() == seen.visible[0].tolist()
         gap = (torch.tensor(skeleton.points) - seen.keypoints[0])[seen.visible[0]]
         assert gap.abs().max() < 1e-3
+
+
+def test_sixty_four_pictures_launch_hardly_more_than_eight():
+    """A GPU is bound by its launches: 1,000 pictures a second leave one of them 1 ms, some 150 launches."""
+    launched = []
+    for count in (8, 64):
+        with Operations() as operations:
+            world.look([sample(SEEDS[i]) for i in range(count)], 32)
+        launched.append(operations.by_name.total())
+    assert launched[1] < 1.5 * launched[0]
+    assert launched[1] / 64 < 150

@@ -24,6 +24,7 @@ from ctrl.atelier import render, world
 from ctrl.atelier.scene import EVALUATION_SEEDS, Scene, sample
 
 PIECE = 64
+TOGETHER = 4  # pieces of 128 px a GPU draws at once: what it launches hardly depends on how many pictures there are
 
 
 @dataclass(frozen=True)
@@ -83,31 +84,34 @@ def fill(folder: Path, count: int, size: int, device: str = "cpu", workers: int 
     """Draw whatever is missing from a pool. On a GPU one process does it; on the CPU `workers` share it."""
     pool = open_pool(folder, count, size, first_seed)
     pieces = [int(piece) for piece in np.flatnonzero(~pool.done)]
-    jobs = [(folder, len(pool.picture), size, device, first_seed, piece) for piece in pieces]
+    together = 1 if device == "cpu" else max(1, TOGETHER * 128**2 // size**2)
+    shared = (folder, len(pool.picture), size, device, first_seed)
+    jobs = [(*shared, pieces[i : i + together]) for i in range(0, len(pieces), together)]
     if workers == 1 or device != "cpu":
-        for job in tqdm(jobs, desc="render", unit="piece", disable=not jobs):
+        for job in tqdm(jobs, desc="render", unit="job", disable=not jobs):
             _draw(job)
         return pool
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
-        list(tqdm(executor.map(_draw, jobs), total=len(jobs), desc="render", unit="piece"))
+        list(tqdm(executor.map(_draw, jobs), total=len(jobs), desc="render", unit="job"))
     return pool
 
 
-def _draw(job: tuple[Path, int, int, str, int, int]) -> None:
-    folder, count, size, device, first_seed, piece = job
+def _draw(job: tuple[Path, int, int, str, int, list[int]]) -> None:
+    folder, count, size, device, first_seed, pieces = job
     if device == "cpu":
         torch.set_num_threads(1)
     pool = open_pool(folder, count, size, first_seed)
-    batch = PIECE if device != "cpu" else 2  # on the CPU small batches stay in cache
-    for start in range(piece * PIECE, (piece + 1) * PIECE, batch):
-        rows = slice(start, start + batch)
-        view = world.look([sample(first_seed + seed) for seed in range(start, start + batch)], size, device)
+    every = [piece * PIECE + i for piece in pieces for i in range(PIECE)]
+    batch = len(every) if device != "cpu" else 2  # on the CPU small batches stay in cache
+    for start in range(0, len(every), batch):
+        rows = every[start : start + batch]
+        view = world.look([sample(first_seed + row) for row in rows], size, device)
         pool.picture[rows] = view.picture.mul(255).round().byte().cpu().numpy()
         pool.near[rows] = render.disparity(view.depth).mul(255).round().byte().cpu().numpy()
         pool.part[rows] = view.part.cpu().numpy()
         pool.keypoints[rows] = view.keypoints.cpu().numpy()
         pool.visible[rows] = view.visible.cpu().numpy()
-    pool.done[piece] = True
+    pool.done[pieces] = True
 
 
 def main(argv: Sequence[str] | None = None) -> None:
