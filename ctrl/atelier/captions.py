@@ -68,9 +68,7 @@ class Caption:
 
     text: str
     mentions: tuple[Mention, ...]
-    says: frozenset[
-        str
-    ]  # of "pose", "shirt", "trousers", "left prop", "right prop", "ground", "time", "style"
+    says: frozenset[str]  # of "pose", "shirt", "trousers", "left prop", "right prop", "ground", "time", "style"
 
 
 @dataclass(frozen=True)
@@ -85,11 +83,7 @@ def describe(scene: Scene, seed: int | None = None, keep: float = 1.0) -> Captio
 
     With no seed it is the plain one: first synonyms, fixed order, nothing dropped.
     """
-    rng = (
-        None
-        if seed is None
-        else np.random.Generator(np.random.Philox(key=[seed % 2**64, scene.seed % 2**64]))
-    )
+    rng = None if seed is None else np.random.Generator(np.random.Philox(key=[seed % 2**64, scene.seed % 2**64]))
 
     def pick(options: tuple[str, ...]) -> str:
         return options[0] if rng is None else options[int(rng.integers(len(options)))]
@@ -120,16 +114,9 @@ def _figure(scene: Scene, pick: Pick, kept: Callable[[], bool]) -> _Clause:
     if kept():
         words.append(pick(POSING[scene.pose]))
         says.add("pose")
-    worn = (
-        [(name, getattr(scene, name)) for name in ("shirt", "trousers") if kept()]
-        if scene.shows_color
-        else []
-    )
+    worn = [(name, getattr(scene, name)) for name in ("shirt", "trousers") if kept()] if scene.shows_color else []
     if worn:
-        named = [
-            f"{_article(color)} {color} shirt" if name == "shirt" else f"{color} trousers"
-            for name, color in worn
-        ]
+        named = [f"{_article(color)} {color} shirt" if name == "shirt" else f"{color} trousers" for name, color in worn]
         words.append("in " + " and ".join(named))
         mentions += [(name, name) for name, _ in worn]
         says |= {name for name, _ in worn}

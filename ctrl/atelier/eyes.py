@@ -148,9 +148,7 @@ def load(folder: Path | str | None = None, device: torch.device | str = "cpu") -
     folder = FOLDER if folder is None else Path(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config["widths"] != list(WIDTHS):
-        raise ValueError(
-            f"the eyes in {folder} have {config['widths']} channels, and must have {list(WIDTHS)}."
-        )
+        raise ValueError(f"the eyes in {folder} have {config['widths']} channels, and must have {list(WIDTHS)}.")
     eyes = Eyes()
     state = load_file(folder / "eyes.safetensors", device="cpu")
     eyes.load_state_dict({name: value.float() for name, value in state.items()})

@@ -135,9 +135,7 @@ def style(work: Work) -> list[Row]:
     wanted = np.array([scene.style for scene in content])
 
     def hits(found: Seen, targets: Array) -> Array:
-        return np.array(
-            [float(one.style == target) for one, target in zip(found.words, targets, strict=True)]
-        )
+        return np.array([float(one.style == target) for one, target in zip(found.words, targets, strict=True)])
 
     order = [(i + 1) % bench.count for i in range(bench.count)]  # the next scene's style is always another
     ceiling = Seen.of(bench.eyes, round_trip(bench.model, pictures))
@@ -190,9 +188,7 @@ ROWS: tuple[Callable[[Work], list[Row]], ...]
 ROWS = (codec, prompt, pose, depth, edges, style, maps, lcm, diversity)
 
 
-def _under_control(
-    work: Work, controls: Sequence[Control], *scores: Callable[[Seen], Array]
-) -> list[list[Estimate]]:
+def _under_control(work: Work, controls: Sequence[Control], *scores: Callable[[Seen], Array]) -> list[list[Estimate]]:
     """For each score, value, floors and ceiling of pictures under each scene's own control."""
     wrong = [controls[other(i, len(controls))] for i in range(len(controls))]
     own, others = (

@@ -34,9 +34,7 @@ class NamedPose:
     seated: bool = False
 
 
-def _pose(
-    arms: tuple[float, ...], legs: tuple[float, ...], lean: float = 0.0, heading: float = 0.0
-) -> NamedPose:
+def _pose(arms: tuple[float, ...], legs: tuple[float, ...], lean: float = 0.0, heading: float = 0.0) -> NamedPose:
     return NamedPose(angles=(*arms, *legs, lean), heading=heading)
 
 

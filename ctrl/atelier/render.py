@@ -1,27 +1,25 @@
 """A batched analytic ray caster: scenes in, everything there is to know about their pictures out.
 
-No meshes and no learning: each pixel's ray meets spheres, capsules, boxes, upright cones and the ground in closed
-form (the intersections are those of Inigo Quilez, https://iquilezles.org/articles/intersectors). The same code
-runs on the CPU in small pieces that stay in cache and on a GPU in large ones.
+No meshes and no learning: each pixel's ray meets solids and the ground in closed form (`hits`). The same code runs on
+the CPU in small pieces that stay in cache and on a GPU in large ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from ctrl.atelier import poses, solids, windows
+from ctrl.atelier.camera import Camera
+from ctrl.atelier.hits import MISS, hits, turned
 from ctrl.atelier.scene import GROUNDS, TIMES, Scene
 from ctrl.atelier.solids import Solids
 from ctrl.atelier.windows import Window
 
-FOCAL = 1.72  # in picture heights
-TARGET = (0.0, 0.90, 0.0)
 SKY_DEPTH = 30.0  # metres; where a ray meets nothing
-_MISS = 1e9
 
 
 @dataclass(frozen=True)
@@ -47,58 +45,19 @@ def rows_of(buffers: Buffers, rows: Tensor) -> Buffers:
     return Buffers(*(getattr(buffers, field.name)[rows] for field in fields(Buffers)))
 
 
-@dataclass(frozen=True)
-class _Camera:
-    origin: Tensor  # (B, 3)
-    right: Tensor
-    up: Tensor
-    forward: Tensor
-
-    @staticmethod
-    def of(scenes: Sequence[Scene]) -> _Camera:
-        yaw = torch.tensor([scene.yaw for scene in scenes]).deg2rad()
-        pitch = torch.tensor([scene.pitch for scene in scenes]).deg2rad()
-        distance = torch.tensor([scene.distance for scene in scenes])
-        back = torch.stack([yaw.sin() * pitch.cos(), pitch.sin(), yaw.cos() * pitch.cos()], -1)
-        right = torch.stack([yaw.cos(), torch.zeros_like(yaw), -yaw.sin()], -1)
-        up = torch.linalg.cross(back, right)
-        origin = torch.tensor(TARGET) + back * distance[:, None]
-        return _Camera(origin, right, up, -back)
-
-    def to(self, device: torch.device) -> _Camera:
-        return _Camera(*(getattr(self, field.name).to(device) for field in fields(_Camera)))
-
-    def rays(self, size: int) -> tuple[Tensor, Tensor]:
-        """Unit directions (B, size * size, 3) and their cosine with the viewing axis (B, size * size)."""
-        ticks = (torch.arange(size, device=self.origin.device) + 0.5) / size - 0.5
-        y, x = torch.meshgrid(-ticks, ticks, indexing="ij")
-        plane = torch.stack([x.flatten(), y.flatten(), torch.full_like(x.flatten(), FOCAL)], -1)
-        axes = torch.stack([self.right, self.up, self.forward], 1)
-        length = plane.norm(dim=-1, keepdim=True)
-        return (plane / length) @ axes, (FOCAL / length[:, 0]).expand(len(self.origin), -1)
-
-    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Picture positions (B, n, 2) in [0, 1] and depths (B, n) of points (B, n, 3)."""
-        seen = points - self.origin[:, None]
-        depth = (seen * self.forward[:, None]).sum(-1)
-        x = (seen * self.right[:, None]).sum(-1) / depth * FOCAL
-        y = (seen * self.up[:, None]).sum(-1) / depth * FOCAL
-        return torch.stack([0.5 + x, 0.5 - y], -1), depth
-
-
 @torch.no_grad()
 def cast(scenes: Sequence[Scene], size: int, device: torch.device | str = "cpu") -> Buffers:
     """Cast size x size rays into each scene."""
     device = torch.device(device)
-    camera = _Camera.of(scenes)
+    camera = Camera.of(scenes)
     things = solids.build(scenes)
     bounds = windows.of(things, camera.project, _sun(scenes), size)
     camera = camera.to(device)
     things = Solids(*(getattr(things, field.name).to(device) for field in fields(Solids)))
     origin, (ray, cosine) = camera.origin[:, None], camera.rays(size)
 
-    ground = torch.where(ray[..., 1] < -1e-4, -origin[..., 1] / ray[..., 1].clamp(max=-1e-4), _MISS)
-    ground = torch.where(ground * cosine > SKY_DEPTH, _MISS, ground)
+    ground = torch.where(ray[..., 1] < -1e-4, -origin[..., 1] / ray[..., 1].clamp(max=-1e-4), MISS)
+    ground = torch.where(ground * cosine > SKY_DEPTH, MISS, ground)
     distance, which = _nearest(things, origin.expand_as(ray), ray, ground, bounds.seen)
     point = origin + ray * distance.clamp(max=1e3)[..., None]
     normal, color, part = _surface(things, point, which)
@@ -147,9 +106,9 @@ def _nearest(
     """Distance (B, N) and index of the nearest solid: -2 the ground, -1 nothing."""
     size = int(ray.shape[1] ** 0.5)
     distance = ground.clone()
-    which = torch.where(ground < _MISS, -2, -1)
+    which = torch.where(ground < MISS, -2, -1)
     square, name = distance.unflatten(1, (size, size)), which.unflatten(1, (size, size))
-    for index, hit in _hits(things, origin.unflatten(1, (size, size)), ray.unflatten(1, (size, size)), where):
+    for index, hit in hits(things, origin.unflatten(1, (size, size)), ray.unflatten(1, (size, size)), where):
         rows, columns = where[index]
         near = square[:, rows, columns]
         closer = hit < near
@@ -162,109 +121,10 @@ def _blocked(things: Solids, origin: Tensor, ray: Tensor, where: Sequence[Window
     size = int(ray.shape[1] ** 0.5)
     shade = torch.zeros(origin.shape[:2], dtype=torch.bool, device=origin.device)
     square = shade.unflatten(1, (size, size))
-    for index, hit in _hits(things, origin.unflatten(1, (size, size)), ray.unflatten(1, (size, size)), where):
+    for index, hit in hits(things, origin.unflatten(1, (size, size)), ray.unflatten(1, (size, size)), where):
         rows, columns = where[index]
-        square[:, rows, columns] |= hit < _MISS
+        square[:, rows, columns] |= hit < MISS
     return shade
-
-
-def _hits(
-    things: Solids, origin: Tensor, ray: Tensor, where: Sequence[Window]
-) -> Iterator[tuple[int, Tensor]]:
-    """Each solid's index and the distances (B, h, w) to it inside its window, `_MISS` where a ray passes it by."""
-    spheres, capsules = things.sphere_radius.shape[1], things.capsule_radius.shape[1]
-    boxes = things.box_turn.shape[1]
-    for index, (rows, columns) in enumerate(where):
-        if rows.start >= rows.stop or columns.start >= columns.stop:
-            continue
-        ro, rd = origin[:, rows, columns], ray[:, rows, columns]
-        if index < spheres:
-            hit = _sphere(things, index, ro, rd)
-        elif index < spheres + capsules:
-            hit = _capsule(things, index - spheres, ro, rd)
-        elif index < spheres + capsules + boxes:
-            hit = _box(things, index - spheres - capsules, ro, rd)
-        else:
-            hit = _cone(things, index - spheres - capsules - boxes, ro, rd)
-        yield index, hit
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(-1)
-
-
-def _each(values: Tensor) -> Tensor:
-    """One value or vector a scene, shaped to meet (B, h, w) or (B, h, w, 3)."""
-    return values[:, None, None]
-
-
-def _sphere(things: Solids, i: int, ro: Tensor, rd: Tensor) -> Tensor:
-    out = ro - _each(things.sphere_centre[:, i])
-    return _ball(_dot(out, rd), _dot(out, out), _each(things.sphere_radius[:, i]))
-
-
-def _capsule(things: Solids, i: int, ro: Tensor, rd: Tensor) -> Tensor:
-    axis = _each(things.capsule_to[:, i] - things.capsule_from[:, i])
-    radius = _each(things.capsule_radius[:, i])
-    out = ro - _each(things.capsule_from[:, i])
-    axis2, bard, baoa = _dot(axis, axis), _dot(rd, axis), _dot(out, axis)
-    rdoa, oaoa = _dot(rd, out), _dot(out, out)
-    a = (axis2 - bard * bard).clamp(min=1e-6)
-    b = axis2 * rdoa - baoa * bard
-    h = b * b - a * (axis2 * (oaoa - radius * radius) - baoa * baoa)
-    t = (-b - h.clamp(min=0).sqrt()) / a
-    y = baoa + t * bard
-    below = y <= 0
-    cap = _ball(
-        torch.where(below, rdoa, rdoa - bard), torch.where(below, oaoa, oaoa - 2 * baoa + axis2), radius
-    )
-    t = torch.where((y > 0) & (y < axis2), t, cap)
-    return torch.where((h > 0) & (t > 0), t, _MISS)
-
-
-def _ball(b: Tensor, c: Tensor, radius: Tensor) -> Tensor:
-    h = b * b - (c - radius * radius)
-    t = -b - h.clamp(min=0).sqrt()
-    return torch.where((h > 0) & (t > 0), t, _MISS)
-
-
-def _turned(vector: Tensor, turn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    x, y, z = vector.unbind(-1)
-    cos, sin = turn.cos(), turn.sin()
-    return x * cos - z * sin, y, x * sin + z * cos
-
-
-def _box(things: Solids, i: int, origin: Tensor, ray: Tensor) -> Tensor:
-    turn, half = _each(things.box_turn[:, i]), things.box_half[:, i]
-    ro = _turned(origin - _each(things.box_centre[:, i]), turn)
-    rd = _turned(ray, turn)
-    near, far = torch.full_like(ro[0], -_MISS), torch.full_like(ro[0], _MISS)
-    for axis, (o, d) in enumerate(zip(ro, rd, strict=True)):
-        inverse = 1 / torch.where(d.abs() < 1e-6, 1e-6, d)
-        middle, reach = -o * inverse, _each(half[:, axis]) * inverse.abs()
-        near, far = torch.maximum(near, middle - reach), torch.minimum(far, middle + reach)
-    return torch.where((near < far) & (near > 0), near, _MISS)
-
-
-def _cone(things: Solids, i: int, origin: Tensor, ray: Tensor) -> Tensor:
-    """An upright cone or cylinder, closed at the top; its foot stands on the ground, where nobody sees it."""
-    (ox, oy, oz), (dx, dy, dz) = (origin - _each(things.cone_base[:, i])).unbind(-1), ray.unbind(-1)
-    r0, r1, height = (_each(v) for v in (*things.cone_radii[:, i].unbind(-1), things.cone_height[:, i]))
-    slope = (r1 - r0) / height
-    reach, drift = r0 + slope * oy, slope * dy
-    a = dx * dx + dz * dz - drift * drift
-    a = torch.where(a.abs() < 1e-6, 1e-6, a)
-    b = ox * dx + oz * dz - reach * drift
-    h = b * b - a * (ox * ox + oz * oz - reach * reach)
-    root = h.clamp(min=0).sqrt()
-    side = torch.full_like(h, _MISS)
-    for t in ((-b - root) / a, (-b + root) / a):
-        y = oy + t * dy
-        good = (h > 0) & (t > 1e-4) & (y > 0) & (y < height) & (t < side)
-        side = torch.where(good, t, side)
-    t = (height - oy) / torch.where(dy.abs() < 1e-6, 1e-6, dy)
-    inside = (ox + t * dx) ** 2 + (oz + t * dz) ** 2 < r1**2
-    return torch.where(inside & (t > 0) & (t < side), t, side)
 
 
 def _surface(things: Solids, point: Tensor, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -284,10 +144,10 @@ def _surface(things: Solids, point: Tensor, which: Tensor) -> tuple[Tensor, Tens
     sphere = point - of(things.sphere_centre, 0, spheres)
 
     turn = of(things.box_turn[..., None], first_box, boxes)[..., 0]
-    local = torch.stack(_turned(point - of(things.box_centre, first_box, boxes), turn), -1)
+    local = torch.stack(turned(point - of(things.box_centre, first_box, boxes), turn), -1)
     local = local / of(things.box_half, first_box, boxes)
     face = local * (local.abs() == local.abs().amax(-1, keepdim=True))
-    box = torch.stack(_turned(face, -turn), -1)
+    box = torch.stack(turned(face, -turn), -1)
 
     base, height = (
         of(things.cone_base, first_cone, cones),

@@ -213,9 +213,7 @@ def _albedo(b: Buffers) -> Tensor:
     kind = b.ground[:, None, None]
     tone = torch.where(kind == _TILES, tone * (1 - 0.42 * checker * near), tone)
     tone = torch.where(kind == _WOOD, tone * (0.86 + 0.26 * plank), tone)
-    tone = torch.where(
-        (kind == _SNOW) | (kind == _SAND) | (kind == _GRASS), tone * (0.92 + 0.14 * drift), tone
-    )
+    tone = torch.where((kind == _SNOW) | (kind == _SAND) | (kind == _GRASS), tone * (0.92 + 0.14 * drift), tone)
     return torch.where(b.part[:, None] == 1, base * tone[:, None], b.color)
 
 
@@ -241,9 +239,9 @@ def _lines(b: Buffers, width: int) -> Tensor:
         part = b.part[one] != b.part[other]
         both = thing[one] & thing[other]
         jump = (b.depth[one] - b.depth[other]).abs() > 0.10
-        crease = (
-            b.normal[(one[0], slice(None), *one[1:])] * b.normal[(other[0], slice(None), *other[1:])]
-        ).sum(1) < 0.35
+        crease = (b.normal[(one[0], slice(None), *one[1:])] * b.normal[(other[0], slice(None), *other[1:])]).sum(
+            1
+        ) < 0.35
         flat = b.solid[one] == b.solid[other]
         return part | (both & (jump | (crease & flat)))
 

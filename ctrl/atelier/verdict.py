@@ -41,9 +41,7 @@ def judge(seen: Seen, prompt: str, skeletons: Sequence[Skeleton]) -> Verdict:
         shown = np.asarray(skeleton.shown, dtype=bool)
         if shown.any():
             found = pck(seen.points[0], skeleton.points, shown)
-            lines.append(
-                f"pose: {found:.0%} of the skeleton's joints are in place; {ENOUGH_PCK:.0%} are needed"
-            )
+            lines.append(f"pose: {found:.0%} of the skeleton's joints are in place; {ENOUGH_PCK:.0%} are needed")
             passed.append(found >= ENOUGH_PCK)
     if not passed:
         return Verdict(None, ("nothing can be checked: no words of the world's captions and no skeleton",))

@@ -34,9 +34,7 @@ def of(things: Solids, project: Callable[[Tensor], tuple[Tensor, Tensor]], sun: 
     wide = radius / sun[:, None, 1]
     return Windows(
         seen=_boxes(*project(ends.flatten(1, 2)), radius, size),
-        shaded=_boxes(
-            *project(torch.cat([ends, shadows], 2).flatten(1, 2)), torch.maximum(wide, radius), size
-        ),
+        shaded=_boxes(*project(torch.cat([ends, shadows], 2).flatten(1, 2)), torch.maximum(wide, radius), size),
     )
 
 

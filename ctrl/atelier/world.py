@@ -42,9 +42,7 @@ def look(scenes: Sequence[Scene], size: int = 128, device: torch.device | str = 
     buffers = render.cast(scenes, size * SUPERSAMPLE, device)
     picture = torch.empty(len(scenes), 3, size, size, device=buffers.depth.device)
     for style in {scene.style for scene in scenes}:
-        rows = torch.tensor(
-            [i for i, scene in enumerate(scenes) if scene.style == style], device=picture.device
-        )
+        rows = torch.tensor([i for i, scene in enumerate(scenes) if scene.style == style], device=picture.device)
         picture[rows] = F.avg_pool2d(styles.paint(render.rows_of(buffers, rows), style), SUPERSAMPLE)
     start = slice(SUPERSAMPLE // 2, None, SUPERSAMPLE)
     return View(
