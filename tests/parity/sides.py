@@ -89,6 +89,8 @@ class Sides:
         )
         files = [self.family.adapters[name] for name in adapters]
         pipe.load_ip_adapter([str(file.parent) for file in files], subfolder="", weight_name=[f.name for f in files])
+        for parameter in pipe.unet.parameters():  # how a product of one row is rounded depends, on some processors, on
+            parameter.data = parameter.data.clone()  # where its weights lie, and theirs lie as they do in the file
         return pipe.unet
 
 
