@@ -5,8 +5,9 @@ N is the number of pictures made at once, from recipes of one `shape`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +43,9 @@ class StyleInput:
 
 @dataclass(frozen=True, eq=False)
 class RegionInput:
-    """One region of every picture: what its prompts say, (N, T, D), and where, (N, 1, H, W) in [0, 1]."""
+    """One region of every picture: what its prompts say, and where, (N, 1, H, W) in [0, 1]."""
 
-    states: Tensor
+    words: Words
     mask: Tensor
 
 
@@ -102,7 +103,8 @@ def condition(model: Model, recipes: Sequence[Recipe]) -> Conditioning:
     """The tensors for recipes of one `shape`; a ValueError says what the model cannot do."""
     size = width, height = _size(model, recipes[0])
     controls = [_control(model, parts, size) for parts in _columns([ordered(r.controls) for r in recipes])]
-    styles = [_style(model, parts, size) for parts in _columns([ordered(r.styles) for r in recipes])]
+    embedded = cache(model.embedded)  # what several styles show goes through the image encoder once
+    styles = [_style(model, parts, size, embedded) for parts in _columns([ordered(r.styles) for r in recipes])]
     prompts, negatives, regions = _texts(model, recipes)
     latent = (height // model.factor, width // model.factor)
     start = _start(model, recipes, size, latent)
@@ -173,7 +175,7 @@ def _region(model: Model, parts: Sequence[tuple[Region, Text]], size: tuple[int,
     masks = _masks(model, [region.mask for region, _ in parts], size)
     assert masks is not None  # a region has one
     weights = torch.tensor([region.weight for region, _ in parts], device=masks.device, dtype=masks.dtype)
-    return RegionInput(torch.cat([text.states for _, text in parts]), masks * weights[:, None, None, None])
+    return RegionInput(model.words([text for _, text in parts]), masks * weights[:, None, None, None])
 
 
 def _control(model: Model, parts: Sequence[Control], size: tuple[int, int]) -> ControlInput:
@@ -188,11 +190,12 @@ def _control(model: Model, parts: Sequence[Control], size: tuple[int, int]) -> C
     return ControlInput(first, hint, _masks(model, [part.mask for part in parts], size))
 
 
-def _style(model: Model, parts: Sequence[Style], size: tuple[int, int]) -> StyleInput:
+def _style(model: Model, parts: Sequence[Style], size: tuple[int, int], embedded: Callable[..., Tensor]) -> StyleInput:
     first = parts[0]
+    against = [() if part.negative is None else (part.negative,) for part in parts]
     reference = model.style(
-        [part.pictures for part in parts],
-        [part.negative for part in parts],
+        torch.stack([embedded(part.pictures, first.adapter) for part in parts]),
+        torch.stack([embedded(pictures, first.adapter) for pictures in against]),
         blocks=first.blocks,
         combine=first.combine,
         adapter=first.adapter,

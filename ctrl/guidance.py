@@ -9,63 +9,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, assert_never
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Kind = Literal["epsilon", "v_prediction", "sample", "flow"]
-Within = Literal["prediction", "v", "x0"]
+from ctrl.predictions import Kind, Level
+
+if TYPE_CHECKING:
+    from ctrl.recipe import APG, Within
 
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """Where a step's predictions live: the model's input `sample` is α · x0 + σ · noise.
-
-    `kind` is what the model predicts: epsilon the noise, v_prediction α · noise − σ · x0 (arXiv 2202.00512),
-    sample x0, flow noise − x0 (arXiv 2209.03003). Between them goes an affine map, evaluated in float32 at
-    least; it needs α > 0 for epsilon and σ > 0 to come back from x0.
-    """
+    """Where a step's predictions live: what they are of the model's input `sample`, at its noise level."""
 
     sample: Tensor  # (N, C, h, w)
-    alpha: float | Tensor
-    sigma: float | Tensor
+    level: Level
     kind: Kind
 
     def into(self, prediction: Tensor, within: Within) -> Tensor:
-        """A prediction as a v or x0; "prediction" leaves it as it is."""
-        return self._converted(prediction, self.kind, self._named(within))
+        """A prediction as a v or x0, in float32 at least; "prediction" leaves it as it is."""
+        return self.level.convert(prediction, self.sample, have=self.kind, want=self._named(within))
 
     def back(self, value: Tensor, within: Within) -> Tensor:
         """The inverse of `into`."""
-        return self._converted(value, self._named(within), self.kind)
+        return self.level.convert(value, self.sample, have=self._named(within), want=self.kind)
 
     def _named(self, within: Within) -> Kind:
         return self.kind if within == "prediction" else "v_prediction" if within == "v" else "sample"
-
-    def _converted(self, value: Tensor, start: Kind, end: Kind) -> Tensor:
-        if start == end:
-            return value
-        wide = torch.promote_types(value.dtype, torch.float32)
-        sample, (a, b), (c, d) = self.sample.to(wide), self._to_x0(start), self._to_x0(end)
-        x0 = a * sample + b * value.to(wide)
-        return x0 if end == "sample" else (x0 - c * sample) / d
-
-    def _to_x0(self, kind: Kind) -> tuple[float | Tensor, float | Tensor]:
-        """Coefficients a, b of x0 = a · sample + b · value for a value of this kind."""
-        alpha, sigma = self.alpha, self.sigma
-        match kind:
-            case "epsilon":
-                return 1 / alpha, -sigma / alpha
-            case "v_prediction":
-                power = alpha * alpha + sigma * sigma  # 1 when the process preserves variance
-                return alpha / power, -sigma / power
-            case "sample":
-                return 0.0, 1.0
-            case "flow":
-                return 1 / (alpha + sigma), -sigma / (alpha + sigma)
-        assert_never(kind)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,21 +95,6 @@ class Layout:
         parts = prediction.split(self.pictures)
         first = int(self.guided)
         return Branches(parts[first], parts[0] if self.guided else None, tuple(parts[first + 1 :]))
-
-
-@dataclass(frozen=True)
-class APG:
-    """Adaptive projected guidance (arXiv 2410.02416), with the paper's letters η, β and r.
-
-    `eta` keeps that share of the guidance parallel to cond, `momentum` adds that much of the steps before
-    (negative in the paper), `threshold` is the largest L2 norm over C, h and w, 0 for none. `within` is the
-    space all this happens in; the authors mean x0.
-    """
-
-    eta: float = 0.0
-    momentum: float = -0.5
-    threshold: float = 0.0
-    within: Within = "x0"
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,9 +219,9 @@ def guide(branches: Branches, how: How, space: Space, state: State) -> tuple[Ten
         if how.apg is None:
             guided = cfg(cond, uncond, weight)
         else:
-            pair = space.into(cond, how.apg.within), space.into(uncond, how.apg.within)
+            pair = space.into(cond, "x0"), space.into(uncond, "x0")
             guided, average = apg(*pair, weight, how.apg, state.average)
-            guided, state = space.back(guided, how.apg.within), replace(state, average=average)
+            guided, state = space.back(guided, "x0"), replace(state, average=average)
     guided = perturb(guided, cond, branches.perturbed, how.perturbed)
     if how.rescale and guided is not cond:
         pair = space.into(guided, how.rescale_in), space.into(cond, how.rescale_in)

@@ -29,11 +29,11 @@ def notes(model: Model, recipe: Recipe, said: Sequence[Text], size: tuple[int, i
         found += _picture("image", recipe.image, size, resize="stretch")
     elif recipe.strength != Recipe.strength:
         found.append(f"strength {recipe.strength:g} has no effect without an image")
-    masks = [("mask", recipe.mask), ("guidance's map", Guidance.of(recipe.guidance).map)]
-    masks += [("Region's mask", region.mask) for region in recipe.regions]
-    for name, mask in masks:
-        found += _entered(name, mask)
-    return tuple(found)
+    found += _mask("mask", recipe.mask, "the image stays as it is")
+    found += _mask("guidance's map", Guidance.of(recipe.guidance).map, "guidance has no effect")
+    for region in recipe.regions:
+        found += _mask("Region's mask", region.mask, "the region has no effect")
+    return (*found, *_loras(model, recipe))
 
 
 def _guidance(recipe: Recipe) -> list[str]:
@@ -69,7 +69,7 @@ def _windows(model: Model, recipe: Recipe) -> list[str]:
 
 def _part(part: Control | Style, size: tuple[int, int]) -> list[str]:
     name = type(part).__name__
-    found = _entered(f"{name}'s mask", part.mask)
+    found = _mask(f"{name}'s mask", part.mask, f"{name} has no effect")
     if isinstance(part, Style):
         for picture in (*part.pictures, *([part.negative] if part.negative else [])):
             found += _entered(name, picture)
@@ -89,6 +89,24 @@ def _picture(name: str, picture: Picture, size: tuple[int, int], resize: str) ->
     return found
 
 
-def _entered(name: str, picture: Picture | None) -> list[str]:
+def _mask(name: str, mask: Picture | None, so: str) -> list[str]:
+    if mask is None:
+        return []
+    return [*_entered(name, mask), *([] if mask.pixels.any() else [f"{name} is black all over, so {so}"])]
+
+
+def _loras(model: Model, recipe: Recipe) -> list[str]:
+    """What is laid over the model more than once, or is not there to be; with a weight that is refused."""
+    found = []
+    for name in dict.fromkeys(lora.name for lora in recipe.loras):
+        weights = [lora.weight for lora in recipe.loras if lora.name == name]
+        if len(weights) > 1:
+            found.append(f"LoRA {name!r} is listed {len(weights)} times, which amounts to a weight of {sum(weights):g}")
+        if name not in model.shelf.loras:
+            found.append(f"the model has no LoRA {name!r}; at weight 0 it is not needed")
+    return found
+
+
+def _entered(name: str, picture: Picture) -> list[str]:
     """What was done to a picture on its way in."""
-    return [] if picture is None else [f"{name}: the picture {remark}" for remark in picture.remarks]
+    return [f"{name}: the picture {remark}" for remark in picture.remarks]

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import ctrl
-from ctrl.model.solver import TABLE
+from ctrl.model.samplers import TABLE
 
 
 class Operations(TorchDispatchMode):

@@ -17,9 +17,10 @@ from PIL import Image
 from torch.overrides import TorchFunctionMode
 
 import ctrl
+from ctrl import conditioning
 from ctrl.attention import Texts, sites
 from ctrl.model.adapter import StyleReference
-from ctrl.model.solver import TABLE
+from ctrl.model.samplers import TABLE
 from ctrl.sampling import sample_many
 from ctrl.sampling.residuals import ControlRun
 
@@ -196,6 +197,16 @@ def test_a_text_is_encoded_once_however_often_it_is_said(model):
             assert seen == [1] * expected
 
 
+MANY_STYLES = RECIPE.replace(
+    styles=[
+        ctrl.Style(REFERENCE, 0.5, negative=MAP),
+        ctrl.Style(REFERENCE, ctrl.hold(0.7, until=0.5), mask=LEFT),
+        ctrl.Style([REFERENCE, MAP], 0.3, combine="average"),
+        ctrl.Style(MAP, 0.2),
+    ]
+)  # two pictures together are not rounded as they are alone
+
+
 def test_a_reference_picture_is_encoded_once_for_all_that_are_made_by_it(model):
     styled = RECIPE.replace(styles=[ctrl.Style(REFERENCE)])
     against = RECIPE.replace(styles=[ctrl.Style([REFERENCE, MAP], negative=OTHER)])
@@ -205,10 +216,19 @@ def test_a_reference_picture_is_encoded_once_for_all_that_are_made_by_it(model):
             (lambda: last(model, styled.replace(steps=2)), [1]),
             (lambda: last(model, against), [2, 1]),
             (lambda: sample_many(model, [styled, styled.replace(seed=4)]), [1]),
+            (lambda: last(model, MANY_STYLES), [1, 1, 2]),
         ]:
             seen.clear()
             run()
             assert seen == expected
+
+
+def test_a_picture_that_several_styles_show_is_bit_equal_to_encoding_it_for_each(model, monkeypatch):
+    once = last(model, MANY_STYLES)
+    monkeypatch.setattr(conditioning, "cache", lambda found: found)
+    with rows(model._adapter(None)[1].vision_model) as seen:
+        assert torch.equal(last(model, MANY_STYLES), once)
+    assert sorted(seen) == [1, 1, 1, 1, 2]
 
 
 def weights_of_text(*components):

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrl.guidance import (
-    APG,
     Branches,
     How,
     Layout,
@@ -30,10 +29,11 @@ from ctrl.guidance import (
     silence,
     spread,
 )
+from ctrl.predictions import KINDS, Level
+from ctrl.recipe import APG
 
 SHAPE = (2, 4, 6, 5)  # two pictures, not square
 FEW = settings(max_examples=40, deadline=None)
-KINDS = ("epsilon", "v_prediction", "sample", "flow")
 HALVES = (torch.float32, torch.float16, torch.bfloat16)
 SEEDS = st.integers(0, 10_000)
 WEIGHTS = st.floats(0, 20)
@@ -45,7 +45,7 @@ def drawn(seed, count=2, dtype=torch.float32):
 
 
 def space(kind="epsilon", sample=None, alpha=0.6, sigma=0.8):
-    return Space(drawn(99, 1)[0] if sample is None else sample, alpha, sigma, kind)
+    return Space(drawn(99, 1)[0] if sample is None else sample, Level(alpha, sigma, 0.5), kind)
 
 
 def close(one, other, rtol=1e-5, atol=1e-5):
@@ -55,22 +55,6 @@ def close(one, other, rtol=1e-5, atol=1e-5):
 # --- spaces
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@FEW
-@given(seed=SEEDS, angle=st.floats(0.1, 1.4), flows=st.booleans())
-def test_every_kind_of_prediction_says_the_same_picture(kind, seed, angle, flows):
-    """From x0 and noise themselves, for a process that preserves variance and for one that does not."""
-    x0, noise = drawn(seed)
-    alpha, sigma = (1 - angle / 2, angle / 2) if flows else (math.cos(angle), math.sin(angle))
-    v = alpha * noise - sigma * x0
-    said = {"epsilon": noise, "v_prediction": v, "sample": x0, "flow": noise - x0}
-    here = Space(alpha * x0 + sigma * noise, alpha, sigma, kind)
-    assert close(here.into(said[kind], "x0"), x0, atol=1e-4)
-    assert close(here.into(said[kind], "v"), v, atol=1e-4)
-    assert close(here.back(x0, "x0"), said[kind], atol=1e-4)
-    assert close(here.back(v, "v"), said[kind], atol=1e-4)
-
-
 @pytest.mark.parametrize(("kind", "within"), [("epsilon", "prediction"), ("sample", "x0"), ("v_prediction", "v")])
 def test_a_prediction_that_is_there_already_is_not_touched(kind, within):
     prediction = drawn(1, 1, torch.float16)[0]
@@ -78,17 +62,17 @@ def test_a_prediction_that_is_there_already_is_not_touched(kind, within):
     assert space(kind).back(prediction, within) is prediction
 
 
-def test_spaces_are_left_and_entered_in_float32():
-    """x0 from ε at high noise is 15 times ε: in half precision that would lose the prediction."""
-    x0, noise = drawn(3)
-    alpha, sigma = 0.068, math.sqrt(1 - 0.068**2)
-    half = Space((alpha * x0 + sigma * noise).half(), alpha, sigma, "epsilon")
-    there = half.into(noise.half(), "x0")
-    assert there.dtype == torch.float32
-    assert close(there, (half.sample.float() - sigma * noise.half().float()) / alpha)
-    assert close(half.back(there, "x0"), noise.half().float(), atol=1e-4)
-    how = How(6.0, apg=APG(), rescale=0.7, rescale_in="v")
-    assert guide(Branches(noise.half(), x0.half()), how, half, State())[0].dtype == torch.float16
+@pytest.mark.parametrize("within", ["v", "x0"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_spaces_are_entered_in_float32_and_left_as_they_were(kind, within):
+    [prediction] = drawn(1, 1, torch.float16)
+    here = space(kind, prediction + 1)
+    there = here.into(prediction, within)
+    same = (kind, within) in (("v_prediction", "v"), ("sample", "x0"))
+    assert there.dtype == (torch.float16 if same else torch.float32)
+    assert close(here.back(there, within).float(), prediction.float(), atol=1e-4)
+    how = How(6.0, apg=APG(), rescale=0.7, rescale_in=within)
+    assert guide(Branches(prediction, here.sample), how, here, State())[0].dtype == torch.float16
 
 
 # --- classifier-free guidance and its map
@@ -196,7 +180,7 @@ def test_rescale_in_v_is_what_it_says(seed, phi, sigma):
     deviation = v(cond).std((1, 2, 3), keepdim=True) / guided.std((1, 2, 3), keepdim=True)
     mixed = phi * guided * deviation + (1 - phi) * guided
     expected = (noisy - (noisy / unit**2 - mixed * sigma / unit)) / sigma
-    here = Space(noisy / unit, 1 / unit, sigma / unit, "epsilon")
+    here = space("epsilon", noisy / unit, 1 / unit, sigma / unit)
     how = How(6.0, rescale=phi, rescale_in="v")
     assert close(guide(Branches(cond, uncond), how, here, State())[0], expected, 1e-8, 1e-8)
 
@@ -271,10 +255,10 @@ def test_apg_is_diffusers_in_its_original_formulation(seed, weight, setting):
     )
     theirs.set_state(step=0, num_inference_steps=10, timestep=torch.tensor(900))
     theirs.prepare_inputs({})  # makes its momentum buffer
-    how, state = How(weight, apg=APG(eta, momentum, threshold, "prediction")), State()
+    how, state = How(weight, apg=APG(eta, momentum, threshold)), State()
     for step in range(3):
         cond, uncond = drawn(seed + step)
-        ours, state = guide(Branches(cond, uncond), how, space(), state)
+        ours, state = guide(Branches(cond, uncond), how, space("sample"), state)  # theirs has no other space
         assert close(ours, theirs.forward(cond, uncond).pred, 1e-4, 1e-4)
 
 
@@ -300,13 +284,16 @@ def test_apg_leaves_nothing_parallel_to_the_picture_it_is_in(seed):
     assert close(cosine, torch.zeros(2), atol=1e-4)
 
 
-def test_the_space_of_apg_makes_a_difference():
-    cond, uncond = drawn(2)
-    outs = [
-        guide(Branches(cond, uncond), How(8.0, apg=APG(within=within)), space(), State())[0]
-        for within in ("prediction", "v", "x0")
-    ]
-    assert all(not close(outs[i], outs[j], atol=1e-2) for i, j in ((0, 1), (0, 2), (1, 2)))
+def test_apg_is_in_x0_whatever_is_predicted():
+    (cond, uncond), how = drawn(2), How(8.0, apg=APG())
+    here = space("sample")
+    guided = guide(Branches(cond, uncond), how, here, State())[0]
+    for kind in KINDS[:2]:
+        there = space(kind)
+        pair = [there.level.convert(one, there.sample, have="sample", want=kind) for one in (cond, uncond)]
+        found = guide(Branches(*pair), how, there, State())[0]
+        assert close(there.into(found, "x0"), guided, 1e-4, 1e-4)
+        assert not close(found, guide(Branches(*pair), how, here, State())[0], atol=1e-2)
 
 
 def test_the_memory_of_apg_is_a_value_to_go_on_from():
@@ -354,13 +341,13 @@ def test_silence_stands_still_where_its_docstring_says():
     """Exact steps from one level to the next, with a prediction of zero."""
     [sample] = drawn(1, 1)
     zero = silence(sample)
-    flow = Space(sample, 0.1, 0.9, "flow")
+    flow = space("flow", sample, 0.1, 0.9)
     assert torch.equal(sample + (0.8 - 0.9) * zero, sample)  # Euler along the velocity
     assert close(0.2 * flow.into(zero, "x0") + 0.8 * flow.into(zero, "x0"), sample)  # noise = x0 where v is zero
     alpha, sigma, later, less = 0.068, math.sqrt(1 - 0.068**2), 0.1, math.sqrt(1 - 0.1**2)
-    v = Space(sample, alpha, sigma, "v_prediction")
+    v = space("v_prediction", sample, alpha, sigma)
     assert close(later * v.into(zero, "x0") + less * sigma * sample, sample, atol=1e-2)
-    epsilon = Space(sample, alpha, sigma, "epsilon")
+    epsilon = space("epsilon", sample, alpha, sigma)
     assert close(later * epsilon.into(zero, "x0") / later, sample / alpha)  # DDIM: x / α keeps its value
 
 
@@ -444,7 +431,7 @@ def test_all_of_it_together_keeps_type_and_stays_finite(dtype):
     cond, uncond, *spoilt = drawn(4, 4, dtype)
     mask = torch.linspace(0, 1, 48).view(1, 1, 6, 8)
     how = How(7.0, mask, 0.7, "v", APG(0.0, -0.5, 15.0), optimal=True, perturbed=(3.0, 1.0))
-    here = Space(drawn(9, 1, dtype)[0], 0.6, torch.tensor(0.8), "v_prediction")
+    here = space("v_prediction", drawn(9, 1, dtype)[0])
     state = State()
     for _ in range(3):
         prediction, state = guide(Branches(cond, uncond, tuple(spoilt)), how, here, state)

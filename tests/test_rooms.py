@@ -16,11 +16,12 @@ ROOMS = {
     "images": set(),
     "skeleton": set(),
     "attention": set(),
-    "guidance": set(),
+    "predictions": set(),
+    "guidance": {"predictions"},
     "prompts": set(),
     "recipe": {"images", "prompts", "skeleton"},
     "maps": {"attention", "images"},
-    "model": {"attention", "images", "prompts"},
+    "model": {"attention", "images", "predictions", "prompts"},
     "notes": {"recipe", "images"},
     "conditioning": {"recipe", "images", "notes"},
     "sampling": {"conditioning", "guidance", "attention", "maps", "recipe", "images"},
@@ -42,7 +43,7 @@ ANNEXES: dict[str, str] = {}
 DOORS = {"ctrl/atelier/measure.py": {FRONT}}
 
 # A name used in an annotation only, under `if TYPE_CHECKING:`, runs nothing.
-TYPES_ONLY = {"notes": {"model"}, "conditioning": {"model"}, "sampling": {"model"}}
+TYPES_ONLY = {"guidance": {"recipe"}, "notes": {"model"}, "conditioning": {"model"}, "sampling": {"model"}}
 
 BORDER = {"diffusers", "transformers"}
 HEAVY = {"torch", "diffusers", "transformers"}

@@ -111,8 +111,7 @@ def test_a_mask_of_zeros_is_absent_and_of_ones_is_none(model):
         picture = MAP if make is ctrl.Depth else REFERENCE
         plain = pixels(model, RECIPE.replace(**{part: [make(picture)]}))
         masked = [
-            pixels(model, RECIPE.replace(**{part: [make(picture, mask=mask)]}))
-            for mask in (nothing, everything, LEFT)
+            pixels(model, RECIPE.replace(**{part: [make(picture, mask=mask)]})) for mask in (nothing, everything, LEFT)
         ]
         assert (masked[0] == pixels(model, RECIPE)).all()
         assert np.abs(masked[1].astype(int) - plain).max() < 2
@@ -264,3 +263,12 @@ def test_notes_say_what_was_not_done(model):
     ):
         assert words in notes
     assert ctrl.sample(model, RECIPE).notes == ()
+
+
+def test_the_weights_of_a_region_s_words_act(model):
+    plain, same, other = (
+        pixels(model, RECIPE.replace(regions=[ctrl.Region(words, LEFT)]))
+        for words in ("a red hat", "a (red:1.0) hat", "a (red:3) hat")
+    )
+    assert np.array_equal(plain, same)
+    assert not np.array_equal(plain, other)

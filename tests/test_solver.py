@@ -13,10 +13,11 @@ from types import SimpleNamespace
 import diffusers
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ctrl.model.solver import KINDS, SAMPLERS, SPACINGS, TABLE, Level, Solver, supported
+from ctrl import recipe
+from ctrl.model.samplers import SPACINGS, TABLE
+from ctrl.model.solver import Solver
+from ctrl.predictions import KINDS
 
 NOISE = {  # Stable Diffusion 1.5's
     "_class_name": "PNDMScheduler",
@@ -31,6 +32,7 @@ NOISE = {  # Stable Diffusion 1.5's
     "timestep_spacing": "leading",
 }
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+SAMPLERS = tuple(row.name for row in TABLE)
 VP = [name for name in SAMPLERS if name != "flow euler"]
 ODE = ["ddim", "pndm", "euler", "heun", "dpm++ 2m", "unipc"]
 SDE = ["ddpm", "euler a", "dpm++ 2m sde", "dpm++ sde", "lcm", "tcd"]
@@ -51,7 +53,8 @@ class Gaussian:
     def predict(self, level, sample, kind):
         x = sample.double()
         pull = level.alpha * self.s**2 / self.std(level) ** 2
-        return level.prediction(self.mu + pull * (x - level.alpha * self.mu), x, kind).to(sample)
+        clean = self.mu + pull * (x - level.alpha * self.mu)
+        return level.convert(clean, x, have="sample", want=kind).to(sample)
 
 
 PIXELS = Gaussian(torch.linspace(-1, 1, 16).view(1, 1, 4, 4).double(), torch.linspace(1.5, 0.2, 16).view(1, 1, 4, 4))
@@ -154,39 +157,6 @@ def test_stochastic_samplers_come_nearer_to_the_variance_with_more_steps(sampler
     assert abs(many) < few / 2.5
 
 
-@given(
-    angle=st.floats(0.05, 1.5),
-    have=st.sampled_from(KINDS[:3]),
-    want=st.sampled_from(KINDS[:3]),
-    seed=st.integers(0, 99),
-)
-def test_the_kinds_of_prediction_agree_and_convert_there_and_back(angle, have, want, seed):
-    level = Level(math.cos(angle), math.sin(angle), 0.5)
-    clean, noise = torch.randn(2, 1, 4, 3, 3, dtype=torch.float64, generator=seeded(seed)[0])
-    sample = level.alpha * clean + level.sigma * noise
-    stands = {"epsilon": noise, "v_prediction": level.alpha * noise - level.sigma * clean, "sample": clean}
-    torch.testing.assert_close(level.convert(stands[have], sample, have=have, want=want), stands[want])
-    torch.testing.assert_close(level.denoised(stands[have], sample, have), clean)
-    torch.testing.assert_close(level.prediction(clean, sample, want), stands[want])
-
-
-@given(sigma=st.floats(0.01, 1.0), seed=st.integers(0, 99))
-def test_a_flow_is_noise_minus_the_clean(sigma, seed):
-    level = Level(1 - sigma, sigma, sigma)
-    clean, noise = torch.randn(2, 1, 4, 3, 3, dtype=torch.float64, generator=seeded(seed)[0])
-    sample = level.alpha * clean + level.sigma * noise
-    torch.testing.assert_close(level.denoised(noise - clean, sample, "flow"), clean)
-    torch.testing.assert_close(level.prediction(clean, sample, "flow"), noise - clean)
-    assert level.convert(noise, sample, have="flow", want="flow") is noise
-
-
-def test_an_unknown_kind_is_refused():
-    level, x = Level(0.6, 0.8, 0.5), torch.ones(1)
-    for convert in (level.denoised, level.prediction):
-        with pytest.raises(ValueError, match="kind 'eps' is unknown"):
-            convert(x, x, "eps")
-
-
 def theirs(sampler, spacing, conf, steps, strength, clean, noise):
     """What diffusers' pipelines do with a scheduler, from a picture or, at strength None, from noise."""
     row = next(row for row in TABLE if row.name == sampler)
@@ -219,6 +189,11 @@ def network(sample, t):
     return torch.sin(sample * 3 + t / 500)
 
 
+def test_a_recipe_knows_the_samplers_and_spacings_that_there_are():
+    assert recipe.SAMPLERS == SAMPLERS
+    assert recipe.SPACINGS == SPACINGS
+
+
 def pairs():
     return [(row.name, spacing) for row in TABLE for spacing in row.spacings]
 
@@ -242,8 +217,9 @@ def test_every_number_is_that_of_diffusers_pipelines(sampler, spacing, strength)
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_runs_with_every_spacing_or_refuses_it_in_a_sentence(sampler, spacing):
+    spacings = next(row.spacings for row in TABLE if row.name == sampler)
     for kind in KINDS[:3] if sampler != "flow euler" else KINDS[3:]:
-        if not supported(sampler, spacing):
+        if spacing not in spacings:
             with pytest.raises(
                 ValueError, match=re.escape(f"sampler '{sampler}' has no '{spacing}' spacing; accepted: ")
             ):
@@ -292,7 +268,7 @@ def test_a_step_says_what_the_prediction_stands_for(sampler, kind):
         sample = solver.scale(latents, index)
         prediction = network(sample, t)
         latents, denoised = solver.step(prediction, index, latents)
-        expected = solver.level(index).denoised(prediction, sample, solver.kind)
+        expected = solver.level(index).convert(prediction, sample, have=solver.kind, want="sample")
         torch.testing.assert_close(denoised, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -344,9 +320,6 @@ def test_a_copy_of_a_solver_goes_on_alike(sampler):
     assert torch.equal(solver.step(x, 3, x)[0], other.step(x, 3, x)[0])
 
 
-
-
-
 def test_a_spacing_replaces_the_one_of_the_model():
     karras = {**NOISE, "use_karras_sigmas": True}
     for spacing in ("trailing", "exponential"):
@@ -368,7 +341,7 @@ def test_a_flow_model_may_be_configured_for_another_scheduler():
     ("sampler", "spacing", "changes", "steps", "strength", "message"),
     [
         ("dpm", "default", {}, 5, 1.0, "sampler 'dpm' is unknown; accepted: ddpm, ddim"),
-        ("euler", "beta", {}, 5, 1.0, "spacing 'beta' is unknown; accepted: default, karras"),
+        ("euler", "beta", {}, 5, 1.0, "sampler 'euler' has no 'beta' spacing; accepted: default, karras"),
         ("ddim", "karras", {}, 5, 1.0, "sampler 'ddim' has no 'karras' spacing; accepted: default, trailing"),
         ("euler", "default", FLOW, 5, 1.0, "sampler 'euler' is for an ε, v or x₀ model, and this one predicts 'flow'"),
         ("flow euler", "default", V, 5, 1.0, "for a flow-matching model, and this one predicts 'v_prediction'"),

@@ -21,11 +21,6 @@ class Weighted:
 
     weights: Tensor
 
-    @property
-    def acts(self) -> bool:
-        """Whether some weight is not 1; if none is, there is nothing to attach."""
-        return bool((self.weights != 1).any())
-
     def __call__(self, call: Call, terms: list[Term]) -> list[Term]:
         """The terms with the text's values scaled."""
         return [replace(term, v=_scaled(term.v, self.weights)) if term.k is call.k else term for term in terms]

@@ -172,9 +172,7 @@ def _bytes_of(array: np.ndarray[Any, Any], name: str) -> Bytes:
         where = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(f"{name} has {int(bad.sum())} values NaN or infinite, the first at {where}.")
     if array.min() < 0 or array.max() > 1:
-        raise ValueError(
-            f"{name} has floats from {array.min():.4g} to {array.max():.4g}; floats must be in [0, 1]."
-        )
+        raise ValueError(f"{name} has floats from {array.min():.4g} to {array.max():.4g}; floats must be in [0, 1].")
     return np.round(array * 255).astype(np.uint8)
 
 

@@ -36,9 +36,7 @@ class Picture:
     def __post_init__(self) -> None:
         pixels: Any = self.pixels
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
-            raise TypeError(
-                f"pixels must be a uint8 array, got {kind_of(pixels)}; use Picture.of(...) instead."
-            )
+            raise TypeError(f"pixels must be a uint8 array, got {kind_of(pixels)}; use Picture.of(...) instead.")
         if (pixels.ndim == 3 and pixels.shape[2] != 3) or 0 in pixels.shape:
             raise ValueError(f"pixels must be (H, W, 3) or (H, W), got {pixels.shape}.")
         pixels = np.array(pixels, order="C")

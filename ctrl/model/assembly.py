@@ -9,6 +9,7 @@ import torch
 
 from ctrl.model.files import check_index, read_json
 from ctrl.model.hub import Found, Hub
+from ctrl.model.libraries import classes
 from ctrl.model.parts import Parts, Tower
 from ctrl.model.pretrained import pretrained, read_schedule, read_tokenizer
 
@@ -17,22 +18,19 @@ SPARE = 6  # numbers of SDXL's size conditioning
 
 def parts_of_folder(found: Found, *, device: torch.device, dtype: torch.dtype) -> Parts:
     """The parts of a model in diffusers' layout: SD 1.x, SD 2.x or SDXL."""
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-    from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
-
+    made = classes()
     name = found.place.repo if isinstance(found.place, Hub) else found.folder.resolve().name
     folder = found.folder
     index = check_index(read_json(folder / "model_index.json"), name)
-    kinds = (("", CLIPTextModel), ("_2", CLIPTextModelWithProjection))
+    kinds = (("", made.tower), ("_2", made.projecting))
     towers = []
     for number, kind in kinds[: index.towers]:
         encoder = pretrained(kind, folder / f"text_encoder{number}", dtype, device)
         towers.append(Tower(read_tokenizer(folder / f"tokenizer{number}", encoder), encoder))
     parts = Parts(
         name,
-        pretrained(UNet2DConditionModel, folder / "unet", dtype, device),
-        pretrained(AutoencoderKL, folder / "vae", _codec_type(folder, dtype, towers=index.towers), device),
+        pretrained(made.unet, folder / "unet", dtype, device),
+        pretrained(made.codec, folder / "vae", _codec_type(folder, dtype, towers=index.towers), device),
         tuple(towers),
         read_schedule(folder / "scheduler", towers=index.towers),
         index.zero_negative,
@@ -54,15 +52,13 @@ def parts_of_pipeline(pipe: Any) -> Parts:
     ValueError says what to undo: an IP-Adapter loaded into the pipeline or its slicing would not be followed.
     """
     from diffusers.models.attention_processor import AttnProcessor2_0
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-    from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
 
+    made = classes()
     has: dict[str, Any] = getattr(pipe, "components", {})
     name = type(pipe).__name__
-    kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+    kinds = {"unet": made.unet, "vae": made.codec, "text_encoder": made.tower}
     if has.get("text_encoder_2") is not None:
-        kinds["text_encoder_2"] = CLIPTextModelWithProjection
+        kinds["text_encoder_2"] = made.projecting
     for part, kind in kinds.items():
         if not isinstance(has.get(part), kind):
             got = type(has.get(part)).__name__

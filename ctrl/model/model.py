@@ -8,44 +8,27 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ctrl.attention import Edit, Observer, Texts, tap
+from ctrl.attention import Edit, Observer, Texts
 from ctrl.images import Picture
 from ctrl.model import blocks as named_blocks
-from ctrl.model import text
-from ctrl.model.adapter import StyleAdapter, read_style_adapter, seen
+from ctrl.model import calls, codec, text
+from ctrl.model.adapter import read_style_adapter
+from ctrl.model.calls import Residuals, Words
 from ctrl.model.families import family_of
 from ctrl.model.lora import merged
 from ctrl.model.parts import Parts
 from ctrl.model.reference import StyleReference
 from ctrl.model.shelf import Shelf
 from ctrl.model.solver import Solver
-
-
-@dataclass(frozen=True, eq=False)
-class Words:
-    """What R rows are told: `states` (R, T, D); `pooled` (R, P) where the model wants it; `weights` (R, T) or None."""
-
-    states: Tensor
-    pooled: Tensor | None = None
-    weights: Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Residuals:
-    """What a ControlNet adds: `down` to the skips, each (R, C_i, h_i, w_i), and `mid` to the middle."""
-
-    down: tuple[Tensor, ...]
-    mid: Tensor
+from ctrl.model.styling import Styling
 
 
 class Model:
@@ -61,7 +44,7 @@ class Model:
         self.unet, self.vae, self.towers = parts.unet, parts.vae, parts.towers
         self.family = family_of(parts.unet, len(parts.towers))
         self._nets: dict[str, Any] = {}
-        self._adapters: dict[str | None, tuple[StyleAdapter, Any, Any]] = {}
+        self._adapters: dict[str | None, Styling] = {}
         self._laid: dict[tuple[tuple[str, float], ...], Model] = {}
         self._sizes: dict[tuple[int, ...], Tensor] = {}
         self._made_as = _lives(self.unet)
@@ -148,14 +131,7 @@ class Model:
 
     def words(self, texts: Sequence[text.Text]) -> Words:
         """Texts of one length as rows."""
-        pooled = [one.pooled for one in texts if one.pooled is not None]
-        plain = all(one.weights is None for one in texts)
-        weights = [torch.ones_like(one.states[0, :, 0]) if one.weights is None else one.weights for one in texts]
-        return Words(
-            torch.cat([one.states for one in texts]),
-            torch.cat(pooled) if pooled else None,
-            None if plain else torch.stack(weights),
-        )
+        return Words.of(texts)
 
     def noise(self, generators: Sequence[torch.Generator], width: int, height: int) -> Tensor:
         """(N, C, h, w) Gaussian latents, one from each CPU generator."""
@@ -177,7 +153,7 @@ class Model:
     def embed_hint(self, kind: str, hint: Tensor) -> Tensor:
         """What the ControlNet's first convolutions make of control pictures (R, 3, H, W) in [0, 1]."""
         with self.lock:
-            found: Tensor = _hint_embedding(self.controlnet(kind))(hint)
+            found: Tensor = calls.hint_embedding(self.controlnet(kind))(hint)
             return found
 
     @torch.no_grad()
@@ -194,17 +170,8 @@ class Model:
     ) -> Residuals:
         """What the ControlNet of this kind adds; `embedded` is its control picture by `embed_hint`."""
         net = self.controlnet(kind)
-        embedding = _hint_embedding(net)
-        with self.lock, _already(embedding, embedded), _tapped(net, kind, edits, (), texts):
-            down, mid = net(
-                sample,
-                t,
-                encoder_hidden_states=words.states,
-                controlnet_cond=embedded,
-                added_cond_kwargs=self._added(words, sample),
-                return_dict=False,
-            )
-        return Residuals(tuple(down), mid)
+        with self.lock, calls.tapped(net, kind, edits, (), texts):
+            return calls.residuals(net, sample, t, words, self._added(words, sample), embedded)
 
     @torch.no_grad()
     def predict(
@@ -228,38 +195,21 @@ class Model:
                 f"the model was made with its U-Net in {self._made_as}, and now it is in {now}: "
                 "make a model anew where it is wanted, by load(device=…, dtype=…)."
             )
-        with self.lock, _tapped(self.unet, "unet", edits, observers, texts):
-            prediction: Tensor = self.unet(
-                sample,
-                t,
-                encoder_hidden_states=words.states,
-                added_cond_kwargs=self._added(words, sample),
-                down_block_additional_residuals=residuals.down if residuals else None,
-                mid_block_additional_residual=residuals.mid if residuals else None,
-                return_dict=False,
-            )[0]
-            return prediction
+        with self.lock, calls.tapped(self.unet, "unet", edits, observers, texts):
+            return calls.prediction(self.unet, sample, t, words, self._added(words, sample), residuals)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Latents (N, C, h, w) of pictures (N, 3, H, W) in [-1, 1], drawn from what the codec says of each."""
         with self.lock:
-            drawn = [
-                self.vae.encode(one.to(self.vae.dtype)).latent_dist.sample(generator)
-                for one, generator in zip(pixels.split(1), generators, strict=True)  # strides and all
-            ]
-        return (self.vae.config.scaling_factor * torch.cat(drawn)).to(self.dtype)
+            return codec.encoded(self.vae, pixels, generators).to(self.dtype)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         """Pictures of (N, C, h, w) latents, rounded as diffusers rounds them."""
         with self.lock:
-            latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-            pixels = self.vae.decode(latents, return_dict=False)[0]
-        if not torch.isfinite(pixels).all():
-            raise FloatingPointError("the decoded picture is not finite; load the model with dtype=torch.float32.")
-        pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
-        return [Image.fromarray(one) for one in (pixels * 255).round().astype(np.uint8)]
+            pixels = codec.decoded(self.vae, latents)
+        return codec.pictures(pixels)
 
     def controlnet(self, kind: str) -> Any:
         """The ControlNet of this kind, loaded on first use."""
@@ -270,7 +220,7 @@ class Model:
 
     def check_control(self, kind: str) -> None:
         """Refuse, by a ValueError, a kind of control that there is no ControlNet for, or one for other latents."""
-        reads = 2 ** (len(_whole(self.controlnet(kind)).config.conditioning_embedding_out_channels) - 1)
+        reads = 2 ** (len(calls.whole(self.controlnet(kind)).config.conditioning_embedding_out_channels) - 1)
         if reads != self.factor:
             raise ValueError(
                 f"the {kind} ControlNet was made for another model: it reads {reads} pixels as one, and a latent "
@@ -279,56 +229,49 @@ class Model:
 
     def residual_count(self, kind: str) -> int:
         """How many residuals the ControlNet of this kind adds, the middle's counted."""
-        return len(_whole(self.controlnet(kind)).controlnet_down_blocks) + 1
+        return len(calls.whole(self.controlnet(kind)).controlnet_down_blocks) + 1
+
+    def embedded(self, pictures: tuple[Picture, ...], adapter: str | None) -> Tensor:
+        """(n, *S): what an IP-Adapter reads of pictures that go through the image encoder together.
+
+        Of no pictures, what stands for one that is not there, (1, *S).
+        """
+        styling = self._adapter(adapter)
+        with self.lock:
+            return styling.embedded(pictures)
 
     def style(
         self,
-        pictures: Sequence[tuple[Picture, ...]],
-        negatives: Sequence[Picture | None],
+        cond: Tensor,
+        uncond: Tensor,
         *,
         blocks: str | tuple[tuple[str, float], ...],
         combine: str,
         adapter: str | None,
         mask: Tensor | None,
     ) -> StyleReference:
-        """One style for one run, of as many pictures for each of the N made; see `StyleAdapter.reference`."""
-        reader, encoder, processor = self._adapter(adapter)
+        """One style for one run, of what is `embedded` of its pictures; see `StyleAdapter.reference`."""
+        reader = self._adapter(adapter).adapter
         chosen = blocks if isinstance(blocks, str) else dict(blocks)
         weights = named_blocks.weights(chosen, reader.projections, self.family.key)
-        with self.lock:
-            shown = {row: reader.embed(encoder, _pixels(processor, row)) for row in dict.fromkeys(pictures)}
-            against = {
-                one: reader.blank(encoder, _pixels(processor, pictures[0][:1]))
-                if one is None
-                else reader.embed(encoder, _pixels(processor, (one,)))
-                for one in dict.fromkeys(negatives)
-            }
-        cond = torch.stack([shown[row] for row in pictures])
-        uncond = torch.stack([against[one] for one in negatives])
         return reader.reference(cond, uncond, blocks=weights, mask=mask, combine=combine)
 
     def what_style_sees(self, picture: Any, adapter: str | None = None) -> Image.Image:
         """The part of a reference picture that the image encoder is shown, as it is shown it."""
-        return seen(self._adapter(adapter)[2], Picture.of(picture).image).image
+        return self._adapter(adapter).sees(Picture.of(picture))
 
     def style_notes(self, pictures: Sequence[Picture], adapter: str | None) -> list[str]:
         """What of these pictures the image encoder does not see."""
-        processor = self._adapter(adapter)[2]
-        shares = [seen(processor, picture.image).share for picture in pictures]
-        return [
-            f"Style: the encoder sees {share:.0%} of the picture, its middle; model.what_style_sees shows it"
-            for share in shares
-            if share < 0.99
-        ]
+        return self._adapter(adapter).notes(pictures)
 
-    def _adapter(self, name: str | None) -> tuple[StyleAdapter, Any, Any]:
+    def _adapter(self, name: str | None) -> Styling:
         """The IP-Adapter of this name, its image encoder and its processor, loaded on first use."""
         with self.lock:
             if name not in self._adapters:
                 reader = read_style_adapter(self.shelf.adapter_file(name), self.unet, self.device, self.dtype)
                 encoder, processor = self._own_encoder or self.shelf.image_encoder(name, self.device, self.dtype)
                 reader.check(encoder)
-                self._adapters[name] = (reader, encoder, processor)
+                self._adapters[name] = Styling(reader, encoder, processor)
             return self._adapters[name]
 
     @property
@@ -353,38 +296,3 @@ def _lives(unet: Any) -> str:
     """The type and the place of its numbers."""
     weight = unet.conv_in.weight
     return f"{weight.dtype} on {weight.device}"
-
-
-def _whole(net: Any) -> Any:
-    """The network of a ControlNet that may be one kind of several."""
-    return getattr(net, "net", net)
-
-
-def _hint_embedding(net: Any) -> Any:
-    return _whole(net).controlnet_cond_embedding
-
-
-@contextmanager
-def _already(module: Any, out: Tensor) -> Iterator[None]:
-    """A module that has been asked already: for the length of the block it answers `out`."""
-    held: dict[str, Any] = module.__dict__
-    held["forward"] = lambda _: out
-    try:
-        yield
-    finally:
-        del held["forward"]
-
-
-def _tapped(
-    module: Any, name: str, edits: Sequence[Edit], observers: Sequence[Observer], texts: Texts | None
-) -> AbstractContextManager[None]:
-    if not edits and not observers and texts is None:
-        return nullcontext()
-    return tap(module, name=name, edits=edits, observers=observers, texts=texts)
-
-
-def _pixels(processor: Any, pictures: Sequence[Picture]) -> Tensor:
-    """(n, 3, s, s): pictures as the image encoder wants them."""
-    shown = [picture.image.convert("RGB") for picture in pictures]
-    found: Tensor = processor(shown, return_tensors="pt").pixel_values
-    return found

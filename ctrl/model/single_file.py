@@ -23,6 +23,7 @@ from ctrl.model.assembly import fitting
 from ctrl.model.configs import checked
 from ctrl.model.files import read_tensors
 from ctrl.model.ldm import Drawer, open_clip_name, open_clip_part, unet_name, vae_name, vae_part
+from ctrl.model.libraries import classes
 from ctrl.model.parts import Parts, Tower
 from ctrl.model.pretrained import blank, built, read_tokenizer
 from ctrl.model.shapes import TELLING, text_config, unet_config, vae_config
@@ -167,22 +168,16 @@ class _Maker:
     dtype: torch.dtype
 
     def unet(self, size: int) -> Any:
-        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-
         inside = self._inside(UNET)
         config = unet_config(inside, self.file, size)
-        return self._made("U-Net", UNet2DConditionModel, config, inside, partial(unet_name, config=config), _whole)
+        return self._made("U-Net", classes().unet, config, inside, partial(unet_name, config=config), _whole)
 
     def vae(self, layout: Layout, size: int) -> Any:
-        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
         inside = self._inside(VAE)
         config = vae_config(inside, self.file, size=size, scaling_factor=layout.scaling_factor)
-        return self._made("codec", AutoencoderKL, config, inside, partial(vae_name, config=config), vae_part)
+        return self._made("codec", classes().codec, config, inside, partial(vae_name, config=config), vae_part)
 
     def text(self, text: Text) -> Any:
-        from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
-
         inside = self._inside(text.prefix)
         name: Callable[[str], str] = open_clip_name if text.open_clip else _clip_name(inside)
         part = open_clip_part if text.open_clip else _whole
@@ -191,9 +186,9 @@ class _Maker:
             layers += 1
         layers -= text.skipped
         unread = [open_clip_name(f"encoder.layers.{layers}.")] * text.skipped
-        kind: Any = CLIPTextModelWithProjection
+        kind = classes().projecting
         if not text.projects:
-            kind = CLIPTextModel
+            kind = classes().tower
             unread.append("text_projection")
         telling = [one for one in TELLING if name(one) in inside and name(one) not in unread]
         shaped = {one: part(one, inside[name(one)]) for one in telling}

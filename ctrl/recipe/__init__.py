@@ -2,7 +2,7 @@
 
 from ctrl.recipe.controls import Control, Depth, Edges, Pose
 from ctrl.recipe.diff import Change
-from ctrl.recipe.guidance import APG, PAG, SEG, CFGZero, Guidance
+from ctrl.recipe.guidance import APG, PAG, SEG, CFGZero, Guidance, Within
 from ctrl.recipe.recipe import KEYWORD, MAX_SIDE, SAMPLERS, SPACINGS, Lora, Recipe, Region
 from ctrl.recipe.schedule import Schedule, curve, hold, ramp, weight_at
 from ctrl.recipe.styles import Style
@@ -27,6 +27,7 @@ __all__ = [
     "Region",
     "Schedule",
     "Style",
+    "Within",
     "curve",
     "hold",
     "ramp",

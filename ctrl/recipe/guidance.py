@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ctrl.recipe.checks import Shown, all_of, keep, mask, number, one_of, spelt, whole
 from ctrl.recipe.schedule import Schedule, weight
 
-SPACES = ("prediction", "v", "x0")
+Within = Literal["prediction", "v", "x0"]
+SPACES: tuple[Within, ...] = get_args(Within)
 MAX_GUIDANCE = 100.0
 
 
@@ -93,7 +94,7 @@ class Guidance:
 
     weight: float | Schedule = 6.0
     rescale: float = 0.0
-    rescale_in: str = "prediction"
+    rescale_in: Within = "prediction"
     map: Shown = None
     apg: APG | None = None
     zero: CFGZero | None = None

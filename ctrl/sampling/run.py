@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ctrl.attention import BlurredQueries, Edit, IdentityAttention, Region, Regions, Texts, Weighted, check_blocks
-from ctrl.conditioning import Conditioning
-from ctrl.guidance import APG, How, Layout, Space
+from ctrl.conditioning import Conditioning, RegionInput
+from ctrl.guidance import How, Layout, Space
 from ctrl.recipe import PAG, SEG, Recipe, Schedule, weight_at
 from ctrl.sampling.residuals import ControlRun, total
 
@@ -103,8 +103,8 @@ class Run:
             weight,
             self.given.map,
             guidance.rescale,
-            guidance.rescale_in,  # type: ignore[arg-type]  # the recipe has checked it
-            None if guidance.apg is None else APG(guidance.apg.eta, guidance.apg.momentum, guidance.apg.threshold),
+            guidance.rescale_in,
+            guidance.apg,
             optimal=guidance.zero is not None,
             silent=silent,
             perturbed=tuple(scale for _, scale in active),
@@ -132,13 +132,16 @@ class Run:
             weights = self.told(layout).weights
             found: list[Edit] = [] if weights is None else [Weighted(weights)]
             if self.given.regions:
-                regions = tuple(
-                    Region(layout.stack(one.states, one.states), layout.stack(one.mask, one.mask))
-                    for one in self.given.regions
-                )
-                found.append(Regions(layout.prompted, regions))
+                found.append(Regions(layout.prompted, tuple(_rows(one, layout) for one in self.given.regions)))
             self._edits[layout] = found
         return self._edits[layout]
+
+
+def _rows(region: RegionInput, layout: Layout) -> Region:
+    """A region for all rows of a layout; which of them it holds in is said beside it."""
+    words, mask = region.words, layout.stack(region.mask, region.mask)
+    weights = None if words.weights is None else layout.stack(words.weights, words.weights)
+    return Region(layout.stack(words.states, words.states), mask, weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,8 +170,8 @@ class Moment:
 
     def space(self, sample: Tensor) -> Space:
         """Where the step's predictions live, for what guidance converts."""
-        level = self.run.solver.level(self.index)
-        return Space(sample[: self.layout.pictures], level.alpha, level.sigma, self.run.solver.kind)  # type: ignore[arg-type]
+        solver = self.run.solver
+        return Space(sample[: self.layout.pictures], solver.level(self.index), solver.kind)
 
     def _residuals(self, sample: Tensor, t: Tensor) -> Residuals | None:
         """Those of the controls that act now; the others are not even asked."""

@@ -1,0 +1,37 @@
+"""Pictures to latents and back, through a codec (AutoencoderKL).
+
+N are the pictures made at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+def encoded(vae: Any, pixels: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Latents (N, C, h, w) of pictures (N, 3, H, W) in [-1, 1], drawn from what the codec says of each."""
+    drawn = [
+        vae.encode(one.to(vae.dtype)).latent_dist.sample(generator)
+        for one, generator in zip(pixels.split(1), generators, strict=True)  # strides and all
+    ]
+    return vae.config.scaling_factor * torch.cat(drawn)
+
+
+def decoded(vae: Any, latents: Tensor) -> Tensor:
+    """Pixels (N, 3, H, W) of (N, C, h, w) latents, about [-1, 1]."""
+    pixels: Tensor = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+    return pixels
+
+
+def pictures(pixels: Tensor) -> list[Image.Image]:
+    """Pictures of what was `decoded`, rounded as diffusers rounds them."""
+    if not torch.isfinite(pixels).all():
+        raise FloatingPointError("the decoded picture is not finite; load the model with dtype=torch.float32.")
+    shown = (pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
+    return [Image.fromarray(one) for one in (shown * 255).round().astype(np.uint8)]
