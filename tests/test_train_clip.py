@@ -38,9 +38,7 @@ def pool(runs: Path) -> Pool:
 def test_every_word_of_a_caption_is_one_token(tokenizer: CLIPTokenizer) -> None:
     text = describe(sample(3)).text
     words = re.findall(r"[a-z]+|[^\sa-z]", text)
-    assert tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)[1:-1] == [
-        f"{word}</w>" for word in words
-    ]
+    assert tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)[1:-1] == [f"{word}</w>" for word in words]
 
 
 @pytest.mark.parametrize("text", ["a dancer on a stage", "3 zebras, ünïcode!", "日本 🎉"])
@@ -51,9 +49,7 @@ def test_other_words_fall_into_pieces_and_come_back(tokenizer: CLIPTokenizer, te
 
 
 def test_captions_fit_and_are_padded_as_diffusers_pads(tokenizer: CLIPTokenizer) -> None:
-    longest = max(
-        len(ids) for ids in tokenizer([describe(sample(seed), seed).text for seed in range(500)]).input_ids
-    )
+    longest = max(len(ids) for ids in tokenizer([describe(sample(seed), seed).text for seed in range(500)]).input_ids)
     assert longest <= tokenizer.model_max_length <= 48
     ids = clip.tokens(tokenizer, ["a figure"])
     assert ids.shape == (1, tokenizer.model_max_length)
@@ -88,7 +84,7 @@ def test_twenty_steps_and_the_loss_falls(tokenizer: CLIPTokenizer, pool: Pool) -
     values = []
     for step in range(20):
         generator = torch.Generator().manual_seed(step)
-        value = clip.loss(towers, clip.draw(pool, tokenizer, range(64, 80), generator, 8), silent)
+        value = clip.loss(towers, clip.draw(pool, tokenizer, list(range(64, 80)), generator, 8), silent)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

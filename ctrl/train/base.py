@@ -14,7 +14,8 @@ from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from ctrl.train.clip import embed, load_text
+from ctrl.train.clip import load_text
+from ctrl.train.clip_data import tokens
 from ctrl.train.loop import bf16
 from ctrl.train.options import Options
 from ctrl.train.pool import Pool, open_pool
@@ -22,16 +23,31 @@ from ctrl.train.rows import Rows
 
 
 @dataclass(frozen=True)
+class Source:
+    """What lessons are drawn from, on the CPU; `latents` are those of `encode`."""
+
+    pool: Pool
+    latents: np.ndarray
+    tokenizer: CLIPTokenizer
+
+    def clean(self, rows: Rows) -> Tensor:
+        """The latents (B, C, 16, 16) of rows, float32."""
+        return torch.from_numpy(self.latents[rows.index, np.asarray(rows.mirrored, int)]).float()
+
+    def ids(self, captions: Sequence[str]) -> Tensor:
+        """The tokens (B, L) of captions."""
+        return tokens(self.tokenizer, captions)
+
+
+@dataclass(frozen=True)
 class Base:
-    """The parts that no longer learn, on the stage's device; `latents` are those of `encode`."""
+    """What lessons are drawn from, and the parts that no longer learn, on the stage's device."""
 
     weights: Path
     device: torch.device
-    pool: Pool
+    source: Source
     codec: AutoencoderKL
-    tokenizer: CLIPTokenizer
     tower: CLIPTextModel
-    latents: np.ndarray
 
     @staticmethod
     def of(options: Options) -> Base:
@@ -44,7 +60,7 @@ class Base:
             nn.Module.to(module, device)
             module.requires_grad_(requires_grad=False)
         latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
-        return Base(weights, device, pool, codec, tokenizer, tower, latents)
+        return Base(weights, device, Source(pool, latents, tokenizer), codec, tower)
 
     def unet(self) -> UNet2DConditionModel:
         """The trained U-Net, frozen."""
@@ -52,13 +68,14 @@ class Base:
         nn.Module.to(unet, self.device)
         return unet.requires_grad_(requires_grad=False)
 
+    @torch.no_grad()
+    def read(self, ids: Tensor) -> Tensor:
+        """Tokens (B, L) as the U-Net reads them, (B, L, D)."""
+        return self.tower(ids).last_hidden_state
+
     def told(self, captions: Sequence[str]) -> Tensor:
         """Captions as the U-Net reads them, (B, L, D)."""
-        return embed(self.tokenizer, self.tower, captions)
-
-    def clean(self, rows: Rows) -> Tensor:
-        """The latents (B, C, 16, 16) of rows, on the device."""
-        return fetch(self.latents, rows).to(self.device)
+        return self.read(self.source.ids(captions).to(self.device))
 
 
 @torch.no_grad()
@@ -79,10 +96,3 @@ def encode(pool: Pool, codec: AutoencoderKL, path: Path) -> np.ndarray:
     latents.flush()
     partial.rename(path)
     return np.load(path, mmap_mode="r")
-
-
-def fetch(latents: np.ndarray, rows: Rows) -> Tensor:
-    """Clean latents (B, C, 16, 16) of rows, float32."""
-    return torch.from_numpy(
-        np.stack([latents[i, int(m)] for i, m in zip(rows.index, rows.mirrored, strict=True)])
-    ).float()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -29,7 +28,7 @@ from transformers import (
 )
 
 from ctrl.train import muon
-from ctrl.train.clip_data import MEAN, PATCH, SIDE, STD, Batch, draw, pixels, tokens
+from ctrl.train.clip_data import MEAN, PATCH, SIDE, STD, Lesson, Lessons, draw, pixels, tokens
 from ctrl.train.facts import ATTRIBUTES, LOOKS, VALUES
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
@@ -117,12 +116,12 @@ class Towers(nn.Module):
         return self.vision.visual_projection(tower.post_layernorm(state))
 
 
-def loss(towers: Towers, batch: Batch, silent: Tensor) -> Tensor:
-    """Contrast, word heads and silence. `silent` (V,) marks the tokens that state nothing."""
-    with bf16(batch.ids.device):
-        said = towers.text(batch.ids)
+def loss(towers: Towers, lesson: Lesson, silent: Tensor) -> Tensor:
+    """Contrast, word heads and silence. `silent` (V,) numbers the tokens that state nothing."""
+    with bf16(lesson.ids.device):
+        said = towers.text(lesson.ids)
         text = F.normalize(towers.text_projection(said.pooler_output).float(), dim=-1)  # (B + H, 192)
-        shown = towers.glance(batch.picture, batch.kept).float()  # (B, 192)
+        shown = towers.glance(pixels(lesson.picture), lesson.kept).float()  # (B, 192)
     seen = F.normalize(shown, dim=-1)
     alike = towers.temperature.exp().clamp(max=100) * seen @ text.T  # (B, B + H)
     match = torch.arange(len(seen), device=seen.device)
@@ -130,45 +129,46 @@ def loss(towers: Towers, batch: Batch, silent: Tensor) -> Tensor:
     hidden = said.last_hidden_state.float()
     end = towers.text.config.eos_token_id
     assert isinstance(end, int)
-    quiet = silence(hidden, batch.ids, silent, end)
-    heads = zip(towers.look_heads, batch.looks.T, strict=True)
+    quiet = silence(hidden, lesson.ids, silent, end)
+    heads = zip(towers.look_heads, lesson.looks.T, strict=True)
     look = sum(F.cross_entropy(head(shown), values, reduction="sum") for head, values in heads)
-    return contrast + grounding(towers, hidden, batch) + look / batch.looks.numel() + 0.2 * quiet
+    return contrast + grounding(towers, hidden, lesson) + look / lesson.looks.numel() + 0.2 * quiet
 
 
-def grounding(towers: Towers, hidden: Tensor, batch: Batch) -> Tensor:
+def grounding(towers: Towers, hidden: Tensor, lesson: Lesson) -> Tensor:
     """Cross-entropy of the facts, read linearly at their words from the hidden state (R, L, 192)."""
-    states = hidden[batch.at[:, 0], batch.at[:, 1]]  # (F, 192)
+    states = hidden[lesson.at[:, 0], lesson.at[:, 1]]  # (F, 192)
     total = hidden.new_zeros(())
     for index, head in enumerate(towers.word_heads):
-        mine = batch.attribute == index
-        if mine.any():
-            total = total + F.cross_entropy(head(states[mine]), batch.value[mine])
+        mine = lesson.attribute == index  # never picked out: a GPU would have to be waited for
+        nats = F.cross_entropy(head(states), lesson.value.where(mine, -100), reduction="sum")
+        total = total + nats / mine.sum().clamp(min=1)
     return total / len(ATTRIBUTES)
 
 
 def silence(hidden: Tensor, ids: Tensor, silent: Tensor, end: int) -> Tensor:
     """How far silent tokens stray from their own mean over the batch, as a share of all variance."""
     ended = ids == end
-    quiet = silent[ids] | (ended & (ended.cumsum(1) > 1))  # the first end of text is the caption's summary
-    states, kinds = hidden[quiet], ids[quiet]
-    one_hot = F.one_hot(kinds, len(silent)).to(hidden.dtype)  # (Q, V)
+    kinds = silent[ids].where(~ended, (ended.cumsum(1) > 1).long())  # the first end of text is the caption's summary
+    one_hot = F.one_hot(kinds, len(SILENT) + 2)[..., 1:].flatten(0, 1).to(hidden.dtype)  # (R * L, kinds)
+    states = hidden.flatten(0, 1)
     mean = (one_hot.T @ states) / one_hot.sum(0).clamp(min=1)[:, None]
-    return (states - mean[kinds]).square().mean() / hidden.detach().var((0, 1)).mean()
+    stray = ((states - one_hot @ mean).square().mean(1) * one_hot.sum(1)).sum() / one_hot.sum().clamp(min=1)
+    return stray / hidden.detach().var((0, 1)).mean()
 
 
 def silent_tokens(tokenizer: CLIPTokenizer) -> Tensor:
-    """A mark (V,) on the tokens of SILENT."""
-    marks = torch.zeros(len(tokenizer), dtype=torch.bool)
-    marks[tokenizer.convert_tokens_to_ids([word + "</w>" for word in SILENT])] = True
-    return marks
+    """The kind (V,) of every token: 0 for those that state something, 1 for ends of text, 2 and on for SILENT."""
+    kinds = torch.zeros(len(tokenizer), dtype=torch.long)
+    kinds[tokenizer.convert_tokens_to_ids([word + "</w>" for word in SILENT])] = 2 + torch.arange(len(SILENT))
+    return kinds
 
 
 @torch.no_grad()
 def measure(towers: Towers, pool: Pool, tokenizer: CLIPTokenizer, silent: Tensor) -> str:
     """Figures on held-out pictures: retrieval among 64, truth against lie, each word head, silence."""
     device = towers.temperature.device
-    batch = draw(pool, tokenizer, range(HELD), torch.Generator().manual_seed(1), HELD)
+    batch = draw(pool, tokenizer, list(range(HELD)), torch.Generator().manual_seed(1), HELD)
     picture = pixels(torch.from_numpy(pool.picture[:HELD])).to(device)
     said = towers.text(batch.ids.to(device))
     text = F.normalize(towers.text_projection(said.pooler_output), dim=-1)
@@ -186,7 +186,7 @@ def measure(towers: Towers, pool: Pool, tokenizer: CLIPTokenizer, silent: Tensor
     return f"{retrieval}, truth over lie {honest:.2f}, style {style:.2f}, words {words}, noise {quiet:.3f}"
 
 
-def _word_accuracy(towers: Towers, hidden: Tensor, batch: Batch) -> str:
+def _word_accuracy(towers: Towers, hidden: Tensor, batch: Lesson) -> str:
     states, shares = hidden[batch.at[:, 0], batch.at[:, 1]], []
     for index, (name, head) in enumerate(zip(ATTRIBUTES, towers.word_heads, strict=True)):
         mine = batch.attribute == index
@@ -207,13 +207,10 @@ def main(options: Options | None = None) -> None:
     towers = Towers(tokenizer).to(options.device)
     average = Average(towers, decay=0.99)
     optimizer = muon.optimizer(towers, lr=1.5e-3)
-    silent = silent_tokens(tokenizer)
+    silent = silent_tokens(tokenizer).to(options.device)
 
-    def step(_: int, generator: torch.Generator) -> Tensor:
-        rows = (HELD + torch.randperm(pool.ready - HELD, generator=generator)[: options.batch]).tolist()
-        batch = draw(pool, tokenizer, rows, generator, options.batch // 2)
-        moved = Batch(*(getattr(batch, field.name).to(options.device) for field in fields(batch)))
-        return loss(towers, moved, silent.to(options.device))
+    def learn(lesson: Lesson) -> Tensor:
+        return loss(towers, lesson, silent)
 
     def show(_: Path, number: int) -> None:
         print(
@@ -221,8 +218,19 @@ def main(options: Options | None = None) -> None:
             flush=True,
         )
 
-    folder = options.runs / "clip"
-    train(folder, towers, optimizer, step, options.budget, seed=options.seed, average=average, show=show)
+    lessons = Lessons(pool, tokenizer, options.batch, HELD)
+    train(
+        options.runs / "clip",
+        towers,
+        optimizer,
+        lessons,
+        learn,
+        options.budget,
+        seed=options.seed,
+        workers=options.workers,
+        average=average,
+        show=show,
+    )
     save(average.module, weights)
 
 

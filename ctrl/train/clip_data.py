@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -14,33 +15,52 @@ from transformers import CLIPTokenizer
 from ctrl.atelier.captions import describe
 from ctrl.atelier.scene import Scene
 from ctrl.train.facts import facts, looks, twisted
+from ctrl.train.feed import Batch
 from ctrl.train.pool import Pool, scene_of
 
 SIDE, PATCH, SHIFT = 128, 16, 8
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIPImageProcessor's
 KEEP = 0.85
+NOISE = 7.0  # of 255, standard deviation
 
 
 def tokens(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
     """Token ids (B, L) padded to the full length with ends of text, as StableDiffusionPipeline pads them."""
-    coded = tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt")
-    return coded.input_ids
+    return spelt(tokenizer, captions)[0]
+
+
+def spelt(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The same, and the letters each token spells (B, L, 2): the first, and the one past the last."""
+    coded = tokenizer(
+        list(captions), padding="max_length", truncation=True, return_tensors="pt", return_offsets_mapping=True
+    )
+    return coded.input_ids, coded.offset_mapping
 
 
 def pixels(picture: Tensor) -> Tensor:
     """The tower's normalised input (B, 3, 128, 128) of uint8 pictures (B, 3, h, w) of any size."""
-    value = picture.float()
-    if picture.shape[-1] != SIDE:
-        value = F.interpolate(value, (SIDE, SIDE), mode="bicubic", antialias=True).round().clamp(0, 255)
-    mean, std = (torch.tensor(v, device=picture.device)[:, None, None] for v in (MEAN, STD))
-    return (value / 255 - mean) / std
+    mean, std = _normal(picture.device)
+    return (sized(picture).float() / 255 - mean) / std
+
+
+@cache
+def _normal(device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.tensor(MEAN, device=device)[:, None, None], torch.tensor(STD, device=device)[:, None, None]
+
+
+def sized(picture: Tensor) -> Tensor:
+    """Pictures (B, 3, h, w) uint8 at the tower's size."""
+    if picture.shape[-1] == SIDE:
+        return picture
+    large = F.interpolate(picture.float(), (SIDE, SIDE), mode="bicubic", antialias=True)
+    return large.round().clamp(0, 255).byte()
 
 
 @dataclass(frozen=True)
-class Batch:
+class Lesson(Batch):
     """Pictures with their captions, false captions after them, and where the captions state what."""
 
-    picture: Tensor  # (B, 3, 128, 128) normalised
+    picture: Tensor  # (B, 3, 128, 128) uint8
     kept: Tensor  # (B, p) patches the picture tower sees
     ids: Tensor  # (B + H, L), the last H false
     liar: Tensor  # (H,) the picture each false caption is nearly true of
@@ -50,30 +70,46 @@ class Batch:
     looks: Tensor  # (B, 6) facts.looks
 
 
-def draw(pool: Pool, tokenizer: CLIPTokenizer, rows: Sequence[int], generator: torch.Generator, false: int) -> Batch:
-    """A batch of the pool's rows, worded afresh; the first `false` rows bring a false caption too."""
+@dataclass(frozen=True)
+class Lessons:
+    """Draws lessons of `batch` pictures of a pool; the pool's first `held` are left out."""
+
+    pool: Pool
+    tokenizer: CLIPTokenizer
+    batch: int
+    held: int
+
+    def __call__(self, generator: torch.Generator) -> Lesson:
+        """Draw one, half of it with false captions too."""
+        rows = self.held + torch.randperm(self.pool.ready - self.held, generator=generator)[: self.batch]
+        return draw(self.pool, self.tokenizer, rows.tolist(), generator, self.batch // 2)
+
+
+def draw(pool: Pool, tokenizer: CLIPTokenizer, rows: Sequence[int], generator: torch.Generator, false: int) -> Lesson:
+    """A lesson of the pool's rows, worded afresh; the first `false` rows bring a false caption too."""
     seed = int(torch.randint(2**31, (), generator=generator))
     scenes = [scene_of(row) for row in rows]
     captions = [describe(scene, seed, KEEP) for scene in scenes]
     texts = [caption.text for caption in captions]
     rng = np.random.Generator(np.random.Philox(seed))
     lies = [_lie(scenes[row], texts[row], seed, rng) for row in range(false)]
-    coded = tokenizer(texts)
+    ids, spans = spelt(tokenizer, [*texts, *(lie for lie in lies if lie)])
     stated = [
-        (row, coded.char_to_token(row, fact.letter), fact.attribute, fact.value)
+        (row, fact.letter, fact.attribute, fact.value)
         for row, (scene, caption) in enumerate(zip(scenes, captions, strict=True))
         for fact in facts(scene, caption)
     ]
-    where = torch.tensor(stated)
+    row, letter, attribute, value = torch.tensor(stated, dtype=torch.long).view(-1, 4).unbind(1)
+    within = (spans[row, :, 0] <= letter[:, None]) & (spans[row, :, 1] > letter[:, None])  # (F, L)
     patches = (SIDE // PATCH) ** 2
-    return Batch(
+    return Lesson(
         picture=_augmented(pool, rows, generator),
         kept=torch.rand(len(rows), patches, generator=generator).argsort(1)[:, : patches // 2],
-        ids=tokens(tokenizer, [*texts, *(lie for lie in lies if lie)]),
-        liar=torch.tensor([row for row, lie in enumerate(lies) if lie]),
-        at=where[:, :2],
-        attribute=where[:, 2],
-        value=where[:, 3],
+        ids=ids,
+        liar=torch.tensor([row for row, lie in enumerate(lies) if lie], dtype=torch.long),
+        at=torch.stack([row, within.int().argmax(1)], 1),
+        attribute=attribute,
+        value=value,
         looks=torch.tensor([looks(scene) for scene in scenes]),
     )
 
@@ -87,12 +123,12 @@ def _lie(scene: Scene, truth: str, seed: int, rng: np.random.Generator) -> str |
 
 
 def _augmented(pool: Pool, rows: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Pictures shifted by up to 8 pixels, some softened, some noisy. Never mirrored: sides matter."""
-    picture = pixels(torch.from_numpy(pool.picture[np.asarray(rows)]))
-    wide = F.pad(picture, (SHIFT,) * 4, mode="replicate")
+    """Pictures (B, 3, 128, 128) uint8 moved by up to 8 pixels, some soft, some noisy; none mirrored: sides matter."""
+    wide = F.pad(sized(torch.from_numpy(pool.picture[rows])), (SHIFT,) * 4, mode="replicate")
     corner = torch.randint(2 * SHIFT + 1, (len(rows), 2), generator=generator).tolist()
     moved = torch.stack([p[:, y : y + SIDE, x : x + SIDE] for p, (y, x) in zip(wide, corner, strict=True)])
     soft, noisy = torch.rand(2, len(rows), generator=generator) < 0.2
-    moved[soft] = F.avg_pool2d(moved[soft], 3, 1, 1, count_include_pad=False)
-    moved[noisy] += 0.1 * torch.randn(moved[noisy].shape, generator=generator)
+    moved[soft] = F.avg_pool2d(moved[soft].float(), 3, 1, 1, count_include_pad=False).round().byte()
+    grain = NOISE * torch.randn(moved[noisy].shape, generator=generator)
+    moved[noisy] = (moved[noisy] + grain).round().clamp(0, 255).byte()
     return moved

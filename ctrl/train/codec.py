@@ -7,6 +7,7 @@ folding its statistics into `quant_conv` and `post_quant_conv`, so that `scaling
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from ctrl.train import muon
+from ctrl.train.feed import Batch
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
 from ctrl.train.pool import Pool, open_pool
@@ -40,12 +42,45 @@ def build(size: int) -> AutoencoderKL:
     )
 
 
-def loss(codec: AutoencoderKL, picture: Tensor) -> Tensor:
-    """The training loss of a batch of pictures (B, 3, h, w) in [-1, 1]."""
+@dataclass(frozen=True)
+class Lesson(Batch):
+    """Pieces of pictures, and the noise their latents are to bear."""
+
+    crop: Tensor  # (B, 3, h, w) uint8
+    noise: Tensor  # (B, C, h / f, w / f)
+
+    @property
+    def picture(self) -> Tensor:
+        """The pieces in [-1, 1]."""
+        return self.crop.float() / 127.5 - 1
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Draws lessons of `batch` pieces of all but the pool's last pictures; `noise` is the shape of their latents."""
+
+    pool: Pool
+    noise: tuple[int, int, int]
+    batch: int
+
+    @staticmethod
+    def of(pool: Pool, codec: AutoencoderKL, batch: int) -> Lessons:
+        """Lessons for a codec."""
+        side = CROP // 2 ** (len(codec.config.block_out_channels) - 1)
+        return Lessons(pool, (codec.config.latent_channels, side, side), batch)
+
+    def __call__(self, generator: torch.Generator) -> Lesson:
+        """Draw one."""
+        crop = crops(self.pool, self.batch, CROP, generator, self.pool.ready - HELD)
+        return Lesson(crop, torch.randn((self.batch, *self.noise), generator=generator))
+
+
+def loss(codec: AutoencoderKL, picture: Tensor, noise: Tensor) -> Tensor:
+    """The training loss of a batch of pictures (B, 3, h, w) in [-1, 1], with noise for their latents."""
     with bf16(picture.device):
         posterior = codec.encode(picture).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
-        latents = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+        latents = mean + noise * (0.5 * logvar).exp()
         rebuilt = codec.decode(latents).sample.float()
     kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
     return difference(rebuilt, picture) + 1e-5 * kl
@@ -59,12 +94,11 @@ def difference(rebuilt: Tensor, picture: Tensor) -> Tensor:
 
 
 def crops(pool: Pool, count: int, crop: int, generator: torch.Generator, ready: int) -> Tensor:
-    """Random crops (count, 3, crop, crop) in [-1, 1], half of them mirrored."""
+    """Random crops (count, 3, crop, crop) uint8, half of them mirrored."""
     rows = torch.randint(ready, (count,), generator=generator).tolist()
     tops = torch.randint(pool.size - crop + 1, (count, 2), generator=generator).tolist()
     batch = np.stack([pool.picture[r, :, y : y + crop, x : x + crop] for r, (y, x) in zip(rows, tops, strict=True)])
-    picture = torch.from_numpy(batch).float() / 127.5 - 1
-    mirrored = torch.rand(count, generator=generator) < 0.5
+    picture, mirrored = torch.from_numpy(batch), torch.rand(count, generator=generator) < 0.5
     return torch.where(mirrored[:, None, None, None], picture.flip(-1), picture)
 
 
@@ -119,16 +153,16 @@ def main(options: Options | None = None) -> None:
     optimizer = muon.optimizer(codec, lr=4e-3)
     folder = options.runs / "codec"
 
-    def step(_: int, generator: torch.Generator) -> Tensor:
-        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-        return loss(codec, crops(pool, options.batch, CROP, generator, pool.ready - HELD).to(options.device))
+    def learn(lesson: Lesson) -> Tensor:
+        return loss(codec, lesson.picture, lesson.noise)
 
     def show(where: Path, number: int) -> None:
         held = pool.picture[pool.ready - HELD : pool.ready]
         print(f"codec step {number}: {psnr(average.module, held):.2f} dB", flush=True)
         sheet(average.module, pool, where / "samples.png")
 
-    train(folder, codec, optimizer, step, options.budget, average=average, show=show)
+    lessons, workers = Lessons.of(pool, codec, options.batch), options.workers
+    train(folder, codec, optimizer, lessons, learn, options.budget, workers=workers, average=average, show=show)
     normalise(average.module, pool)
     average.module.save_pretrained(options.runs / "weights" / "vae")
 

@@ -7,6 +7,7 @@ each begins as nothing at all; half the captions are empty, so that the control 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -21,8 +22,9 @@ from ctrl.atelier.edges import edges_of
 from ctrl.atelier.scene import sample
 from ctrl.skeleton import Skeleton
 from ctrl.train import muon
-from ctrl.train.base import Base
-from ctrl.train.denoiser import captions, draw, loss_of
+from ctrl.train.base import Base, Source
+from ctrl.train.denoiser import Noised, captions, draw, loss, noised
+from ctrl.train.feed import Batch
 from ctrl.train.loop import Average, train
 from ctrl.train.options import Options, parse
 from ctrl.train.pool import Pool
@@ -58,19 +60,48 @@ def speak_up(net: ControlNetModel, pictures: Tensor) -> None:
 
 
 def hint(pool: Pool, kind: Kind, row: int, *, mirrored: bool) -> np.ndarray:
-    """The control picture (size, size, 3) uint8 of a picture of the pool, or of its mirror image."""
+    """The control picture (size, size, 3 or 1) uint8 of a picture of the pool, or of its mirror image."""
     if kind == "pose":  # its colours name left and right, so it is the skeleton that is mirrored
         skeleton = Skeleton(pool.keypoints[row], pool.visible[row])
         return (skeleton.mirror() if mirrored else skeleton).draw(pool.size, pool.size)
     grey = pool.near[row] if kind == "depth" else edges_of(pool.picture[row].transpose(1, 2, 0))
-    return np.repeat((grey[:, ::-1] if mirrored else grey)[..., None], 3, -1)
+    return (grey[:, ::-1] if mirrored else grey)[..., None]
 
 
 def hints(pool: Pool, kind: Kind, rows: Rows) -> Tensor:
-    """Control pictures (B, 3, size, size) in [0, 1], mirrored as the rows are."""
+    """Control pictures (B, 3 or 1, size, size) uint8, mirrored as the rows are."""
     pairs = zip(rows.index, rows.mirrored, strict=True)
     pictures = [hint(pool, kind, row, mirrored=flip) for row, flip in pairs]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def shown(hints: Tensor) -> Tensor:
+    """Control pictures as a ControlNet sees them, (B, 3, size, size) in [0, 1]."""
+    return hints.expand(-1, 3, -1, -1).float() / 255
+
+
+@dataclass(frozen=True)
+class Lesson(Batch):
+    """Noised latents, what they show in words and as a control picture."""
+
+    given: Noised
+    ids: Tensor  # (B, L)
+    hints: Tensor  # (B, 3 or 1, size, size) uint8
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Draws lessons of `batch` pictures for the control of one kind."""
+
+    source: Source
+    kind: Kind
+    batch: int
+
+    def __call__(self, generator: torch.Generator) -> Lesson:
+        """Draw one."""
+        rows = choose(self.source.pool, self.batch, generator)
+        ids = self.source.ids(captions(rows, generator, EMPTY))
+        return Lesson(noised(self.source.clean(rows), generator), ids, hints(self.source.pool, self.kind, rows))
 
 
 def controlled(
@@ -88,35 +119,34 @@ def controlled(
     return predict
 
 
-def learn(kind: Kind, options: Options) -> None:
+def teach(kind: Kind, options: Options) -> None:
     """Train the ControlNet of one kind and save it as a diffusers folder."""
     base = Base.of(options)
     unet = base.unet()
     torch.manual_seed(options.seed)
     if options.start is None:
         net = build(unet, options.size)
-        speak_up(net, hints(base.pool, kind, Rows(list(range(32)), [False] * 32)))
+        speak_up(net, shown(hints(base.source.pool, kind, Rows(list(range(32)), [False] * 32))))
     else:
         net = ControlNetModel.from_pretrained(options.start / f"controlnet_{kind}")
     nn.Module.to(net, base.device)
     average = Average(net, 0.998)
     optimizer = muon.optimizer(net, lr=4e-3 * options.rate)
 
-    def step(_: int, generator: torch.Generator) -> Tensor:
-        rows = choose(base.pool, options.batch, generator)
-        text = base.told(captions(rows, generator, EMPTY))
-        picture = hints(base.pool, kind, rows).to(base.device)
-        return loss_of(controlled(unet, net, picture), base.clean(rows), text, generator)
+    def learn(lesson: Lesson) -> Tensor:
+        return loss(controlled(unet, net, shown(lesson.hints)), lesson.given, base.read(lesson.ids))
 
     def show(folder: Path, _: int) -> None:
         rows = Rows(list(range(8)), [False] * 8)
         text = base.told([describe(sample(i)).text for i in rows.index])
-        picture = hints(base.pool, kind, rows).to(base.device)
+        picture = shown(hints(base.source.pool, kind, rows).to(base.device))
         made = draw(controlled(unet, average.module, picture), text, base.told([""]), base.codec)
         save_sheet([picture * 2 - 1, made], folder / "samples.png")
         average.module.save_pretrained(base.weights / f"controlnet_{kind}")
 
-    train(options.runs / f"control-{kind}", net, optimizer, step, options.budget, average=average, show=show)
+    lessons, workers = Lessons(base.source, kind, options.batch), options.workers
+    folder = options.runs / f"control-{kind}"
+    train(folder, net, optimizer, lessons, learn, options.budget, workers=workers, average=average, show=show)
 
 
 def main(options: Options | None = None) -> None:
@@ -124,7 +154,7 @@ def main(options: Options | None = None) -> None:
     options = options or parse(__doc__, minutes=10, batch=16, kinds=KINDS)
     for kind in KINDS:
         if options.kind in (None, kind):
-            learn(kind, options)
+            teach(kind, options)
 
 
 if __name__ == "__main__":

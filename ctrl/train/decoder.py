@@ -13,7 +13,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from ctrl.train import muon
-from ctrl.train.codec import CROP, HELD, crops, difference, psnr, sheet
+from ctrl.train.codec import HELD, Lesson, Lessons, difference, psnr, sheet
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
 from ctrl.train.pool import open_pool
@@ -31,13 +31,12 @@ def main(options: Options | None = None) -> None:
     average = Average(half, 0.999)
     optimizer = muon.optimizer(half, lr=2e-3)
 
-    def step(_: int, generator: torch.Generator) -> Tensor:
-        picture = crops(pool, options.batch, CROP, generator, pool.ready - HELD).to(options.device)
+    def learn(lesson: Lesson) -> Tensor:
+        picture = lesson.picture
         with bf16(picture.device):
             with torch.no_grad():
                 latents = codec.encode(picture).latent_dist.mode().float()
-            noise = torch.randn(latents.shape, generator=generator).to(options.device)
-            rebuilt = codec.decode(latents + NOISE * noise).sample.float()
+            rebuilt = codec.decode(latents + NOISE * lesson.noise).sample.float()
         return difference(rebuilt, picture)
 
     @torch.no_grad()
@@ -54,7 +53,9 @@ def main(options: Options | None = None) -> None:
         for mine, old in zip(half.parameters(), live, strict=True):
             mine.copy_(old)
 
-    train(options.runs / "decoder", half, optimizer, step, options.budget, average=average, show=show)
+    lessons, workers = Lessons.of(pool, codec, options.batch), options.workers
+    folder = options.runs / "decoder"
+    train(folder, half, optimizer, lessons, learn, options.budget, workers=workers, average=average, show=show)
 
 
 if __name__ == "__main__":

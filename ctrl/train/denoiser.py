@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from ctrl.atelier.captions import Caption, describe
 from ctrl.atelier.scene import EVALUATION_SEEDS, sample
 from ctrl.train import grounding, muon
-from ctrl.train.base import Base
+from ctrl.train.base import Base, Source
+from ctrl.train.clip_data import spelt
+from ctrl.train.feed import Batch
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
 from ctrl.train.rows import Rows, choose
@@ -80,7 +82,7 @@ def called(unet: UNet2DConditionModel) -> Predict:
 
 
 @dataclass(frozen=True)
-class Noised:
+class Noised(Batch):
     """Latents at random noise levels, and what the network should say of them."""
 
     latents: Tensor  # (B, C, h, w)
@@ -95,11 +97,11 @@ class Noised:
 
 
 def noised(clean: Tensor, generator: torch.Generator) -> Noised:
-    """Noise clean latents; everything random is drawn on the CPU, so that devices agree."""
+    """Noise clean latents (B, C, h, w), on the CPU, so that devices agree."""
     schedule: Any = noise_schedule()  # its methods ask for an IntTensor, and take any
-    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-    timesteps = torch.randint(TIMESTEPS, (len(clean),), generator=generator).to(clean.device)
-    alpha = schedule.alphas_cumprod.to(clean.device)[timesteps]
+    noise = torch.randn(clean.shape, generator=generator)
+    timesteps = torch.randint(TIMESTEPS, (len(clean),), generator=generator)
+    alpha = schedule.alphas_cumprod[timesteps]
     snr = alpha / (1 - alpha)
     return Noised(
         schedule.add_noise(clean, noise, timesteps),
@@ -110,21 +112,42 @@ def noised(clean: Tensor, generator: torch.Generator) -> Noised:
     )
 
 
-def loss_of(predict: Predict, clean: Tensor, text: Tensor, generator: torch.Generator) -> Tensor:
-    """The weighted squared error of v on clean latents (B, C, h, w) under text (B, L, D)."""
-    given = noised(clean, generator)
-    with bf16(clean.device):
+def loss(predict: Predict, given: Noised, text: Tensor) -> Tensor:
+    """The weighted squared error of v under text (B, L, D)."""
+    with bf16(text.device):
         return given.error(predict(given.latents, given.timesteps, text))
 
 
-def grounded_loss(
-    unet: UNet2DConditionModel, clean: Tensor, text: Tensor, named: grounding.Named, generator: torch.Generator
-) -> Tensor:
+def grounded_loss(unet: UNet2DConditionModel, given: Noised, text: Tensor, named: grounding.Named) -> Tensor:
     """The same, and a share of how far the words' attention lies from what they name."""
-    given = noised(clean, generator)
-    with grounding.drawn(unet, named, given.shown) as maps, bf16(clean.device):
+    with grounding.drawn(unet, named, given.shown) as maps, bf16(text.device):
         guess = unet(given.latents, given.timesteps, text).sample
     return given.error(guess) + GROUNDING * maps.loss()
+
+
+@dataclass(frozen=True)
+class Lesson(Batch):
+    """Noised latents, what they show in words, and what the words name."""
+
+    given: Noised
+    ids: Tensor  # (B, L)
+    named: grounding.Named
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Draws lessons of `batch` pictures."""
+
+    source: Source
+    batch: int
+
+    def __call__(self, generator: torch.Generator) -> Lesson:
+        """Draw one."""
+        rows = choose(self.source.pool, self.batch, generator)
+        said = worded(rows, generator)
+        ids, spans = spelt(self.source.tokenizer, [caption.text for caption in said])
+        named = grounding.Named.of(said, spans, grounding.filled(self.source.pool.part, rows))
+        return Lesson(noised(self.source.clean(rows), generator), ids, named)
 
 
 def captions(rows: Rows, generator: torch.Generator, empty: float = EMPTY) -> list[str]:
@@ -174,13 +197,8 @@ def main(options: Options | None = None) -> None:
     optimizer = muon.optimizer(unet, lr=2e-3 * options.rate)
     asked = [describe(sample(EVALUATION_SEEDS - 1 - i)).text for i in range(8)]
 
-    def step(_: int, generator: torch.Generator) -> Tensor:
-        rows = choose(base.pool, options.batch, generator)
-        said = worded(rows, generator)
-        text = base.told([caption.text for caption in said])
-        part = grounding.parts(base.pool.part, rows.index, rows.mirrored)
-        named = grounding.named(base.tokenizer, said, part, text.shape[1], base.device)
-        return grounded_loss(unet, base.clean(rows), text, named, generator)
+    def learn(lesson: Lesson) -> Tensor:
+        return grounded_loss(unet, lesson.given, base.read(lesson.ids), lesson.named)
 
     def show(folder: Path, _: int) -> None:
         made = draw(called(average.module), base.told(asked), base.told([""]), base.codec)
@@ -188,7 +206,9 @@ def main(options: Options | None = None) -> None:
         (folder / "samples.txt").write_text("\n".join(asked))
         average.module.save_pretrained(base.weights / "unet")
 
-    train(options.runs / "denoiser", unet, optimizer, step, options.budget, average=average, show=show)
+    lessons, workers = Lessons(base.source, options.batch), options.workers
+    folder = options.runs / "denoiser"
+    train(folder, unet, optimizer, lessons, learn, options.budget, workers=workers, average=average, show=show)
     noise_schedule().save_pretrained(base.weights / "scheduler")
 
 

@@ -23,24 +23,21 @@ from ctrl.atelier.eyes import DENSE, GRID, Eyes, Raw, save
 from ctrl.atelier.metrics import pck, spearman
 from ctrl.atelier.reading import OPTIONS, Facts, facts_of
 from ctrl.atelier.scene import EVALUATION_SEEDS, Scene, sample
-from ctrl.atelier.solids import PARTS
 from ctrl.skeleton import MIRRORED
+from ctrl.train.feed import Batch, each
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
-from ctrl.train.pool import Pool, open_pool
+from ctrl.train.pool import Pool, open_pool, scene_of
+from ctrl.train.rows import MIRRORED as MIRRORED_PARTS
 
 HELD = EVALUATION_SEEDS + 2**30  # far from the scenes that measure.py draws
 SHIFT = 12  # pixels a picture may move, in steps of 2
 UNSEEN = -100  # a label no loss looks at
-_JOINTS = torch.from_numpy(MIRRORED)
-_PARTS = torch.arange(len(PARTS))
-_PARTS[[PARTS.index("left prop"), PARTS.index("right prop")]] = _PARTS[
-    [PARTS.index("right prop"), PARTS.index("left prop")]
-]
+_JOINTS, _PARTS = torch.from_numpy(MIRRORED), torch.tensor(MIRRORED_PARTS)
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Lesson(Batch):
     """B pictures and what the eyes should have seen in them."""
 
     picture: Tensor  # (B, 3, 128, 128) in [0, 1]
@@ -49,17 +46,6 @@ class Lesson:
     near: Tensor  # (B, 64, 64)
     part: Tensor  # (B, 64, 64) int64
     facts: Facts[Tensor]  # (B,) int64, UNSEEN where the picture does not show it
-
-    def to(self, device: str) -> Lesson:
-        """The same on a device."""
-        return Lesson(
-            self.picture.to(device),
-            self.keypoints.to(device),
-            self.visible.to(device),
-            self.near.to(device),
-            self.part.to(device),
-            Facts(*(value.to(device) for value in self.facts.values())),
-        )
 
 
 def labels(scenes: Sequence[Scene]) -> Facts[Tensor]:
@@ -75,15 +61,16 @@ def labels(scenes: Sequence[Scene]) -> Facts[Tensor]:
 def lesson(pool: Pool, rows: Sequence[int]) -> Lesson:
     """Pictures of the pool with their truth, untouched."""
     step = pool.size // DENSE
-    picture = torch.from_numpy(np.stack([pool.picture[r] for r in rows])).float() / 255
-    near = torch.from_numpy(np.stack([pool.near[r] for r in rows])).float() / 255
+    rows = list(rows)
+    picture = torch.from_numpy(pool.picture[rows]).float() / 255
+    near = torch.from_numpy(pool.near[rows]).float() / 255
     return Lesson(
         picture=picture if step == 2 else F.avg_pool2d(picture, step // 2),
-        keypoints=torch.from_numpy(np.stack([pool.keypoints[r] for r in rows])),
-        visible=torch.from_numpy(np.stack([pool.visible[r] for r in rows])),
+        keypoints=torch.from_numpy(pool.keypoints[rows]),
+        visible=torch.from_numpy(pool.visible[rows]),
         near=F.avg_pool2d(near[:, None], step)[:, 0],
-        part=torch.from_numpy(np.stack([pool.part[r, ::step, ::step] for r in rows])).long(),
-        facts=labels([sample(row) for row in rows]),
+        part=torch.from_numpy(pool.part[rows, ::step, ::step]).long(),
+        facts=labels([scene_of(row) for row in rows]),
     )
 
 
@@ -156,14 +143,21 @@ def _rough(picture: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).permute(2, 0, 1)
 
 
-def draw(pool: Pool, count: int, generator: torch.Generator, ready: int) -> Lesson:
-    """A random lesson: mirrored by halves, moved, mostly roughened."""
-    rows = torch.randint(ready, (count,), generator=generator).tolist()
-    given = mirrored(lesson(pool, rows), torch.rand(count, generator=generator) < 0.5)
-    reach = SHIFT // 2
-    given = shifted(given, 2 * torch.randint(-reach, reach + 1, (count, 2), generator=generator))
-    rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
-    return replace(given, picture=roughened(given.picture, rng))
+@dataclass(frozen=True)
+class Lessons:
+    """Draws lessons of `batch` pictures: mirrored by halves, moved, mostly roughened."""
+
+    pool: Pool
+    batch: int
+
+    def __call__(self, generator: torch.Generator) -> Lesson:
+        """Draw one."""
+        rows = torch.randint(self.pool.ready, (self.batch,), generator=generator).tolist()
+        given = mirrored(lesson(self.pool, rows), torch.rand(self.batch, generator=generator) < 0.5)
+        reach = SHIFT // 2
+        given = shifted(given, 2 * torch.randint(-reach, reach + 1, (self.batch, 2), generator=generator))
+        rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
+        return replace(given, picture=roughened(given.picture, rng))
 
 
 def loss(raw: Raw, truth: Lesson) -> Tensor:
@@ -202,10 +196,11 @@ class Exam:
     view: world.View
 
     @classmethod
-    def of(cls, count: int, size: int = 128) -> Exam:
-        """`count` scenes no training has seen, in batches that stay in cache."""
+    def of(cls, count: int, size: int = 128, device: str = "cpu") -> Exam:
+        """`count` scenes no training has seen: on a CPU in batches that stay in cache, else all at once."""
         scenes = tuple(sample(HELD + i) for i in range(count))
-        return cls(scenes, look(scenes, size))
+        view = look(scenes, size) if device == "cpu" else world.look(scenes, size, device)
+        return cls(scenes, each(view, Tensor.cpu))
 
     def report(self, eyes: Eyes, rough: int | None = None) -> str:
         """Accuracy by fact, PCK at 10 % and rank correlation of depth; `rough` seeds a roughening."""
@@ -233,11 +228,10 @@ def main(options: Options | None = None) -> None:
     torch.manual_seed(options.seed)
     eyes = Eyes().to(options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = Average(eyes, decay=0.998)
-    optimizer = torch.optim.AdamW(eyes.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01)
-    exam = Exam.of(256 if options.budget.steps is None else 4)
+    optimizer = torch.optim.AdamW(eyes.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    exam = Exam.of(256 if options.budget.steps is None else 4, device=options.device)
 
-    def step(_: int, generator: torch.Generator) -> Tensor:
-        truth = draw(pool, options.batch, generator, pool.ready).to(options.device)
+    def learn(truth: Lesson) -> Tensor:
         with bf16(truth.picture.device):
             raw = eyes.train()(truth.picture.contiguous(memory_format=torch.channels_last))
         return loss(raw, truth)
@@ -249,8 +243,18 @@ def main(options: Options | None = None) -> None:
         print(f"\neyes step {number}: {exam.report(best)}", flush=True)
         print(f"  on roughened pictures: {exam.report(best, rough=1)}", flush=True)
 
-    folder = options.runs / "eyes"
-    train(folder, eyes, optimizer, step, options.budget, average=average, show=show, show_seconds=150)
+    train(
+        options.runs / "eyes",
+        eyes,
+        optimizer,
+        Lessons(pool, options.batch),
+        learn,
+        options.budget,
+        workers=options.workers,
+        average=average,
+        show=show,
+        show_seconds=150,
+    )
     save(best, options.runs / "weights" / "eyes")
 
 

@@ -15,52 +15,51 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
 
 from ctrl.atelier.captions import Caption
 from ctrl.atelier.solids import PARTS
-from ctrl.atelier.words import SMALLEST, parts_of, tokens_of
+from ctrl.atelier.words import SMALLEST, parts_of
 from ctrl.attention import tap
+from ctrl.train.feed import Batch
+from ctrl.train.rows import MIRRORED, Rows
 
-LEFT, RIGHT = PARTS.index("left prop"), PARTS.index("right prop")
+THINGS = ("figure", "shirt", "trousers", "left prop", "right prop", "ground")  # a caption mentions each at most once
 FINEST = 16  # cells a side of the masks; coarser layers pool them
+NOTHING = 1e-12  # what a sum over nothing is divided by
+_OF = torch.tensor([[float(part in parts_of(thing)) for part in range(len(PARTS))] for thing in THINGS])  # (T, parts)
 
 
 @dataclass(frozen=True)
-class Named:
-    """The M mentions of a batch of captions: the row and tokens each has, and where its thing is."""
+class Named(Batch):
+    """For each of THINGS the tokens its word has in a caption, and where it is; zeros where either is missing."""
 
-    row: Tensor  # (M,)
-    token: Tensor  # (M, L) shares of one, over the tokens of the word
-    mask: Tensor  # (M, 16, 16) filled part of each cell
+    token: Tensor  # (B, T, L) shares of one, over the tokens of the word
+    mask: Tensor  # (B, T, 16, 16) filled part of each cell
 
-
-def named(
-    tokenizer: CLIPTokenizer, captions: Sequence[Caption], part: Tensor, length: int, device: torch.device
-) -> Named:
-    """What captions name, of parts (B, S, S) that index solids.PARTS; words too long or things unseen are left out."""
-    rows, tokens, masks = [], [], []
-    for row, caption in enumerate(captions):
-        for mention in caption.mentions:
-            there = torch.isin(part[row], torch.tensor(parts_of(mention.what), dtype=part.dtype)).float()
-            at = [t for t in tokens_of(tokenizer, caption.text, mention.start, mention.end) if t < length]
-            if not at or not there.any():
-                continue
-            rows.append(row)
-            tokens.append(torch.zeros(length).index_fill_(0, torch.tensor(at), 1 / len(at)))
-            masks.append(F.adaptive_avg_pool2d(there[None], FINEST)[0])
-    if not rows:
-        return Named(*(torch.zeros(shape, device=device) for shape in ((0,), (0, length), (0, FINEST, FINEST))))
-    stacked = (torch.tensor(rows), torch.stack(tokens), torch.stack(masks))
-    return Named(*(one.to(device) for one in stacked))
+    @staticmethod
+    def of(captions: Sequence[Caption], spans: Tensor, filled: Tensor) -> Named:
+        """What captions name, given their tokens' letters (B, L, 2) and how parts fill the cells (B, parts, 16, 16)."""
+        said = enumerate(captions)
+        every = [(row, THINGS.index(m.what), m.start, m.end) for row, caption in said for m in caption.mentions]
+        row, thing, start, end = torch.tensor(every, dtype=torch.long).view(-1, 4).unbind(1)
+        at = (spans[row, :, 0] < end[:, None]) & (spans[row, :, 1] > start[:, None])  # (M, L)
+        token = torch.zeros(len(captions), len(THINGS), spans.shape[1])
+        token[row, thing] = at / at.sum(1, keepdim=True).clamp(min=1)
+        return Named(token, torch.einsum("tp,bpyx->btyx", _OF, filled))
 
 
-def parts(pool: np.ndarray, index: Sequence[int], mirrored: Sequence[bool]) -> Tensor:
-    """Parts (B, S, S) of rows of a pool's; in the mirror what stood on the left is the right prop."""
-    seen = torch.from_numpy(np.stack([pool[i] for i in index]))
-    flipped = seen.flip(-1)
-    swapped = torch.where(flipped == LEFT, RIGHT, torch.where(flipped == RIGHT, LEFT, flipped))
-    return torch.where(torch.tensor(mirrored)[:, None, None], swapped.to(seen.dtype), seen)
+def filled(part: np.ndarray, rows: Rows) -> Tensor:
+    """How much of each of 16 x 16 cells each part fills, (B, parts, 16, 16), in rows of a pool's parts (N, S, S).
+
+    In the mirror what stood on the left is the right prop.
+    """
+    seen, count, side = part[rows.index], len(rows.index), part.shape[-1]
+    cell = np.arange(side) * FINEST // side
+    place = (np.arange(count)[:, None, None] * FINEST + cell[:, None]) * FINEST + cell  # (B, S, S)
+    cells = np.bincount((place * len(PARTS) + seen).ravel(), minlength=count * FINEST**2 * len(PARTS))
+    share = torch.from_numpy(cells).view(count, FINEST, FINEST, len(PARTS)).permute(0, 3, 1, 2) * (FINEST / side) ** 2
+    mirrored = torch.tensor(rows.mirrored)[:, None, None, None]
+    return torch.where(mirrored, share.flip(-1)[:, MIRRORED], share).float()
 
 
 @dataclass
@@ -73,15 +72,16 @@ class Drawn:
 
     def see(self, _: str, q: Tensor, k: Tensor, shape: tuple[int, int]) -> None:
         """An observer for the attention tap: q (B, heads, P, d), k (B, heads, L, d)."""
-        if min(shape) < SMALLEST or not len(self.named.row):
+        if min(shape) < SMALLEST:
             return
         look = (q.float() @ k.float().transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1).mean(1)  # (B, P, L)
-        heat = (look[self.named.row] @ self.named.token[:, :, None])[..., 0]  # (M, P)
-        target = F.adaptive_avg_pool2d(self.named.mask, shape).flatten(1)
-        target = target / target.sum(1, keepdim=True)
-        away = target * (target.clamp(min=1e-6).log() - (heat / heat.sum(1, keepdim=True)).clamp(min=1e-6).log())
-        weight = self.weight[self.named.row]
-        self.layers.append((away.sum(1) * weight).sum() / weight.sum())
+        heat = self.named.token @ look.transpose(-1, -2)  # (B, T, P)
+        target = F.adaptive_avg_pool2d(self.named.mask, shape).flatten(2)
+        there = (self.named.token.sum(-1) > 0) & (target.sum(-1) > 0)  # (B, T)
+        target, heat = (value / value.sum(-1, keepdim=True).clamp(min=NOTHING) for value in (target, heat))
+        away = target * (target.clamp(min=1e-6).log() - heat.clamp(min=1e-6).log())
+        weight = self.weight[:, None] * there
+        self.layers.append((away.sum(-1) * weight).sum() / weight.sum().clamp(min=NOTHING))
 
     def loss(self) -> Tensor:
         """The mean over the layers, nats; 0 if nothing was named."""

@@ -8,6 +8,7 @@ the teacher's, guidance included. The LoRA is saved as diffusers' `load_lora_wei
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from torch import Tensor
 
 from ctrl.atelier.captions import describe
 from ctrl.atelier.scene import EVALUATION_SEEDS, sample
-from ctrl.train.base import Base
+from ctrl.train.base import Base, Source
 from ctrl.train.denoiser import Predict, called, captions, noise_schedule
+from ctrl.train.feed import Batch
 from ctrl.train.loop import Average, bf16, parameters, train
 from ctrl.train.options import Options, parse
 from ctrl.train.rows import choose
@@ -44,6 +46,58 @@ TARGETS = (
 )
 
 
+@dataclass(frozen=True)
+class Lesson(Batch):
+    """Noised latents, what they show in words, and the step towards the picture that is to be learnt."""
+
+    noisy: Tensor  # (B, C, h, w)
+    ids: Tensor  # (B, L)
+    here: Level
+    there: Level
+    last: Tensor  # (B, 1, 1, 1) whether the picture itself is one step away
+
+
+@dataclass(frozen=True)
+class Level(Batch):
+    """How noisy latents are."""
+
+    timesteps: Tensor  # (B,)
+    kept: Tensor  # (B, 1, 1, 1) alpha-bar
+
+    @staticmethod
+    def of(timesteps: Tensor) -> Level:
+        """The levels of timesteps."""
+        return Level(timesteps, noise_schedule().alphas_cumprod[timesteps][:, None, None, None])
+
+    def split(self, latents: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The picture and the noise that latents are made of, if `v` is right."""
+        shown, hidden = self.kept.sqrt(), (1 - self.kept).sqrt()
+        return shown * latents - hidden * v, shown * v + hidden * latents
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Draws lessons of `batch` pictures."""
+
+    source: Source
+    batch: int
+
+    def __call__(self, generator: torch.Generator) -> Lesson:
+        """Draw one."""
+        rows = choose(self.source.pool, self.batch, generator)
+        ids = self.source.ids(captions(rows, generator))
+        return leap(self.source.clean(rows), ids, generator)
+
+
+def leap(clean: Tensor, ids: Tensor, generator: torch.Generator) -> Lesson:
+    """Noise clean latents (B, C, h, w) for a lesson, on the CPU."""
+    schedule: Any = noise_schedule()
+    level = torch.randint(1, LEVELS + 1, (len(clean),), generator=generator)
+    here, there = level * LEAP - 1, ((level - 1) * LEAP - 1).clamp(min=0)
+    noisy = schedule.add_noise(clean, torch.randn(clean.shape, generator=generator), here)
+    return Lesson(noisy, ids, Level.of(here), Level.of(there), (level == 1)[:, None, None, None])
+
+
 def boundary(timesteps: Tensor) -> tuple[Tensor, Tensor]:
     """c_skip and c_out of LCMScheduler, (B, 1, 1, 1): the network is the identity at no noise."""
     scaled = (timesteps.float() * SCALING)[:, None, None, None]
@@ -51,42 +105,24 @@ def boundary(timesteps: Tensor) -> tuple[Tensor, Tensor]:
     return skip, scaled / (scaled**2 + SIGMA_DATA**2).sqrt()
 
 
-def loss(
-    student: Predict,
-    target: Predict,
-    teacher: Predict,
-    clean: Tensor,
-    text: Tensor,
-    empty: Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    """The consistency loss on clean latents (B, C, h, w): Huber, as in the paper's code."""
-    schedule: Any = noise_schedule()
-    cumulative = schedule.alphas_cumprod.to(clean.device)
-    level = torch.randint(1, LEVELS + 1, (len(clean),), generator=generator).to(clean.device)
-    here, there = level * LEAP - 1, ((level - 1) * LEAP - 1).clamp(min=0)
-    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-    noisy = schedule.add_noise(clean, noise, here)
+def loss(student: Predict, target: Predict, teacher: Predict, lesson: Lesson, text: Tensor, empty: Tensor) -> Tensor:
+    """The consistency loss under text (B, L, D): Huber, as in the paper's code."""
+    noisy, here, there = lesson.noisy, lesson.here, lesson.there
 
-    def split(latents: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        kept = cumulative[t][:, None, None, None]
-        return kept.sqrt() * latents - (1 - kept).sqrt() * v, kept.sqrt() * v + (1 - kept).sqrt() * latents
-
-    def consistent(predict: Predict, latents: Tensor, t: Tensor) -> Tensor:
-        with bf16(clean.device):
-            v = predict(latents, t, text).float()
-        skip, out = boundary(t)
-        return skip * latents + out * split(latents, v, t)[0]
+    def consistent(predict: Predict, latents: Tensor, level: Level) -> Tensor:
+        with bf16(latents.device):
+            v = predict(latents, level.timesteps, text).float()
+        skip, out = boundary(level.timesteps)
+        return skip * latents + out * level.split(latents, v)[0]
 
     with torch.no_grad():
-        with bf16(clean.device):
-            v = teacher(torch.cat([noisy] * 2), torch.cat([here] * 2), torch.cat([empty.expand_as(text), text]))
+        both = torch.cat([empty.expand_as(text), text])
+        with bf16(noisy.device):
+            v = teacher(torch.cat([noisy] * 2), torch.cat([here.timesteps] * 2), both)
         free, told = v.float().chunk(2)
-        picture, eps = split(noisy, free + GUIDANCE * (told - free), here)
-        kept = cumulative[there][:, None, None, None]
-        nearer = kept.sqrt() * picture + (1 - kept).sqrt() * eps
-        wanted = consistent(target, nearer, there)
-        wanted = torch.where((level == 1)[:, None, None, None], picture, wanted)
+        picture, eps = here.split(noisy, free + GUIDANCE * (told - free))
+        nearer = there.kept.sqrt() * picture + (1 - there.kept).sqrt() * eps
+        wanted = torch.where(lesson.last, picture, consistent(target, nearer, there))
     gap = consistent(student, noisy, here) - wanted
     return ((gap**2 + 1e-6).sqrt() - 1e-3).mean()
 
@@ -121,10 +157,8 @@ def main(options: Options | None = None) -> None:
     )
     empty = base.told([""])
 
-    def step(_: int, generator: torch.Generator) -> Tensor:
-        rows = choose(base.pool, options.batch, generator)
-        text, clean = base.told(captions(rows, generator)), base.clean(rows)
-        return loss(called(student), called(average.module), called(teacher), clean, text, empty, generator)
+    def learn(lesson: Lesson) -> Tensor:
+        return loss(called(student), called(average.module), called(teacher), lesson, base.read(lesson.ids), empty)
 
     def show(folder: Path, _: int) -> None:
         asked = [describe(sample(EVALUATION_SEEDS - 1 - i)).text for i in range(8)]
@@ -132,7 +166,9 @@ def main(options: Options | None = None) -> None:
         state = {k: v.contiguous() for k, v in get_peft_model_state_dict(average.module).items()}
         StableDiffusionLoraLoaderMixin.save_lora_weights(base.weights / "lora", unet_lora_layers=state)
 
-    train(options.runs / "lcm", student, optimizer, step, options.budget, average=average, show=show)
+    lessons, workers = Lessons(base.source, options.batch), options.workers
+    folder = options.runs / "lcm"
+    train(folder, student, optimizer, lessons, learn, options.budget, workers=workers, average=average, show=show)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The one training loop every stage runs: a budget, a moving average, a checkpoint that survives any kill.
 
-A stage gives its modules, its optimiser and a function `loss(step, generator)`. What a step draws depends on the
-step's number alone, so a run that was killed and resumed ends bit-equal to one that was not.
+A stage gives its modules, its optimiser, a function that draws a step's batch (`feed`) and one that makes a loss of
+it. What a step draws depends on the step's number alone, so a run that was killed and resumed ends bit-equal to one
+that was not.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import csv
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from ctrl.train.feed import B, Draw, Steps, feed
 from ctrl.train.team import Team
 
 M = TypeVar("M", bound=nn.Module)
@@ -57,11 +59,9 @@ class Average(Generic[M]):
         """Move towards the module's present values."""
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        mine: list[Tensor] = list(self.module.parameters())
-        theirs = [p.detach() for p in module.parameters()]
-        torch._foreach_lerp_(mine, theirs, 1 - decay)
-        for buffer, source in zip(self.module.buffers(), module.buffers(), strict=True):
-            buffer.copy_(source)
+        torch._foreach_lerp_([*self.module.parameters()], [*module.parameters()], 1 - decay)
+        if buffers := [*self.module.buffers()]:
+            torch._foreach_copy_(buffers, [*module.buffers()])
 
     def state_dict(self) -> dict[str, object]:
         """What a checkpoint keeps."""
@@ -77,10 +77,12 @@ def train(
     folder: Path,
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loss: Callable[[int, torch.Generator], Tensor],
+    draw: Draw[B],
+    loss: Callable[[B], Tensor],
     budget: Budget,
     *,
     seed: int = 0,
+    workers: int = 0,
     average: Average[Any] | None = None,
     show: Callable[[Path, int], None] | None = None,
     warmup: int = 100,
@@ -90,8 +92,10 @@ def train(
 ) -> int:
     """Train until the budget is spent; returns the step reached.
 
-    `folder` gets checkpoint.pt (replaced whole, never half), loss.csv and what `show(folder, step)` draws. The
-    learning rate of each parameter group warms up linearly, then follows a cosine down to a twentieth.
+    `draw(generator)` makes a step's batch on the CPU, in `workers` processes ahead of time; `loss(batch)` is taken on
+    the module's device. `folder` gets checkpoint.pt (replaced whole, never half), loss.csv and what
+    `show(folder, step)` draws. The learning rate of each parameter group warms up linearly, then follows a cosine down
+    to a twentieth.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -108,33 +112,33 @@ def train(
     bar = tqdm(desc=folder.name, initial=step, total=budget.steps, unit="step", mininterval=5, disable=not team.leads)
     curve: list[tuple[int, float, float]] = []
     recent = None
-    while (progress := team.agree(budget.progress(step, time.monotonic() - began))) < 1:
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            fall = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
-            group["lr"] = rate * min(1.0, (step + 1) / warmup) * fall
-        generator = torch.Generator().manual_seed((seed << 32) + step * team.size + team.rank)
-        value = loss(step, generator)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        team.average([p.grad for p in trained if p.grad is not None])
-        nn.utils.clip_grad_norm_(trained, clip)
-        optimizer.step()
-        if average:
-            average.update(module)
-        step += 1
-        bar.update()
-        recent = value.detach() if recent is None else recent.lerp(value.detach(), 0.02)
-        if step % 50 == 0:
-            curve.append((step, round(time.monotonic() - began, 1), float(recent)))
-            bar.set_postfix(loss=f"{curve[-1][2]:.4f}")
-            if not math.isfinite(curve[-1][2]):
-                raise FloatingPointError(f"{folder.name}: the loss is no longer finite at step {step}")
-        if team.leads and time.monotonic() - saved > save_seconds:
-            _save(folder, module, optimizer, average, step, time.monotonic() - began, curve)
-            saved, curve = time.monotonic(), []
-        if show and team.leads and time.monotonic() - shown > show_seconds:
-            show(folder, step)
-            shown = time.monotonic()
+    with closing(feed(Steps(draw, seed, team), step, device, workers)) as batches:
+        while (progress := team.agree(budget.progress(step, time.monotonic() - began))) < 1:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                fall = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
+                group["lr"] = rate * min(1.0, (step + 1) / warmup) * fall
+            value = loss(next(batches))
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            team.average([p.grad for p in trained if p.grad is not None])
+            nn.utils.clip_grad_norm_(trained, clip)
+            optimizer.step()
+            if average:
+                average.update(module)
+            step += 1
+            bar.update()
+            recent = value.detach() if recent is None else recent.lerp(value.detach(), 0.02)
+            if step % 50 == 0:  # the only time a step waits for the device
+                curve.append((step, round(time.monotonic() - began, 1), float(recent)))
+                bar.set_postfix(loss=f"{curve[-1][2]:.4f}")
+                if not math.isfinite(curve[-1][2]):
+                    raise FloatingPointError(f"{folder.name}: the loss is no longer finite at step {step}")
+            if team.leads and time.monotonic() - saved > save_seconds:
+                _save(folder, module, optimizer, average, step, time.monotonic() - began, curve)
+                saved, curve = time.monotonic(), []
+            if show and team.leads and time.monotonic() - shown > show_seconds:
+                show(folder, step)
+                shown = time.monotonic()
     bar.close()
     if team.leads:
         _save(folder, module, optimizer, average, step, time.monotonic() - began, curve)

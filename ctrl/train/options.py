@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ctrl.train.feed import workers_for
 from ctrl.train.loop import Budget
 
 
@@ -25,6 +26,7 @@ class Options:
     start: Path | None = None  # a weights folder to go on from; None is from nothing
     rate: float = 1.0  # times the stage's own learning rate
     kind: str | None = None  # of control; None is every kind
+    workers: int = 0  # processes that prepare batches; 0 is in this one
 
     @property
     def pool(self) -> Path:
@@ -43,6 +45,7 @@ def parse(description: str | None, *, minutes: float, batch: int, kinds: tuple[s
     parser.add_argument("--minutes", type=float, default=minutes, help="training time of this stage, kills not counted")
     parser.add_argument("--steps", type=int, help="train so many steps instead")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--workers", type=int, help="processes that prepare data: 0 for a CPU, up to 12 for a GPU")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--weights",
@@ -68,4 +71,5 @@ def parse(description: str | None, *, minutes: float, batch: int, kinds: tuple[s
         chosen.start,
         chosen.rate,
         chosen.kind if kinds else None,
+        workers_for(chosen.device) if chosen.workers is None else chosen.workers,
     )

@@ -7,7 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from ctrl.atelier.scene import SIDES, Scene
+from ctrl.atelier.solids import PARTS
 from ctrl.train.pool import Pool, scene_of
+
+_PROPS = (PARTS.index("left prop"), PARTS.index("right prop"))
+MIRRORED = [sum(_PROPS) - part if part in _PROPS else part for part in range(len(PARTS))]  # PARTS as a mirror has them
 
 
 @dataclass(frozen=True)

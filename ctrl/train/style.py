@@ -8,6 +8,7 @@ style alone, so that it is what the adapter learns to carry. It trains inside di
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,9 +20,10 @@ from ctrl.atelier.bench import without_style
 from ctrl.atelier.captions import describe
 from ctrl.atelier.scene import STYLES, Scene
 from ctrl.train import muon
-from ctrl.train.base import Base
+from ctrl.train.base import Base, Source
 from ctrl.train.clip import embed_pictures, load_vision
-from ctrl.train.denoiser import Predict, draw, loss_of
+from ctrl.train.denoiser import Noised, Predict, draw, loss, noised
+from ctrl.train.feed import Batch
 from ctrl.train.loop import Average, train
 from ctrl.train.options import Options, parse
 from ctrl.train.pool import Pool, scene_of
@@ -102,27 +104,21 @@ def captions(rows: Rows, generator: torch.Generator, empty: float = NO_TEXT) -> 
 
 
 class References:
-    """The image_embeds (n, 192) of the pool's first pictures, found by the style they must share."""
+    """The pool's first pictures, found by the style they must share."""
 
-    def __init__(self, embeds: Tensor) -> None:
-        self.embeds = embeds
-        self._rows = [[row for row in range(len(embeds)) if scene_of(row).style == style] for style in STYLES]
+    def __init__(self, count: int) -> None:
+        self._rows = [[row for row in range(count) if scene_of(row).style == style] for style in STYLES]
 
-    def alike(self, rows: Sequence[int], generator: torch.Generator, missing: float = NO_PICTURE) -> Tensor:
-        """For each picture the embedding of another one in its style; zeros for some. (B, 192)"""
-        chosen = self.embeds[[self._pick(row, generator) for row in rows]]
-        absent = torch.rand(len(rows), 1, generator=generator) < missing
-        return chosen.masked_fill(absent.to(chosen.device), 0.0)
+    def alike(self, rows: Sequence[int], generator: torch.Generator) -> Tensor:
+        """For each picture another one in its style, (B,)."""
+        return torch.tensor([self._pick(row, generator) for row in rows])
 
     def other(self, rows: Sequence[int], generator: torch.Generator) -> Tensor:
-        """For each picture the embedding of one in some other style: the floor. (B, 192)"""
+        """For each picture one in some other style: the floor. (B,)"""
         turns = torch.randint(1, len(STYLES), (len(rows),), generator=generator).tolist()
-        styles = [
-            (STYLES.index(scene_of(row).style) + turn) % len(STYLES) for row, turn in zip(rows, turns, strict=True)
-        ]
-        return self.embeds[
-            [self._rows[style][row % len(self._rows[style])] for style, row in zip(styles, rows, strict=True)]
-        ]
+        pairs = zip(rows, turns, strict=True)
+        choices = [self._rows[(STYLES.index(scene_of(row).style) + turn) % len(STYLES)] for row, turn in pairs]
+        return torch.tensor([choice[row % len(choice)] for choice, row in zip(choices, rows, strict=True)])
 
     def _pick(self, row: int, generator: torch.Generator) -> int:
         scene, choice = scene_of(row), self._rows[STYLES.index(scene_of(row).style)]
@@ -135,56 +131,88 @@ def _unlike(one: Scene, other: Scene) -> int:
     return sum(getattr(one, name) != getattr(other, name) for name in ("seed", "ground", "time", "pose", "shirt"))
 
 
-def bank(weights: Path, pool: Pool, device: str, count: int = BANK) -> References:
-    """References from the pool's first pictures, through the frozen picture tower."""
+@dataclass(frozen=True)
+class Lesson(Batch):
+    """Noised latents, what they show in words but for the style, and a picture that shows the style."""
+
+    given: Noised
+    ids: Tensor  # (B, L)
+    like: Tensor  # (B,) rows of the bank
+    absent: Tensor  # (B, 1) where no picture is to be shown
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Draws lessons of `batch` pictures."""
+
+    source: Source
+    references: References
+    batch: int
+
+    def __call__(self, generator: torch.Generator) -> Lesson:
+        """Draw one."""
+        index = torch.randint(HELD, len(self.source.latents), (self.batch,), generator=generator).tolist()
+        rows = Rows(index, (torch.rand(self.batch, generator=generator) < 0.5).tolist())
+        like = self.references.alike(index, generator)
+        absent = torch.rand(self.batch, 1, generator=generator) < NO_PICTURE
+        ids = self.source.ids(captions(rows, generator))
+        return Lesson(noised(self.source.clean(rows), generator), ids, like, absent)
+
+
+def bank(weights: Path, pool: Pool, device: str, count: int = BANK) -> Tensor:
+    """image_embeds (n, 192) of the pool's first pictures, through the frozen picture tower."""
     vision = load_vision(weights)[1]
     vision.to(device)  # type: ignore[arg-type]  # a decorator hides its type
     rows = min(count, pool.ready)
     pieces = [torch.from_numpy(pool.picture[i : min(rows, i + 64)]) for i in range(0, rows, 64)]
-    return References(torch.cat([embed_pictures(vision, piece) for piece in pieces]))
+    return torch.cat([embed_pictures(vision, piece) for piece in pieces])
 
 
 def main(options: Options | None = None) -> None:
     """Train the adapter and save it."""
     options = options or parse(__doc__, minutes=20, batch=32)
     base = Base.of(options)
-    unet, references = base.unet(), bank(base.weights, base.pool, options.device)
+    unet, embeds = base.unet(), bank(base.weights, base.source.pool, options.device)
+    references = References(len(embeds))
     torch.manual_seed(options.seed)
-    adapter = build(unet, references.embeds.shape[1]).to(base.device)
+    adapter = build(unet, embeds.shape[1]).to(base.device)
     if options.start is not None:
         adapter.load_state_dict(load_file(options.start / "ip_adapter" / "ip_adapter.safetensors"))
     average = Average(adapter, decay=0.995)
     optimizer = muon.optimizer(adapter, lr=2e-3 * options.rate)
 
-    def error(rows: Rows, embeds: Tensor, generator: torch.Generator, empty: float) -> Tensor:
-        text = base.told(captions(rows, generator, empty))
-        return loss_of(styled(unet, embeds), base.clean(rows), text, generator)
+    def learn(lesson: Lesson) -> Tensor:
+        reference = embeds[lesson.like].masked_fill(lesson.absent, 0.0)
+        return loss(styled(unet, reference), lesson.given, base.read(lesson.ids))
 
-    def step(_: int, generator: torch.Generator) -> Tensor:
-        index = torch.randint(HELD, len(base.latents), (options.batch,), generator=generator).tolist()
-        mirrored = (torch.rand(options.batch, generator=generator) < 0.5).tolist()
-        return error(Rows(index, mirrored), references.alike(index, generator), generator, NO_TEXT)
+    def error(like: Tensor) -> float:
+        rows, generator = Rows(list(range(HELD)), [False] * HELD), torch.Generator().manual_seed(7)
+        ids = base.source.ids(captions(rows, generator, empty=0.0))
+        shown = torch.zeros(HELD, 1, dtype=torch.bool)
+        return float(learn(Lesson(noised(base.source.clean(rows), generator), ids, like, shown).to(base.device)))
 
     @torch.no_grad()
     def show(folder: Path, number: int) -> None:
-        rows = Rows(list(range(HELD)), [False] * HELD)
-        seeds = [torch.Generator().manual_seed(7) for _ in range(4)]
-        right = float(error(rows, references.alike(rows.index, seeds[0], missing=0.0), seeds[1], 0.0))
-        wrong = float(error(rows, references.other(rows.index, seeds[2]), seeds[3], 0.0))
+        held, seeds = list(range(HELD)), [torch.Generator().manual_seed(7) for _ in range(2)]
+        right, wrong = error(references.alike(held, seeds[0])), error(references.other(held, seeds[1]))
         print(f"style step {number}: loss {right:.4f}, under another style's reference {wrong:.4f}", flush=True)
         index = [next(row for row in range(HELD, BANK) if scene_of(row).style == style) for style in STYLES]
         text = base.told(["a figure waving, a tree on the left, on grass"] * 8)
-        made = draw(styled(unet, references.embeds[index]), text, base.told([""]), base.codec)
-        save_sheet([torch.from_numpy(base.pool.picture[index]).float() / 127.5 - 1, made], folder / "samples.png")
+        made = draw(styled(unet, embeds[index]), text, base.told([""]), base.codec)
+        save_sheet(
+            [torch.from_numpy(base.source.pool.picture[index]).float() / 127.5 - 1, made], folder / "samples.png"
+        )
         save(average.module, base.weights)
 
     train(
         options.runs / "style",
         adapter,
         optimizer,
-        step,
+        Lessons(base.source, references, options.batch),
+        learn,
         options.budget,
         seed=options.seed,
+        workers=options.workers,
         average=average,
         show=show,
     )
