@@ -1,6 +1,7 @@
 """Makes the README's picture: `python notebooks/first_light.py notebooks/first-light.png`.
 
-One prompt and one seed, steered in six ways. Above each picture stands what steered it; nothing is chosen by hand.
+One prompt and one seed, steered in six ways. Above each picture stands what steered it. Where a picture gives the
+style, the prompt leaves it out.
 """
 
 import sys
@@ -14,7 +15,7 @@ from ctrl.atelier.render import disparity
 from ctrl.atelier.scene import EVALUATION_SEEDS, sample
 from ctrl.atelier.world import look
 
-PROMPT = "a figure in a red shirt and blue trousers, a yellow ball on the left, on grass, at sunset"
+WORDS = "a figure in a red shirt and blue trousers, a yellow ball on the left, on grass, at sunset"
 SIDE, GAP, TOP = 192, 12, 34
 
 
@@ -29,19 +30,19 @@ def scene(wanted):
 
 def columns():
     """Title, what steers, and the recipe."""
-    plain = ctrl.Recipe(PROMPT, seed=7)
+    plain = ctrl.Recipe(f"{WORDS}, comic book", seed=7)
     skeleton = ctrl.Skeleton.named("waving")
     _, near = scene(lambda s: s.pose == "arms outstretched" and s.style == "3d render" and len(s.props) == 1)
     lined, _ = scene(lambda s: s.pose == "hands on hips" and s.style == "3d render" and len(s.props) == 1)
     edges = edges_of(lined)
-    ink, _ = scene(lambda s: s.style == "ink sketch" and s.pose == "walking")
+    neon, _ = scene(lambda s: s.style == "neon lines" and s.pose == "walking")
     pose = ctrl.Pose(skeleton)
     return [
         ("prompt alone", None, plain),
         ("pose", skeleton.draw(128, 128), plain.replace(controls=[pose])),
         ("depth", near, plain.replace(controls=[ctrl.Depth(near)])),
         ("edges", edges, plain.replace(controls=[ctrl.Edges(edges)])),
-        ("pose and style", ink, plain.replace(controls=[pose], styles=[ctrl.Style(ink)])),
+        ("pose and style", neon, plain.replace(prompt=WORDS, controls=[pose], styles=[ctrl.Style(neon)])),
         ("pose, four steps", skeleton.draw(128, 128), plain.replace(controls=[pose]).fast()),
     ]
 
