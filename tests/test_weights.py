@@ -19,6 +19,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 import ctrl
 from ctrl.atelier.scene import EVALUATION_SEEDS, sample
 from ctrl.atelier.world import look
+from ctrl.train import release
 
 WEIGHTS = Path(ctrl.__file__).parent / "atelier" / "weights"
 PROMPT = "a figure waving in a red shirt and blue trousers, on grass, at sunset"
@@ -100,3 +101,13 @@ def test_the_lora_loads_in_plain_diffusers_and_draws_the_same_but_for_rounding(a
     fast = np.asarray(ctrl.sample(atelier, ctrl.Recipe(PROMPT, seed=7).fast()).image).astype(int)
     assert np.abs(expected - fast).mean() < 0.5
     assert np.abs(expected - ours(atelier, guidance=1.0)).mean() > 1
+
+
+def test_a_card_is_written_outside_a_repository_too(tmp_path, monkeypatch):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "a.txt").write_text("abc")
+    monkeypatch.setenv("PATH", "")
+    release.card(tmp_path, tmp_path / "weights", 128, 64)
+    card = json.loads((tmp_path / "weights" / "card.json").read_text())
+    assert card["commit"] is None and card["total_bytes"] == 3
+    assert card["files"][0]["sha256"] == hashlib.sha256(b"abc").hexdigest()

@@ -105,6 +105,15 @@ def budgets(runs: Path) -> list[dict[str, str | float]]:
     return rows
 
 
+def commit() -> str | None:
+    """The commit this package is of; None if it lies in no repository, or git is not there."""
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def card(
     runs: Path, folder: Path, size: int, count: int, measured: Path | None = None, before: Path | None = None
 ) -> None:
@@ -112,13 +121,12 @@ def card(
 
     `before` is the card of the weights these went on from; its budgets come first.
     """
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     files = sums(folder)
     total = sum(int(row["bytes"]) for row in files)
     if total > LIMIT:
         raise ValueError(f"the weights are {total} bytes, more than {LIMIT}")
     facts = {
-        "commit": head,
+        "commit": commit(),
         "picture_size": size,
         "scene_seeds": [0, count],
         "trained": [*(json.loads(before.read_text())["trained"] if before else []), *budgets(runs)],
