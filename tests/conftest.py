@@ -1,9 +1,12 @@
 """One thread: these models are too small for two, and the machine may be busy."""
 
+import os
+
 import pytest
 import torch
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
 
 @pytest.fixture(scope="session")
