@@ -19,14 +19,15 @@ from ctrl.model.samplers import TABLE
 
 
 class Operations(TorchDispatchMode):
-    """How often each aten operation was done."""
+    """How often each aten operation was done; `launches` are those that do more than look otherwise at a tensor."""
 
     def __init__(self):
         super().__init__()
-        self.by_name = Counter()
+        self.by_name, self.launches = Counter(), 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.by_name[func.overloadpacket.__name__] += 1
+        self.launches += not (func.is_view or func.overloadpacket.__name__ == "_unsafe_view")
         return func(*args, **(kwargs or {}))
 
 

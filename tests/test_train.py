@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from beside import Operations
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from peft import LoraConfig
 from torch import nn
@@ -177,6 +178,17 @@ def test_muon_moves_by_orthogonal_matrices_each_near_its_own() -> None:
         u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
         assert torch.nn.functional.cosine_similarity(near.flatten(), (u @ vh).flatten(), 0) > 0.95
     assert torch.equal(muon.orthogonal([torch.zeros(4, 8)])[0], torch.zeros(4, 8))
+
+
+def test_a_step_of_muon_is_few_launches_however_many_matrices_there_are() -> None:
+    unet = denoiser.build(8, 192)
+    optimizer = muon.optimizer(unet, 1e-3)
+    for p in unet.parameters():
+        p.grad = torch.full_like(p, 1e-3)
+    optimizer.step()  # the first one makes the state
+    with Operations() as operations:
+        optimizer.step()
+    assert operations.launches < 210  # one matrix at a time they were 11,228
 
 
 def test_a_pool_takes_up_where_it_was_left(pool: Pool, tmp_path: Path) -> None:

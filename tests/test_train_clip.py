@@ -10,7 +10,7 @@ from transformers import CLIPTokenizer
 
 from ctrl.atelier.captions import describe
 from ctrl.atelier.scene import sample
-from ctrl.train import clip
+from ctrl.train import clip, clip_data
 from ctrl.train.facts import ATTRIBUTES, VALUES, facts, twisted
 from ctrl.train.loop import Budget
 from ctrl.train.options import Options
@@ -51,7 +51,7 @@ def test_other_words_fall_into_pieces_and_come_back(tokenizer: CLIPTokenizer, te
 def test_captions_fit_and_are_padded_as_diffusers_pads(tokenizer: CLIPTokenizer) -> None:
     longest = max(len(ids) for ids in tokenizer([describe(sample(seed), seed).text for seed in range(500)]).input_ids)
     assert longest <= tokenizer.model_max_length <= 48
-    ids = clip.tokens(tokenizer, ["a figure"])
+    ids = clip_data.tokens(tokenizer, ["a figure"])
     assert ids.shape == (1, tokenizer.model_max_length)
     assert (ids[0, 3:] == tokenizer.eos_token_id).all()
 
@@ -96,7 +96,7 @@ def test_the_stage_saves_what_diffusers_loads(runs: Path, tokenizer: CLIPTokeniz
     clip.main(Options(runs=runs, size=32, count=128, batch=8, budget=Budget(steps=2)))
     loaded, text = clip.load_text(runs / "weights")
     assert text.config.eos_token_id == loaded.eos_token_id != 2
-    state = clip.embed(loaded, text, ["a figure", "a figure, on grass"])
+    state = text(clip_data.tokens(loaded, ["a figure", "a figure, on grass"])).last_hidden_state
     assert state.shape == (2, loaded.model_max_length, 192)
     processor, vision = clip.load_vision(runs / "weights")
     picture = torch.from_numpy(pool.picture[:2])

@@ -12,7 +12,6 @@ caption, so that the meaning stays where the words stand.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -28,7 +27,7 @@ from transformers import (
 )
 
 from ctrl.train import muon
-from ctrl.train.clip_data import MEAN, PATCH, SIDE, STD, Lesson, Lessons, draw, pixels, tokens
+from ctrl.train.clip_data import MEAN, PATCH, SIDE, STD, Lesson, Lessons, draw, pixels
 from ctrl.train.facts import ATTRIBUTES, LOOKS, VALUES
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
@@ -51,12 +50,6 @@ def load_vision(weights: Path) -> tuple[CLIPImageProcessor, CLIPVisionModelWithP
     model = CLIPVisionModelWithProjection.from_pretrained(weights / "image_encoder", dtype=torch.float32).eval()
     processor = CLIPImageProcessor.from_pretrained(weights / "feature_extractor")
     return processor, model.requires_grad_(requires_grad=False)
-
-
-@torch.no_grad()
-def embed(tokenizer: CLIPTokenizer, text_model: CLIPTextModel, captions: Sequence[str]) -> Tensor:
-    """What the U-Net attends to: the last hidden state (B, L, 192) of captions, as diffusers computes it."""
-    return text_model(tokens(tokenizer, captions).to(text_model.device)).last_hidden_state
 
 
 @torch.no_grad()

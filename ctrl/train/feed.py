@@ -10,7 +10,7 @@ import itertools
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, fields, replace
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import cv2
 import torch
@@ -19,7 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from ctrl.train.team import Team
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
+
+@dataclass(frozen=True)
 class Batch:
     """What one step learns from: a frozen dataclass of tensors, or of dataclasses of them, made on the CPU."""
 
@@ -33,15 +37,17 @@ class Batch:
 
 
 B = TypeVar("B", bound=Batch)
-T = TypeVar("T")
+D = TypeVar("D", bound="DataclassInstance")
 Draw = Callable[[torch.Generator], B]  # everything random from the generator, everything else from disk and memory
 
 
-def each(value: T, change: Callable[[Tensor], Tensor]) -> T:
+def each(value: D, change: Callable[[Tensor], Tensor]) -> D:
     """A dataclass of tensors, or of dataclasses of them, with every tensor changed."""
-    if isinstance(value, Tensor):
-        return change(value)  # type: ignore[return-value]
-    return replace(value, **{field.name: each(getattr(value, field.name), change) for field in fields(value)})  # type: ignore
+    return replace(value, **{field.name: _changed(getattr(value, field.name), change) for field in fields(value)})
+
+
+def _changed(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    return change(part) if isinstance(part, Tensor) else each(part, change)
 
 
 def workers_for(device: str) -> int:
