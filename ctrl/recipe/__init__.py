@@ -4,7 +4,7 @@ from ctrl.recipe.controls import Control, Depth, Edges, Pose
 from ctrl.recipe.diff import Change
 from ctrl.recipe.guidance import APG, PAG, SEG, CFGZero, Guidance, Within
 from ctrl.recipe.recipe import KEYWORD, MAX_SIDE, SAMPLERS, SPACINGS, Lora, Recipe, Region
-from ctrl.recipe.schedule import Schedule, curve, hold, ramp, weight_at
+from ctrl.recipe.schedule import Schedule, as_number, curve, hold, ramp, weight_at
 from ctrl.recipe.styles import Style
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Schedule",
     "Style",
     "Within",
+    "as_number",
     "curve",
     "hold",
     "ramp",
