@@ -85,7 +85,7 @@ class _Tap:
         self.shape = (states.shape[-2], states.shape[-1])
 
     def run(self, sdpa: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """The call as edited; the observers see what is computed."""
+        """The call as edited; the observers see what is computed, and its output if they ask for it."""
         self.calls += 1
         q, k, v, bias, rest = _arguments(*args, **kwargs)
         site, hooks = self.site, self.hooks
@@ -93,11 +93,15 @@ class _Tap:
         terms = [Term(q, k, v, bias, source=PROMPT if site.kind == "cross" else SELF)]
         for edit in self.edits:
             terms = edit(call, terms)
-        for observer in self.observers:
-            observer(call, tuple(terms))
-        if not self.edits:
-            return sdpa(*args, **kwargs)
-        return functools.reduce(torch.add, (_summand(term, sdpa, rest) for term in terms))
+        seen = [observer(call, tuple(terms)) for observer in self.observers]
+        if self.edits:
+            out = functools.reduce(torch.add, (_summand(term, sdpa, rest) for term in terms))
+        else:
+            out = sdpa(*args, **kwargs)
+        for after in seen:
+            if callable(after):
+                after(out)
+        return out
 
 
 class _Catch(TorchFunctionMode):

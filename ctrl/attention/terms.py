@@ -105,7 +105,8 @@ class Term:
 
 
 Edit = Callable[[Call, list[Term]], list[Term]]
-Observer = Callable[[Call, Sequence[Term]], None]
+# An observer may answer with a function, which is then called with the output (R, heads, height·width, d) of the call.
+Observer = Callable[[Call, Sequence[Term]], Callable[[Tensor], None] | None]
 
 
 @dataclass(frozen=True, eq=False)

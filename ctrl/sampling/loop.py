@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from ctrl.guidance import GuidanceState, guide
+from ctrl.maps import Watch
 from ctrl.memory import Memory
 from ctrl.notes import notes
 from ctrl.recipe import Recipe, batch_key
 from ctrl.recipe.checks import whole
 from ctrl.sampling.checkpoint import Checkpoint
+from ctrl.sampling.looking import look
 from ctrl.sampling.run import Run
 from ctrl.sampling.shot import Shot, Step
 
@@ -29,19 +31,25 @@ MAX_BATCH = 1024
 
 
 def steps(
-    model: Model, recipe: Recipe, *, after: Step | Checkpoint | None = None, memory: Memory | None = None
+    model: Model,
+    recipe: Recipe,
+    *,
+    after: Step | Checkpoint | None = None,
+    memory: Memory | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Step]:
     """Run `recipe` step by step. Stopping is `break`: between steps the model is as it was before.
 
     - `after` is a step, or its checkpoint, of a run with the same sampler, steps, seed, size and image: the run goes on
       with the step after it, as if it had never stopped. Prompts, controls, styles and guidance may be others.
     - `memory` keeps what was encoded for other runs; without it nothing outlives the run.
+    - `watch` says what to keep of attention; `Step.attention` is then what was seen so far.
 
     What the model cannot do raises a ValueError here, before the first step; latents that stop being finite
     raise a FloatingPointError.
     """
     _check(model, recipe)
-    return _walk(_prepared(model, [recipe], memory), model, _checkpoint(after, recipe))
+    return _walk(_prepared(model, [recipe], memory, Watch.of(watch)), model, _checkpoint(after, recipe))
 
 
 def sample(
@@ -51,14 +59,15 @@ def sample(
     *,
     after: Step | Checkpoint | None = None,
     memory: Memory | None = None,
+    watch: Watch | None = None,
 ) -> Shot:
     """Run `recipe` to its picture; `on_step` is called after every step, and its exceptions end the run.
 
-    `after` and `memory` are those of `steps`.
+    `after` and `memory` are those of `steps`; with `watch`, `Shot.attention` holds what was seen of attention.
     """
     _check(model, recipe)
     _check_callback(on_step)
-    run = _prepared(model, [recipe], memory)
+    run = _prepared(model, [recipe], memory, Watch.of(watch))
     return _drain(run, model, _checkpoint(after, recipe), on_step)[0]
 
 
@@ -116,11 +125,11 @@ def _check_callback(on_step: object) -> None:
         raise TypeError(f"on_step must be a function of one argument, a Step, and it takes {takes}.") from None
 
 
-def _prepared(model: Model, recipes: Sequence[Recipe], memory: Memory | None) -> Run:
+def _prepared(model: Model, recipes: Sequence[Recipe], memory: Memory | None, watch: Watch | None = None) -> Run:
     memory = Memory(limit=None) if memory is None else memory
     memory.begin_run()
     adapted = model.with_loras([(lora.name, lora.weight) for lora in recipes[0].loras])
-    return Run.of(adapted, recipes, memory)
+    return Run.of(adapted, recipes, memory, watch=watch)
 
 
 def _checkpoint(after: object, recipe: Recipe) -> Checkpoint | None:
@@ -158,13 +167,15 @@ def _walk(run: Run, model: Model, after: Checkpoint | None) -> Iterator[Step]:
         latents = run.restore_unmasked(latents, begun, index)
         _check_finite(latents, index, run.count)
         checkpoint = Checkpoint.of(run.recipes[0], index, latents.clone(), run.solver.state(), state)
-        yield Step(index, run.count, checkpoint.latents, denoised.clone(), branches, checkpoint, model)
+        yield Step(index, run.count, checkpoint.latents, denoised.clone(), branches, checkpoint, model, look(run))
 
 
 def _finished(run: Run, model: Model, latents: Tensor) -> list[Shot]:
     images = model.decode(latents)
     every = [notes(model, recipe, run.given.texts(recipe), run.given.size) for recipe in run.recipes]
-    return [Shot(*parts) for parts in zip(images, run.recipes, every, strict=True)]
+    seen = [look(run, at) for at in range(len(images))]
+    attention = [None if one is None else one(image) for one, image in zip(seen, images, strict=True)]
+    return [Shot(*parts) for parts in zip(images, run.recipes, every, attention, strict=True)]
 
 
 def _check_finite(latents: Tensor, index: int, count: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,11 @@ from torch import Tensor
 from ctrl.attention import At, BlurredQueries, Edit, IdentityAttention, Observer, check_blocks
 from ctrl.conditioning import Conditioning, Start, size_of
 from ctrl.guidance import Space
+from ctrl.maps import Collector, Watch
 from ctrl.memory import Memory
 from ctrl.recipe import PAG, SEG, Guidance, Recipe, as_number
 from ctrl.rows import Residuals, Rows, summed
+from ctrl.sampling.looking import texts
 from ctrl.sampling.prompt import PromptRun
 from ctrl.sampling.residuals import ControlRun
 
@@ -49,10 +51,17 @@ class Run:
     start: Start | None
     solver: Solver
     generators: list[torch.Generator]
-    observers: Sequence[Observer]
+    observers: Sequence[Observer | At[Observer]]
+    collector: Collector | None = None  # one of the observers
 
     @staticmethod
-    def of(model: Model, recipes: Sequence[Recipe], memory: Memory, observers: Sequence[Observer] = ()) -> Run:
+    def of(
+        model: Model,
+        recipes: Sequence[Recipe],
+        memory: Memory,
+        observers: Sequence[Observer | At[Observer]] = (),
+        watch: Watch | None = None,
+    ) -> Run:
         """A run that is ready to begin; a ValueError says what does not go together."""
         first = recipes[0]  # all have the same settings, see `recipe.batch_key`
         given = Conditioning(model, size_of(model, first), memory)
@@ -63,7 +72,14 @@ class Run:
         run = Run(model, recipes, given, begins, solver, generators, observers)
         for moment in run.moments:
             moment.check()
-        return run
+        return run if watch is None else run.watched(watch)
+
+    def watched(self, watch: Watch) -> Run:
+        """The same run with its attention watched."""
+        nets = {control.net.kind: control.net for moment in self.moments for control in moment.controls}
+        places = [*self.model.denoiser.sites, *(site for net in nets.values() for site in net.sites)]
+        found = Collector(watch, places, [texts(self.model.text, recipe) for recipe in self.recipes], self.count)
+        return replace(self, observers=(*self.observers, *found.observers), collector=found)
 
     @property
     def count(self) -> int:
