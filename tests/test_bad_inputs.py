@@ -521,7 +521,7 @@ NOTED = [
     ("B1.02", lambda b: {"styles": [ctrl.Style(flat((9, 0), "LA", (64, 64)))]}, "Style: .* and is white there"),
     ("B1.03", lambda b: {"controls": [ctrl.Depth(RGB, mask=palette(clear=True))]}, "Depth's mask: .* was transparent"),
     ("B1.09", lambda b: {"controls": [ctrl.Edges(GREY[:8, :8])]}, "Edges: the picture of 8×8 was enlarged to 64×64"),
-    ("B1.11", lambda b: {"image": np.zeros((1500, 1500), np.uint8)}, "image: .* reduced from 1500×1500 to 1024×1024"),
+    ("B1.11", lambda b: {"image": np.zeros((4100, 4100), np.uint8)}, "image: .* reduced from 4100×4100 to 4096×4096"),
     ("B1.28", lambda b: {"controls": [ctrl.Depth(GREY[:61, :40])]},
      "Depth: the picture of 40×61 was stretched to 64×64"),
     ("B1.28 cropped", lambda b: {"controls": [ctrl.Depth(GREY[:, :40], resize="crop")]},

@@ -1,7 +1,17 @@
 """The image room: every way a picture comes in or goes out."""
 
-from ctrl.images.entrance import LONGEST
 from ctrl.images.files import MAX_FILE, local_file, png_text, png_with_text, save, why
-from ctrl.images.picture import BLACK, WHITE, Picture
+from ctrl.images.picture import BLACK, MAX_SIDE, WHITE, Picture
 
-__all__ = ["BLACK", "LONGEST", "MAX_FILE", "WHITE", "Picture", "local_file", "png_text", "png_with_text", "save", "why"]
+__all__ = [
+    "BLACK",
+    "MAX_FILE",
+    "MAX_SIDE",
+    "WHITE",
+    "Picture",
+    "local_file",
+    "png_text",
+    "png_with_text",
+    "save",
+    "why",
+]

@@ -1,9 +1,10 @@
 """The recipe room: a recipe and the values it is made of."""
 
+from ctrl.images import MAX_SIDE
 from ctrl.recipe.controls import Control, Depth, Edges, Pose
 from ctrl.recipe.diff import Change
 from ctrl.recipe.guidance import APG, PAG, SEG, CFGZero, Guidance, Within
-from ctrl.recipe.recipe import KEYWORD, MAX_SIDE, SAMPLERS, SPACINGS, Lora, Recipe, Region
+from ctrl.recipe.recipe import KEYWORD, SAMPLERS, SPACINGS, Lora, Recipe, Region
 from ctrl.recipe.schedule import Schedule, curve, hold, ramp, weight_at
 from ctrl.recipe.styles import Style
 

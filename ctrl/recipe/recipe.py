@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ctrl.images import WHITE, Picture, local_file, png_text
+from ctrl.images import MAX_SIDE, WHITE, Picture, local_file, png_text
 from ctrl.recipe.checks import Shown, all_of, keep, mask, name, number, one_of, prompt, spelt, whole
 from ctrl.recipe.controls import Control
 from ctrl.recipe.guidance import Guidance
@@ -25,7 +25,6 @@ SAMPLERS = (
 )  # fmt: skip
 SPACINGS = ("default", "karras", "exponential", "trailing")
 SHORT = {"dpm++": "dpm++ 2m"}  # what is meant by a bare name
-MAX_SIDE = 4096  # pixels
 KEYWORD = "ctrl-recipe"  # of the PNG text chunk
 
 

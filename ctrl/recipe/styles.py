@@ -11,6 +11,7 @@ from ctrl.recipe.checks import MAX_ENTRIES, Shown, keep, mask, name, number, one
 from ctrl.recipe.schedule import Schedule, weight
 
 COMBINE = ("concat", "average")
+LONGEST = 1024  # pixels along the longer side of a reference; image encoders read 224 or 336
 
 
 @spelt
@@ -42,7 +43,7 @@ class Style:
         keep(self, "mask", mask(self.mask))
         keep(self, "blocks", _blocks(self.blocks))
         if self.negative is not None:
-            keep(self, "negative", Picture.of(self.negative, name="Style's negative", background=WHITE))
+            keep(self, "negative", _reference(self.negative, "Style's negative"))
         one_of("combine", self.combine, COMBINE)
         if self.adapter is not None:
             name("adapter", self.adapter, "one of the model's IP-Adapters")
@@ -62,11 +63,15 @@ class Style:
 
 def _pictures(given: Any) -> Any:
     if not isinstance(given, list | tuple):
-        return Picture.of(given, name="Style's picture", background=WHITE)
+        return _reference(given, "Style's picture")
     if not 0 < len(given) <= MAX_ENTRIES:
         raise ValueError(f"Style takes 1 to {MAX_ENTRIES} pictures, got {len(given)}.")
-    read = [Picture.of(one, name=f"Style's picture {at + 1}", background=WHITE) for at, one in enumerate(given)]
+    read = [_reference(one, f"Style's picture {at + 1}") for at, one in enumerate(given)]
     return tuple(read) if len(read) > 1 else read[0]
+
+
+def _reference(given: Any, name: str) -> Picture:
+    return Picture.of(given, name=name, background=WHITE, longest=LONGEST)
 
 
 def _blocks(blocks: object) -> Any:

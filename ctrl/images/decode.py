@@ -1,0 +1,133 @@
+"""Decode anything that is a picture: checked once, first frame, turned upright, 8 bits a channel.
+
+Input is untrusted. Only a few file formats are decoded, since some of Pillow's others run programs, and whatever a
+broken file makes a decoder raise becomes one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctrl.images.arrays import Array, Scaled, check_size, describe, scale_picture, tensor_to_array, to_hwc
+from ctrl.images.files import local_file, why
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # of files
+DECODED = (*FORMATS, "MPO", "GIF")  # of images that somebody else opened; MPO is what some cameras' JPEGs are
+Scale = Callable[[Array, str], Scaled]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A picture of 8 bits a channel, before its transparency is resolved.
+
+    `image` has mode L, RGB, LA or RGBA. `fractions` says that its values came as floats in [0, 1]. Each of `remarks`
+    says what was done to it, as the end of a sentence that begins with the picture.
+    """
+
+    image: Image.Image
+    fractions: bool = False
+    remarks: tuple[str, ...] = ()
+
+
+def decode(source: Any, name: str, scale: Scale = scale_picture) -> Decoded:
+    """A local file, PIL image, numpy array or torch tensor, decoded.
+
+    `name` is the argument that errors speak of. `scale` brings the numbers of arrays to 8 bits, those of PIL images
+    with 16 bits or floats as well. Raises a ValueError or TypeError in one sentence for anything else.
+    """
+    from PIL import Image
+
+    if isinstance(source, str | Path):
+        with _opened(source, name) as image:
+            return _decode_image(image, f"{name} {Path(source).name!r}", scale)
+    if hasattr(source, "detach") and hasattr(source, "is_floating_point"):
+        source = tensor_to_array(source, name)
+    if isinstance(source, np.ndarray):
+        scaled = scale(to_hwc(source, name), name)
+        return Decoded(_image_of(scaled.pixels), scaled.fractions, scaled.remarks)
+    if not isinstance(source, Image.Image):
+        raise TypeError(f"{name} must be a picture, got {describe(source)}; pass a path, a PIL image or an array.")
+    return _decode_image(source, name, scale)
+
+
+@contextmanager
+def _opened(source: str | Path, name: str) -> Iterator[Image.Image]:
+    from PIL import Image, UnidentifiedImageError
+
+    path = local_file(source, name, "a picture file")
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError(f"{name}: {path.name!r} is none of {', '.join(FORMATS)}; convert it.") from None
+    except Exception as error:  # a broken header leads Pillow to any of a dozen kinds
+        raise ValueError(f"{name} {path.name!r} cannot be read: {why(error)}.") from error
+    with image:
+        yield image
+
+
+def _decode_image(image: Image.Image, name: str, scale: Scale) -> Decoded:
+    check_size(*image.size, name)
+    frames: tuple[str, ...] = ()
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        frames = ("has several frames, of which one was taken",)
+    upright = _upright(image, name)
+    if upright.mode.startswith(("I", "F")):
+        scaled = scale(_values(upright, name), name)
+        return Decoded(_image_of(scaled.pixels), scaled.fractions, frames + scaled.remarks)
+    return Decoded(_eight_bits(upright), remarks=frames)
+
+
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    """Decoded, and turned as its EXIF says."""
+    from PIL import ImageOps
+
+    if getattr(image, "tile", None) and image.format not in DECODED:
+        raise ValueError(
+            f"{name} is an image of the format {image.format}, not yet decoded, and ctrl decodes {', '.join(DECODED)}; "
+            "pass image.convert('RGB')."
+        )
+    try:
+        image.load()
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
+        raise ValueError(f"{name} cannot be read: {why(error)}.") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """In mode L, RGB, LA or RGBA."""
+    if image.mode in ("L", "RGB", "LA", "RGBA"):
+        return image.copy()
+    if image.mode in ("1", "CMYK", "YCbCr", "LAB", "HSV"):
+        return image.convert("L" if image.mode == "1" else "RGB")
+    if image.mode == "La":
+        return image.convert("LA")
+    if image.mode == "P" and not image.getpalette() and "transparency" not in image.info:
+        return _image_of(np.asarray(image))  # labels without colours are grey
+    return image.convert("RGBA")  # palettes too, since theirs may have a transparent colour
+
+
+def _values(image: Image.Image, name: str) -> Array:
+    """The numbers of a 16-bit, 32-bit or float image (h, w), in a type that tells their range."""
+    values = np.asarray(image)
+    if image.mode == "F":
+        return values
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(
+            f"{name} has values from {values.min()} to {values.max()}; 16 bits go from 0 to 65535: scale it."
+        )
+    return values.astype(np.uint16)
+
+
+def _image_of(pixels: Array) -> Image.Image:
+    from PIL import Image
+
+    return Image.fromarray(pixels)
