@@ -6,9 +6,10 @@ broken file makes a decoder raise becomes one sentence.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,14 @@ import numpy as np
 
 from ctrl.images.arrays import Array, Scaled, check_size, describe, scale_picture, tensor_to_array, to_hwc
 from ctrl.images.files import local_file, why
+from ctrl.images.sources import unwrap
+from ctrl.images.transparency import TransparentColour, with_alpha
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # of files
-DECODED = (*FORMATS, "MPO", "GIF")  # of images that somebody else opened; MPO is what some cameras' JPEGs are
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")  # of files
+DECODED = (*FORMATS, "MPO")  # of images that somebody else opened; MPO is what some cameras' JPEGs are
 Scale = Callable[[Array, str], Scaled]
 
 
@@ -39,51 +42,68 @@ class Decoded:
 
 
 def decode(source: Any, name: str, scale: Scale = scale_picture) -> Decoded:
-    """A local file, PIL image, numpy array or torch tensor, decoded.
+    """A local file, its bytes, a PIL image, a numpy array, a torch tensor or what holds one of them, decoded.
 
     `name` is the argument that errors speak of. `scale` brings the numbers of arrays to 8 bits, those of PIL images
     with 16 bits or floats as well. Raises a ValueError or TypeError in one sentence for anything else.
     """
     from PIL import Image
 
+    source = unwrap(source, name)
     if isinstance(source, str | Path):
-        with _opened(source, name) as image:
-            return _decode_image(image, f"{name} {Path(source).name!r}", scale)
+        path = local_file(source, name, "a picture file")
+        with _opened(path, f"{name} {path.name!r}") as image:
+            return _decode_image(image, f"{name} {path.name!r}", scale)
+    if isinstance(source, bytes):
+        with _opened(io.BytesIO(source), name) as image:
+            return _decode_image(image, name, scale)
     if hasattr(source, "detach") and hasattr(source, "is_floating_point"):
         source = tensor_to_array(source, name)
+    elif not isinstance(source, Image.Image) and hasattr(source, "__array__"):
+        source = np.asarray(source)
     if isinstance(source, np.ndarray):
         scaled = scale(to_hwc(source, name), name)
         return Decoded(_image_of(scaled.pixels), scaled.fractions, scaled.remarks)
     if not isinstance(source, Image.Image):
-        raise TypeError(f"{name} must be a picture, got {describe(source)}; pass a path, a PIL image or an array.")
+        raise TypeError(
+            f"{name} must be a picture, got {describe(source)}; pass a path, bytes, a PIL image, an array or a tensor."
+        )
     return _decode_image(source, name, scale)
 
 
 @contextmanager
-def _opened(source: str | Path, name: str) -> Iterator[Image.Image]:
+def _opened(file: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
     from PIL import Image, UnidentifiedImageError
 
-    path = local_file(source, name, "a picture file")
     try:
-        image = Image.open(path, formats=FORMATS)
+        image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
-        raise ValueError(f"{name}: {path.name!r} is none of {', '.join(FORMATS)}; convert it.") from None
+        raise ValueError(f"{name} is none of {', '.join(FORMATS)}; convert it.") from None
     except Exception as error:  # a broken header leads Pillow to any of a dozen kinds
-        raise ValueError(f"{name} {path.name!r} cannot be read: {why(error)}.") from error
+        raise ValueError(f"{name} cannot be read: {why(error)}.") from error
     with image:
         yield image
 
 
 def _decode_image(image: Image.Image, name: str, scale: Scale) -> Decoded:
     check_size(*image.size, name)
-    frames: tuple[str, ...] = ()
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        frames = ("has several frames, of which one was taken",)
+    frames, colour = _frames(image), TransparentColour.of(image)
     upright = _upright(image, name)
     if upright.mode.startswith(("I", "F")):
-        scaled = scale(_values(upright, name), name)
-        return Decoded(_image_of(scaled.pixels), scaled.fractions, frames + scaled.remarks)
-    return Decoded(_eight_bits(upright), remarks=frames)
+        values = _values(upright, name)
+        scaled = scale(values, name)
+        found = Decoded(_image_of(scaled.pixels), scaled.fractions, frames + scaled.remarks)
+    else:
+        values = np.asarray(upright.convert("L") if upright.mode == "1" else upright)
+        found = Decoded(_eight_bits(upright), remarks=frames)
+    return found if colour is None else replace(found, image=with_alpha(found.image, colour.opaque(values)))
+
+
+def _frames(image: Image.Image) -> tuple[str, ...]:
+    if not getattr(image, "is_animated", False) or image.format == "MPO":
+        return ()
+    which = "the first" if image.tell() == 0 else f"number {image.tell() + 1}"
+    return (f"has several frames, of which {which} was taken",)
 
 
 def _upright(image: Image.Image, name: str) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import tempfile
 import zlib
@@ -20,12 +21,12 @@ def local_file(given: object, name: str, what: str) -> Path:
 
     Anything else, an address, a folder, a pipe, a device or a name no file can have, raises a ValueError or TypeError.
     """
-    if not isinstance(given, str | Path):
+    if not isinstance(given, str | os.PathLike):
         raise TypeError(f"{name} must be the path of {what}, got {type(given).__name__}.")
     if "://" in str(given):
         raise ValueError(f"{name} must be a local file, got the address {str(given)!r:.200}; download it first.")
     try:
-        path = Path(given).expanduser()
+        path = Path(os.fsdecode(given)).expanduser()
         size = path.stat().st_size if path.is_file() else None
     except (OSError, RuntimeError, ValueError):  # a name too long, somebody's home that is not there, a NUL
         size = None
@@ -43,8 +44,13 @@ def why(error: Exception) -> str:
 
 
 def save(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path` whole or not at all: a temporary file beside it, then a rename."""
-    path = Path(path)
+    """Write `data` to `path` whole or not at all: a temporary file beside it, then a rename.
+
+    Raises a ValueError, before anything is written, for more than `local_file` would read back.
+    """
+    path = Path(path).expanduser()
+    if len(data) > MAX_FILE:
+        raise ValueError(f"{path.name!r} would have {len(data)} bytes; at most {MAX_FILE} can be read back.")
     file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115
     temporary = Path(file.name)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import numpy as np
 from ctrl.images.arrays import describe
 from ctrl.images.decode import decode
 from ctrl.images.files import why
+from ctrl.images.lossless import pack, unpack
 from ctrl.images.masks import brighten, grey_of, mask_from, scale_mask
 from ctrl.images.transparency import flatten
 
@@ -51,9 +51,11 @@ class Picture:
 
     @classmethod
     def of(cls, source: Any, *, name: str = "picture", background: int = BLACK, longest: int = MAX_SIDE) -> Picture:
-        """A picture from a local file, a PIL image, a numpy array or a torch tensor.
+        """A picture from whatever holds one.
 
-        Integers are scaled by their range (uint16 by 65535), floats must be in [0, 1]. Transparent parts show
+        `source` is the path of a local file (PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF), its bytes, an open file, a
+        `FileUpload` or its value, a PIL image, a numpy array, a torch tensor, or anything with an `image`, such as a
+        `Shot`. Integers are scaled by their range (uint16 by 65535), floats must be in [0, 1]. Transparent parts show
         `background`; EXIF rotation is applied; of several frames the first is taken; a picture with more than
         `longest` pixels along its longer side is reduced. Anything else raises a ValueError or TypeError that names
         the argument `name`.
@@ -82,20 +84,26 @@ class Picture:
 
     @classmethod
     def from_base64(cls, text: str) -> Picture:
-        """The picture whose PNG is written in `text`; the inverse of `to_base64`. Else a ValueError."""
-        image = _carried(text)
-        if max(image.size) > MAX_SIDE or image.mode not in ("L", "RGB"):
-            raise ValueError(f"a carried picture is RGB or grey and at most {MAX_SIDE} pixels long.")
+        """The picture written in `text`; the inverse of `to_base64`. Else a ValueError."""
         try:
-            return cls(np.asarray(image))
-        except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
+            data = base64.b64decode(text, validate=True)
+        except (ValueError, TypeError) as error:
             raise ValueError(f"a carried picture cannot be read: {why(error)}.") from error
+        return cls.from_encoded(data)
 
     def to_base64(self) -> str:
-        """The picture as a PNG in base64."""
-        buffer = io.BytesIO()
-        self.image.save(buffer, "PNG")
-        return base64.b64encode(buffer.getvalue()).decode("ascii")
+        """`encoded` in base64."""
+        return base64.b64encode(self.encoded).decode("ascii")
+
+    @classmethod
+    def from_encoded(cls, data: bytes) -> Picture:
+        """The picture in a small lossless file; the inverse of `encoded`. Else a ValueError."""
+        return cls(unpack(data, MAX_SIDE))
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The picture as a small lossless file, for recipes: WebP, or PNG where WebP could not give it back."""
+        return pack(self.pixels)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -164,15 +172,3 @@ class Picture:
 
     def __repr__(self) -> str:
         return f"Picture({self.size[0]}×{self.size[1]}, sha256 {self.sha256[:8]})"
-
-
-def _carried(text: str) -> Image.Image:
-    """The PNG in `text`, not decoded yet."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        return Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",))
-    except UnidentifiedImageError:
-        raise ValueError("a carried picture cannot be read: it is no PNG.") from None
-    except Exception as error:  # a broken header leads Pillow to any of a dozen kinds
-        raise ValueError(f"a carried picture cannot be read: {why(error)}.") from error
