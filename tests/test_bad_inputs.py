@@ -35,7 +35,7 @@ from safetensors.torch import load_file, save_file
 
 import ctrl
 from ctrl.model import Model, solver
-from ctrl.model.hub import Hub
+from ctrl.model.loading.hub import Hub
 
 rng = np.random.default_rng(0)
 RGB = rng.integers(0, 255, (64, 64, 3), np.uint8)

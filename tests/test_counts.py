@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 import ctrl
 from ctrl import conditioning
 from ctrl.attention import Texts, sites
-from ctrl.model.adapter import StyleReference
+from ctrl.model.ip_adapter.adapter import StyleReference
 from ctrl.model.samplers import TABLE
 from ctrl.sampling import sample_many
 from ctrl.sampling.residuals import ControlRun

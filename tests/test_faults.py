@@ -19,7 +19,7 @@ from PIL import Image
 from test_invariants import EVERYTHING, MAP, PLAIN, process, run, trace
 
 import ctrl
-from ctrl.model.shelf import Shelf
+from ctrl.model.loading.extras import Shelf
 
 ERRORS = [
     RuntimeError("CUDNN_STATUS_ALLOC_FAILED"),

@@ -11,7 +11,7 @@ from ctrl.atelier.captions import Caption, Mention, describe
 from ctrl.atelier.scene import sample
 from ctrl.atelier.solids import PARTS
 from ctrl.attention import tap
-from ctrl.model.loading import ATELIER
+from ctrl.model.loading.load import ATELIER
 from ctrl.train import denoiser, grounding
 from ctrl.train.clip_data import spelt
 from ctrl.train.rows import Rows

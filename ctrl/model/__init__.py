@@ -1,10 +1,10 @@
 """The border: the only inference room that names diffusers and transformers."""
 
 from ctrl.model.calls import Residuals, Words
-from ctrl.model.hub import Hub
-from ctrl.model.loading import load
+from ctrl.model.ip_adapter.reference import StyleReference
+from ctrl.model.loading.hub import Hub
+from ctrl.model.loading.load import load
 from ctrl.model.model import Model
-from ctrl.model.reference import StyleReference
 from ctrl.model.solver import Solver
 from ctrl.model.text import Text
 

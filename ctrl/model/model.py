@@ -18,17 +18,17 @@ from torch import Tensor
 
 from ctrl.attention import Edit, Observer, Texts
 from ctrl.images import Picture
-from ctrl.model import blocks as named_blocks
 from ctrl.model import calls, codec, text
-from ctrl.model.adapter import read_style_adapter
 from ctrl.model.calls import Residuals, Words
-from ctrl.model.families import family_of
-from ctrl.model.lora import merged
+from ctrl.model.ip_adapter import blocks as named_blocks
+from ctrl.model.ip_adapter.adapter import read_style_adapter
+from ctrl.model.ip_adapter.encoder import Styling
+from ctrl.model.ip_adapter.reference import StyleReference
+from ctrl.model.loading.extras import Shelf
+from ctrl.model.loading.families import family_of
+from ctrl.model.loading.lora import merged
 from ctrl.model.parts import Parts
-from ctrl.model.reference import StyleReference
-from ctrl.model.shelf import Shelf
 from ctrl.model.solver import Solver
-from ctrl.model.styling import Styling
 
 
 class Model:
@@ -54,7 +54,7 @@ class Model:
     @classmethod
     def from_pipeline(cls, pipe: Any, **shelf: Any) -> Model:
         """The components of a diffusers pipeline, adopted and left as they are; `shelf` is as for `ctrl.load`."""
-        from ctrl.model.loading import from_pipeline
+        from ctrl.model.loading.load import from_pipeline
 
         return from_pipeline(pipe, **shelf)
 

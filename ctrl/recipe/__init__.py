@@ -5,7 +5,7 @@ from ctrl.recipe.controls import Control, Depth, Edges, Pose
 from ctrl.recipe.diff import Change
 from ctrl.recipe.guidance import APG, PAG, SEG, CFGZero, Guidance, Within
 from ctrl.recipe.recipe import KEYWORD, SAMPLERS, SPACINGS, Lora, Recipe, Region
-from ctrl.recipe.schedule import Schedule, curve, hold, ramp, weight_at
+from ctrl.recipe.schedule import Schedule, as_number, curve, hold, ramp, weight_at
 from ctrl.recipe.styles import Style
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Schedule",
     "Style",
     "Within",
+    "as_number",
     "curve",
     "hold",
     "ramp",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from ctrl.images import BLACK, Picture
-from ctrl.recipe.checks import Shown, keep, mask, name, number, one_of, spelt
-from ctrl.recipe.schedule import Schedule, weight
+from ctrl.recipe.checks import Shown, keep, mask, name, number, one_of, rebuilt, spelt
+from ctrl.recipe.schedule import Schedule, weight, weight_at
 from ctrl.skeleton import Skeleton
 
 RESIZES = ("stretch", "crop", "pad")
@@ -60,22 +61,37 @@ class Control:
             keep(self, "blocks", _blocks(self.blocks))
 
     @property
-    def rank(self) -> tuple[str, ...]:
-        """Where this stands among others: by what it is, never by where the recipe lists it."""
+    def sort_key(self) -> tuple[str, ...]:
+        """Its place among other controls: by content, so that the order in the recipe does not matter."""
         masked = "" if self.mask is None else self.mask.sha256
-        rest = (self.weight, self.mode, self.uncond, self.blocks, self.resize)
+        rest = (self.resize, *self.branch_weights, self.shallow_weaker, self.blocks, self.weight)
         return (self.kind, self.picture.sha256, masked, repr(rest))
 
     @property
-    def multipliers(self) -> tuple[float, float]:
+    def branch_weights(self) -> tuple[float, float]:
         """How strongly it acts on the prediction without the prompt and on the one with it."""
         own = 0.0 if self.mode == "control first" else 1.0
         return (own if self.uncond is None else self.uncond, 1.0)
 
     @property
-    def soft(self) -> bool:
-        """Whether the shallow blocks are weakened."""
+    def shallow_weaker(self) -> bool:
+        """Whether the shallow blocks are weakened, geometrically from 0.1."""
         return self.mode != "balanced"
+
+    # The engine still uses these names.
+    rank, multipliers, soft = sort_key, branch_weights, shallow_weaker
+
+    def at(self, index: int, times: Sequence[float], *, guided: bool) -> Self:
+        """The control at one step; see `Recipe.at`.
+
+        `mode` is then "balanced" or "prompt first" and `uncond` a number, 1 in a step without guidance.
+        """
+        return rebuilt(
+            self,
+            weight=weight_at(self.weight, index, len(times), times),
+            mode="prompt first" if self.shallow_weaker else "balanced",
+            uncond=self.branch_weights[0] if guided else 1.0,
+        )
 
     def hint(self, width: int, height: int) -> Pixels:
         """(height, width, 3) float32 in [0, 1]: what the ControlNet is shown."""

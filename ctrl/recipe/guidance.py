@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from ctrl.recipe.checks import Shown, all_of, keep, mask, number, one_of, spelt, whole
-from ctrl.recipe.schedule import Schedule, weight
+from ctrl.recipe.checks import Shown, all_of, keep, mask, number, one_of, rebuilt, spelt, whole
+from ctrl.recipe.schedule import Schedule, as_number, weight, weight_at
 
 Within = Literal["prediction", "v", "x0"]
 SPACES: tuple[Within, ...] = get_args(Within)
@@ -115,6 +116,41 @@ class Guidance:
     def of(given: Any) -> Guidance:
         """A weight alone is guidance too."""
         return given if isinstance(given, Guidance) else Guidance(given)
+
+    def at(self, index: int, times: Sequence[float]) -> Guidance:
+        """The guidance of one step: schedules as numbers, defaults for what has no effect there; see `Recipe.at`.
+
+        `zero` is CFGZero(1) while zero-init holds the step still, and then nothing else is left; CFGZero(0) asks for
+        the optimized scale. Without guidance `weight` is 1 and there is no map, APG or CFG-Zero*.
+        """
+        if self.zero is not None and index < self.zero.steps:
+            return Guidance(1.0, zero=CFGZero(1))
+        terms = sorted(self.perturb, key=repr)
+        scales = [weight_at(one.weight, index, len(times), times) for one in terms]
+        pairs = zip(terms, scales, strict=True)
+        perturb = tuple(rebuilt(one, weight=scale) for one, scale in pairs if scale != 0)
+        weight = weight_at(self.weight, index, len(times), times)
+        guided = weight > 1
+        rescale = self.rescale if guided or perturb else 0.0
+        return Guidance(
+            weight=weight if guided else 1.0,
+            rescale=rescale,
+            rescale_in=self.rescale_in if rescale else "prediction",
+            map=self.map if guided else None,
+            apg=self.apg if guided else None,
+            zero=CFGZero(0) if guided and self.zero is not None else None,
+            perturb=perturb,
+        )
+
+    @property
+    def guided(self) -> bool:
+        """Of the guidance of one step: whether the prediction without the prompt is needed."""
+        return as_number(self.weight) > 1
+
+    @property
+    def zero_init(self) -> bool:
+        """Of the guidance of one step: whether CFG-Zero* predicts zeros there and the model is not asked."""
+        return self.zero is not None and self.zero.steps > 0
 
 
 def _names(blocks: object) -> tuple[str, ...]:

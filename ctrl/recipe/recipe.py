@@ -7,13 +7,14 @@ Reading one is parsing untrusted input: sizes are capped and every field passes 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ctrl.images import MAX_SIDE, WHITE, Picture, local_file, png_text
-from ctrl.recipe.checks import Shown, all_of, keep, mask, name, number, one_of, prompt, spelt, whole
+from ctrl.recipe.checks import Shown, all_of, keep, mask, name, number, one_of, prompt, rebuilt, spelt, whole
 from ctrl.recipe.controls import Control
 from ctrl.recipe.guidance import Guidance
 from ctrl.recipe.schedule import Schedule, weight
@@ -47,6 +48,11 @@ class Region:
             raise TypeError("mask must be a picture of where the region is, got None; without one it is the prompt.")
         keep(self, "mask", mask(self.mask))
         keep(self, "weight", number("weight", self.weight, 0, 1))
+
+    @property
+    def sort_key(self) -> tuple[Any, ...]:
+        """Its place among other regions: by content, so that the order in the recipe does not matter."""
+        return (self.prompt, self.mask.sha256, self.weight)
 
 
 @spelt
@@ -131,6 +137,38 @@ class Recipe:
         """The same recipe but for `changes`."""
         return Recipe(**({f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | changes))
 
+    def at(self, index: int, times: Sequence[float]) -> Recipe:
+        """The recipe of evaluation `index` of a run, counted from 0: all that the step depends on, and nothing else.
+
+        `times` are the noise times of the run's evaluations, `model.times(...)`: 1 for pure noise, 0 for none.
+        Schedules are numbers; what is off is removed, with what has no effect without it (the negative prompt, a
+        style's `negative`, a control's `uncond` where there is no guidance); controls, styles, regions and
+        perturbations stand in an order of their own; `guidance` is a `Guidance`. While CFG-Zero* holds the step
+        still (`guidance.zero_init`), no prompt and nothing that acts on the model is left. What holds for the whole
+        run (sampler, spacing, steps, seed, size, image, strength, mask) stays.
+
+        Equal recipes at a step make equal steps of equal latents and solver states, so two runs first differ in the
+        first step at which `at` does. Raises an IndexError where the run has no such evaluation.
+        """
+        if not 0 <= index < len(times):
+            raise IndexError(f"index must be from 0 to {len(times) - 1}, the run's last evaluation, got {index}.")
+        guidance = Guidance.of(self.guidance).at(index, times)
+        strength = Recipe.strength if self.image is None else self.strength
+        if guidance.zero_init:
+            gone: dict[str, Any] = dict.fromkeys(("regions", "controls", "styles", "loras"), ())
+            return rebuilt(self, prompt="", negative="", guidance=guidance, strength=strength, **gone)
+        guided = guidance.guided
+        return rebuilt(
+            self,
+            negative=self.negative if guided else "",
+            regions=_acting(_ordered(self.regions)),
+            controls=_acting([control.at(index, times, guided=guided) for control in _ordered(self.controls)]),
+            styles=_acting([style.at(index, times, guided=guided) for style in _ordered(self.styles)]),
+            loras=_acting(self.loras),
+            guidance=guidance,
+            strength=strength,
+        )
+
     def fast(self) -> Recipe:
         """The same recipe in four steps by the LCM-LoRA (arXiv 2311.05556), without guidance."""
         others = tuple(lora for lora in self.loras if lora.name != "lcm")
@@ -180,3 +218,13 @@ class Recipe:
         from ctrl.recipe import code
 
         return code.to_code(self)
+
+
+def _ordered(parts: Sequence[Any]) -> list[Any]:
+    """In an order of their own: a sum of floats depends on its order, and a recipe must not."""
+    return sorted(parts, key=lambda part: part.sort_key)
+
+
+def _acting(parts: Sequence[Any]) -> tuple[Any, ...]:
+    """Those that have a weight."""
+    return tuple(part for part in parts if part.weight != 0)

@@ -88,6 +88,13 @@ def weight_at(weight: float | Schedule, index: int, count: int, times: Sequence[
     return weight.at(index, count, times) if isinstance(weight, Schedule) else weight
 
 
+def as_number(weight: float | Schedule) -> float:
+    """The weight of a part of `Recipe.at`, where no schedule is left; a TypeError of any other schedule."""
+    if isinstance(weight, Schedule):
+        raise TypeError("a schedule is a number at one step only; take the recipe's `at(index, times)` first.")
+    return weight
+
+
 def weight(name: str, value: object, high: float = 10.0) -> float | Schedule:
     """A number or a schedule of numbers, from 0 to `high`."""
     if not isinstance(value, Schedule):

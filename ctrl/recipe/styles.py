@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from ctrl.images import WHITE, Picture
-from ctrl.recipe.checks import MAX_ENTRIES, Shown, keep, mask, name, number, one_of, spelt
-from ctrl.recipe.schedule import Schedule, weight
+from ctrl.recipe.checks import MAX_ENTRIES, Shown, keep, mask, name, number, one_of, rebuilt, spelt
+from ctrl.recipe.schedule import Schedule, weight, weight_at
 
 COMBINE = ("concat", "average")
 LONGEST = 1024  # pixels along the longer side of a reference; image encoders read 224 or 336
@@ -54,11 +54,21 @@ class Style:
         return self.picture if isinstance(self.picture, tuple) else (self.picture,)
 
     @property
-    def rank(self) -> tuple[str, ...]:
-        """Where this stands among others: by what it is, never by where the recipe lists it."""
+    def sort_key(self) -> tuple[str, ...]:
+        """Its place among other styles: by content, so that the order in the recipe does not matter."""
         shown = [one.sha256 for one in self.pictures]
         hidden = ["" if one is None else one.sha256 for one in (self.mask, self.negative)]
-        return (*shown, *hidden, repr((self.weight, self.blocks, self.combine, self.adapter)))
+        return (*shown, *hidden, repr((self.blocks, self.combine, self.adapter, self.weight)))
+
+    rank = sort_key  # the engine still uses this name
+
+    def at(self, index: int, times: Sequence[float], *, guided: bool) -> Self:
+        """The style at one step; see `Recipe.at`. A step without guidance has no use for `negative`."""
+        return rebuilt(
+            self,
+            weight=weight_at(self.weight, index, len(times), times),
+            negative=self.negative if guided else None,
+        )
 
 
 def _pictures(given: Any) -> Any:

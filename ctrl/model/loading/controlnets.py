@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctrl.model.configs import BLOCKS, checked
-from ctrl.model.files import likeness, read_json, read_tensors, read_weights
-from ctrl.model.ldm import Drawer, controlnet_name
-from ctrl.model.pretrained import blank, built
+from ctrl.model.loading.configs import BLOCKS, checked
+from ctrl.model.loading.files import likeness, read_json, read_tensors, read_weights
+from ctrl.model.loading.original_names import Drawer, controlnet_name
+from ctrl.model.loading.pretrained import blank, built
 
 PREFIX = "control_model."  # in the original layout, if anything
 ENTRY = "controlnet_cond_embedding.conv_in.weight"

@@ -15,8 +15,8 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from ctrl.attention import Term, sites, tap
-from ctrl.model.adapter import read_style_adapter, seen
-from ctrl.model.blocks import weights
+from ctrl.model.ip_adapter.adapter import read_style_adapter, seen
+from ctrl.model.ip_adapter.blocks import weights
 
 CPU, WIDTH = torch.device("cpu"), tiny_adapters.WIDTH
 EMBEDDING = {"base": (WIDTH,), "plus": (17, WIDTH), "full": (17, WIDTH)}  # of one picture

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ctrl.images import Picture
-from ctrl.model.adapter import StyleAdapter, seen
+from ctrl.model.ip_adapter.adapter import StyleAdapter, seen
 
 NOTHING = Picture(np.zeros((8, 8), np.uint8))
 WHOLE = 0.99  # of a picture; who sees as much sees all of it

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ctrl.model.files import PICKLES
+from ctrl.model.loading.files import PICKLES
 
 OWNER_AND_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 FILES = (".safetensors", ".json", ".gguf", ".onnx", *PICKLES)

@@ -1,6 +1,6 @@
 """Models in one .safetensors file of the original layout: SD 1.x, SD 2.x and SDXL base.
 
-Nothing else is needed but a tokenizer: what the modules are is read from the tensors' shapes (`ctrl.model.shapes`).
+Nothing else is needed but a tokenizer: the modules' configurations are read from the tensors' shapes (`shapes.py`).
 What no tensor tells is the family's: the codec's scaling factor, the noise schedule, the size, and whether the model
 predicts ε or v. Of that the header may have a note (Stability's modelspec) and some files have an empty tensor
 `v_pred`; else SD 2 is taken for v and the others for ε. Every tensor of the U-Net, the codec and the text towers
@@ -19,14 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctrl.model.assembly import fitting
-from ctrl.model.configs import checked
-from ctrl.model.files import read_tensors
-from ctrl.model.ldm import Drawer, open_clip_name, open_clip_part, unet_name, vae_name, vae_part
-from ctrl.model.libraries import classes
+from ctrl.model.loading.configs import checked
+from ctrl.model.loading.files import read_tensors
+from ctrl.model.loading.folder import fitting
+from ctrl.model.loading.libraries import classes
+from ctrl.model.loading.original_names import Drawer, open_clip_name, open_clip_part, unet_name, vae_name, vae_part
+from ctrl.model.loading.pretrained import blank, built, read_tokenizer
+from ctrl.model.loading.shapes import TELLING, text_config, unet_config, vae_config
 from ctrl.model.parts import Parts, Tower
-from ctrl.model.pretrained import blank, built, read_tokenizer
-from ctrl.model.shapes import TELLING, text_config, unet_config, vae_config
 
 PREDICTIONS = ("epsilon", "v")
 UNET, VAE = "model.diffusion_model.", "first_stage_model."

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from ctrl.model.hub import Hub, Place
+from ctrl.model.loading.hub import Hub, Place
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ctrl.attention import Projections, sites
-from ctrl.model.files import likeness, read_tensors
-from ctrl.model.reference import StyleReference
+from ctrl.model.ip_adapter.reference import StyleReference
+from ctrl.model.loading.files import likeness, read_tensors
 
 HEAD = 64  # channels of a head of every published resampler; no tensor's shape tells it
 COMBINE = ("concat", "average")

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import ctrl
-from ctrl.model import pretrained
-from ctrl.model.files import read_tensors
+from ctrl.model.loading import pretrained
+from ctrl.model.loading.files import read_tensors
 
 offline = pytest.fixture(autouse=True)(tiny.offline)
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from ctrl.model.files import check_index, read_json
-from ctrl.model.hub import Found, Hub
-from ctrl.model.libraries import classes
+from ctrl.model.loading.files import check_index, read_json
+from ctrl.model.loading.hub import Found, Hub
+from ctrl.model.loading.libraries import classes
+from ctrl.model.loading.pretrained import pretrained, read_schedule, read_tokenizer
 from ctrl.model.parts import Parts, Tower
-from ctrl.model.pretrained import pretrained, read_schedule, read_tokenizer
 
 SPARE = 6  # numbers of SDXL's size conditioning
 

@@ -6,7 +6,7 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
 import ctrl
-from ctrl.model.lora import merged, read_lora
+from ctrl.model.loading.lora import merged, read_lora
 
 FAMILIES = list(tiny.ALL)
 offline = pytest.fixture(autouse=True)(tiny.offline)

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctrl.model.files import likeness, read_tensors
-from ctrl.model.ldm import unet_name
+from ctrl.model.loading.files import likeness, read_tensors
+from ctrl.model.loading.original_names import unet_name
 
 DOWN = (".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", ".lora_down.weight", "_lora.down.weight",
         ".lora_linear_layer.down.weight")  # fmt: skip

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ctrl.images import why
-from ctrl.model.configs import checked, checked_processor, checked_schedule
-from ctrl.model.files import read_json, read_weights
+from ctrl.model.loading.configs import checked, checked_processor, checked_schedule
+from ctrl.model.loading.files import read_json, read_weights
 
 # The names of a codec's attention before diffusers 0.16.
 FORMER = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from ctrl.model.assembly import parts_of_folder, parts_of_pipeline
-from ctrl.model.families import Adapter, Net, family_of
-from ctrl.model.files import device_named, dtype_given, model_files, tokenizer_files
-from ctrl.model.hub import Courier, Hub, place_of, say
+from ctrl.model.loading.extras import Given, shelf_of
+from ctrl.model.loading.families import Adapter, Net, family_of
+from ctrl.model.loading.files import device_named, dtype_given, model_files, tokenizer_files
+from ctrl.model.loading.folder import parts_of_folder, parts_of_pipeline
+from ctrl.model.loading.hub import Courier, Hub, place_of, say
+from ctrl.model.loading.single_file import parts_of_file
 from ctrl.model.model import Model
-from ctrl.model.shelf import Given, shelf_of
-from ctrl.model.single_file import parts_of_file
 
-ATELIER = Path(__file__).parent.parent / "atelier" / "weights"
+ATELIER = Path(__file__).parents[2] / "atelier" / "weights"
 CLIP_TOKENIZER = Hub("openai/clip-vit-large-patch14")  # the vocabulary of every SD and SDXL
 
 

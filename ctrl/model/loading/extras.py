@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from ctrl.model.controlnets import controlnet
-from ctrl.model.families import OTHER, Adapter, Family, Net
-from ctrl.model.files import module_files
-from ctrl.model.hub import Courier, Found, Hub, Place, place_of
-from ctrl.model.lora import Lora, read_lora
-from ctrl.model.pretrained import image_processor, image_tower
+from ctrl.model.loading.controlnets import controlnet
+from ctrl.model.loading.families import OTHER, Adapter, Family, Net
+from ctrl.model.loading.files import module_files
+from ctrl.model.loading.hub import Courier, Found, Hub, Place, place_of
+from ctrl.model.loading.lora import Lora, read_lora
+from ctrl.model.loading.pretrained import image_processor, image_tower
 
 BASE, LCM = "base", "lcm"  # what an adapter and a LoRA without a name are called
 KIND = "controlnet_"

@@ -12,10 +12,10 @@ import torch
 from huggingface_hub import constants, errors
 
 import ctrl
-from ctrl.model import families, hub
-from ctrl.model.families import Adapter, Family, Net
-from ctrl.model.hub import Courier, Hub
-from ctrl.model.shelf import shelf_of
+from ctrl.model.loading import families, hub
+from ctrl.model.loading.extras import shelf_of
+from ctrl.model.loading.families import Adapter, Family, Net
+from ctrl.model.loading.hub import Courier, Hub
 
 offline = pytest.fixture(autouse=True)(tiny.offline)
 REAL = (huggingface_hub.model_info, huggingface_hub.snapshot_download)

@@ -24,9 +24,9 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from safetensors.torch import load_file
 
 import ctrl
-from ctrl.model import ldm
-from ctrl.model.controlnets import OneKind, controlnet
-from ctrl.model.shapes import unet_config, vae_config
+from ctrl.model.loading import original_names
+from ctrl.model.loading.controlnets import OneKind, controlnet
+from ctrl.model.loading.shapes import unet_config, vae_config
 
 FAMILIES = list(tiny.ALL)
 PUBLISHED = {  # the U-Nets' configurations on the hub, where they differ from diffusers' defaults
@@ -173,11 +173,11 @@ def test_the_published_architectures_are_read_from_their_shapes(family):
     assert {key: _plain(unet.config[key]) for key in config} == {key: _plain(value) for key, value in config.items()}
     codec = vae_config(tiny.vae(vae), "it", size=512, scaling_factor=0.18215)
     assert {key: _plain(vae.config[key]) for key in codec} == {key: _plain(value) for key, value in codec.items()}
-    assert {ldm.unet_name(name, config) for name in unet.state_dict()} == original.keys()
+    assert {original_names.unet_name(name, config) for name in unet.state_dict()} == original.keys()
     prefixed = tiny.prefixed("model.diffusion_model.", original)
     theirs = convert_ldm_unet_checkpoint(prefixed, dict(unet.config))
     for name in unet.state_dict():
-        assert theirs[name] is original[ldm.unet_name(name, config)], name
+        assert theirs[name] is original[original_names.unet_name(name, config)], name
 
 
 def test_the_prediction_is_what_is_said_then_what_is_noted_then_the_familys(shelf, written, tmp_path):

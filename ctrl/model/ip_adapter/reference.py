@@ -1,7 +1,7 @@
 """One style in one run: its tokens, keys and values, and the edit of attention it makes at each step.
 
 In shapes, R are rows of the U-Net's batch, N pictures being made, n reference pictures of one style; *S is what the
-image encoder says of one picture, as in `ctrl.model.adapter`.
+image encoder says of one picture, as in `ctrl.model.ip_adapter.adapter`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from ctrl.attention import Call, Term
 
 if TYPE_CHECKING:
-    from ctrl.model.adapter import StyleAdapter
+    from ctrl.model.ip_adapter.adapter import StyleAdapter
 
 
 @dataclass(frozen=True, eq=False)
