@@ -1,6 +1,7 @@
 """The image room: every way a picture comes in or goes out."""
 
 from ctrl.images.files import MAX_FILE, local_file, png_text, png_with_text, save, why
+from ctrl.images.map_check import looks_like, map_notes
 from ctrl.images.picture import BLACK, MAX_SIDE, WHITE, Picture
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "WHITE",
     "Picture",
     "local_file",
+    "looks_like",
+    "map_notes",
     "png_text",
     "png_with_text",
     "save",
