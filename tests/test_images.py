@@ -6,6 +6,7 @@ import struct
 import zlib
 from datetime import UTC, datetime
 
+import cv2
 import ipywidgets as widgets
 import numpy as np
 import pytest
@@ -17,7 +18,19 @@ from PIL import Image
 
 import ctrl
 import ctrl.recipe
-from ctrl.images import MAX_SIDE, Picture, png_text, png_with_text, save
+from ctrl.images import (
+    COMPOSITE,
+    GENERATED,
+    MAX_SIDE,
+    MAX_TEXT,
+    Picture,
+    encode,
+    origin_of,
+    png_pictures,
+    png_text,
+    png_with_text,
+    save,
+)
 
 GREY = arrays.arrays(np.uint8, st.tuples(st.integers(8, 20), st.integers(8, 20)))
 RGB = arrays.arrays(np.uint8, st.tuples(st.integers(8, 20), st.integers(8, 20), st.just(3)))
@@ -541,3 +554,68 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         save(target, b"new")
     assert target.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+# What is saved for other people.
+
+DECLARED = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("origin", [GENERATED, COMPOSITE])
+def test_a_saved_picture_says_where_it_comes_from(kind, origin):
+    image = Picture.of(ramp((16, 16, 3))).image
+    data = encode(image, kind, origin=origin)
+    opened = Image.open(io.BytesIO(data))
+    assert opened.format == kind
+    described = opened.getxmp()["xmpmeta"]["RDF"]["Description"]
+    assert described["DigitalSourceType"] == DECLARED + origin
+    assert origin_of(data) == origin
+    assert kind == "JPEG" or (np.asarray(opened) == np.asarray(image)).all()
+    assert origin_of(encode(image, kind)) == "trainedAlgorithmicMedia"
+    for silent in (encode(image, kind, origin=None), saved(image, kind)):
+        assert origin_of(silent) is None and b"xmpmeta" not in silent
+
+
+def test_the_mark_is_read_as_others_write_it():
+    for written in (
+        f'Iptc4xmpExt:DigitalSourceType="{DECLARED}digitalArt"',
+        f"<a:DigitalSourceType>{DECLARED}digitalArt<",
+    ):
+        assert origin_of(saved(Image.new("RGB", (8, 8)), "WEBP", xmp=written.encode())) == "digitalArt"
+
+
+@pytest.mark.parametrize("text", ["a red ball", "ein Hügel, 丘\nSteps: 4", "👩‍🚀"])
+def test_parameters_are_where_galleries_look_for_them(text):
+    image = Image.new("RGB", (8, 8))
+    assert Image.open(io.BytesIO(encode(image, texts={"parameters": text}))).text["parameters"] == text
+    for kind in ("JPEG", "WEBP"):
+        exif = Image.open(io.BytesIO(encode(image, kind, texts={"parameters": text}))).getexif().get_ifd(0x8769)
+        assert exif[0x9286] == b"UNICODE\0" + text.encode("utf-16-be")
+
+
+def test_a_png_carries_pictures_each_once_and_opens_anywhere():
+    rng = np.random.default_rng(0)
+    large, small = Picture(rng.integers(0, 256, (1500, 1500, 3), np.uint8)), Picture.of(ramp((16, 16)))
+    shown = Image.new("RGB", (8, 8), (1, 2, 3))
+    data = encode(shown, pictures=[large, small, Picture(small.pixels)], texts={"key": "value"})
+    found = png_pictures(data)
+    assert found == {large.sha256: large.encoded, small.sha256: small.encoded}
+    assert Picture.from_encoded(found[large.sha256]) == large
+    assert png_text(data, "key") == "value"
+    assert len(data) < len(large.encoded) + len(small.encoded) + 3000
+    opened = Image.open(io.BytesIO(data))
+    assert opened.getpixel((0, 0)) == (1, 2, 3) and opened.text["key"] == "value"
+    assert (cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[0, 0] == (3, 2, 1)).all()
+
+
+def test_what_nothing_would_open_again_is_refused_before_it_is_written(monkeypatch):
+    image = Image.new("RGB", (8, 8))
+    largest = encode(image, texts={"key": "x" * MAX_TEXT})
+    assert Image.open(io.BytesIO(largest)).size == (8, 8)
+    with pytest.raises(ValueError, match=r"the texts have \d+ bytes; a PNG with more than \d+ .* opened again"):
+        encode(image, texts={"key": "x" * MAX_TEXT, "other": "y"})
+    with pytest.raises(ValueError, match="too many for EXIF; save as PNG"):
+        encode(image, "JPEG", texts={"parameters": "x" * 40_000})
+    with pytest.raises(ValueError, match="a WEBP file carries no text but 'parameters'; save as PNG"):
+        encode(image, "WEBP", texts={"key": "value"})
