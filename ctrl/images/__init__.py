@@ -12,6 +12,7 @@ from ctrl.images.encode import (
 )
 from ctrl.images.files import MAX_FILE, local_file, save, why
 from ctrl.images.map_check import looks_like, map_notes
+from ctrl.images.metadata import Generation, read_generation, to_parameters
 from ctrl.images.picture import BLACK, MAX_SIDE, WHITE, Picture
 from ctrl.images.png import png_text
 
@@ -23,6 +24,7 @@ __all__ = [
     "MAX_SIDE",
     "MAX_TEXT",
     "WHITE",
+    "Generation",
     "Origin",
     "Picture",
     "encode",
@@ -33,6 +35,8 @@ __all__ = [
     "png_pictures",
     "png_text",
     "png_with_text",
+    "read_generation",
     "save",
+    "to_parameters",
     "why",
 ]
