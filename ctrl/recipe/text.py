@@ -98,7 +98,7 @@ def _write(value: Any, picture: Callable[[Picture], Any]) -> Any:
     if isinstance(value, Picture):
         return picture(value)
     if isinstance(value, Skeleton):
-        return {"is": "Skeleton", "points": value.points.tolist(), "shown": value.shown.tolist()}
+        return {"is": "Skeleton", **value.to_dict()}
     if isinstance(value, VALUES):
         return {"is": type(value).__name__, **{f.name: _write(getattr(value, f.name), picture) for f in _fields(value)}}
     return value
@@ -115,8 +115,7 @@ def _read(read: Any, depth: int) -> Any:
     if name == "Picture":
         return _read_picture(read)
     if name == "Skeleton":
-        _only(read, {"points", "shown"}, "a skeleton")
-        return Skeleton(read["points"], read["shown"])
+        return Skeleton.from_dict(read)
     for kind in VALUES:
         if name == kind.__name__:
             return _build(kind, {field: _read(given, depth + 1) for field, given in read.items()})
