@@ -24,7 +24,7 @@ def notes(model: Model, recipe: Recipe, said: Sequence[Text], size: tuple[int, i
     for part in parts:
         found += _part(part, size)
     for style in recipe.styles:
-        found += model.style_notes(style.pictures, style.adapter)
+        found += model.ip_adapter(style.adapter).notes(style.pictures)
     if recipe.image is not None:
         found += _picture("image", recipe.image, size, resize="stretch")
     elif recipe.strength != Recipe.strength:
@@ -102,7 +102,7 @@ def _loras(model: Model, recipe: Recipe) -> list[str]:
         weights = [lora.weight for lora in recipe.loras if lora.name == name]
         if len(weights) > 1:
             found.append(f"LoRA {name!r} is listed {len(weights)} times, which amounts to a weight of {sum(weights):g}")
-        if name not in model.shelf.loras:
+        if name not in model.loras:
             found.append(f"the model has no LoRA {name!r}; at weight 0 it is not needed")
     return found
 

@@ -1,6 +1,7 @@
 """The recipe room: a recipe and the values it is made of."""
 
 from ctrl.images import MAX_SIDE
+from ctrl.recipe.batch import batch_key
 from ctrl.recipe.controls import Control, Depth, Edges, Pose
 from ctrl.recipe.diff import Change
 from ctrl.recipe.guidance import APG, PAG, SEG, CFGZero, Guidance, Within
@@ -30,6 +31,7 @@ __all__ = [
     "Style",
     "Within",
     "as_number",
+    "batch_key",
     "curve",
     "hold",
     "ramp",
