@@ -46,7 +46,7 @@ def test_it_is_of_the_finished_picture_and_of_no_step():
     times = [1.0, 0.5]
     latents = INPAINT.replace(unmasked="latents")
     assert INPAINT.at(0, times) == latents.at(0, times)
-    assert INPAINT != latents and PLAIN == PLAIN.replace(unmasked="latents")
+    assert latents != INPAINT and PLAIN.replace(unmasked="latents") == PLAIN
     with pytest.raises(ValueError, match="unmasked"):
         INPAINT.replace(unmasked="grey")
 

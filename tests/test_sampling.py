@@ -279,7 +279,7 @@ def test_notes_say_what_was_not_done(model):
         controls=[
             ctrl.Depth(MAP, ctrl.hold(1, start=0.9)),
             ctrl.Edges(np.zeros((16, 8), np.uint8)),
-            ctrl.Pose(np.zeros((1200, 1200), np.uint8)),
+            ctrl.Pose(np.zeros((4200, 4200), np.uint8)),
         ],
     )
     notes = "\n".join(ctrl.sample(model, recipe).notes)
@@ -289,7 +289,7 @@ def test_notes_say_what_was_not_done(model):
         "Depth acts in 0 of 4 steps",
         "Edges: the picture of 8×16 was stretched to 64×64",
         "Edges: the picture of 8×16 was enlarged to 64×64",
-        "Pose: the picture was reduced from 1200×1200 to 1024×1024",
+        "Pose: the picture was reduced from 4200×4200 to 4096×4096",
     ):
         assert words in notes
     assert ctrl.sample(model, RECIPE).notes == ()

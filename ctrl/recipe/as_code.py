@@ -96,7 +96,8 @@ def _skeleton(skeleton: Skeleton) -> str:
         if Skeleton.named(name) == skeleton:
             return f"ctrl.Skeleton.named({name!r})"
     shown = "" if skeleton.shown.all() else f", {skeleton.shown.tolist()}"
-    return f"ctrl.Skeleton({skeleton.points.tolist()}{shown})"
+    parts = "".join(f", {name}={part}" for name, part in skeleton.to_dict().items() if name not in ("points", "shown"))
+    return f"ctrl.Skeleton({skeleton.points.tolist()}{shown}{parts})"
 
 
 def _schedule(schedule: Schedule) -> str:

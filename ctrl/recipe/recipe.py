@@ -15,7 +15,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
-from ctrl.images import WHITE, Picture, PictureLike, local_file, png_text
+from ctrl.images import MAX_SIDE, WHITE, Picture, PictureLike, local_file, png_text
 from ctrl.recipe import as_code, as_json
 from ctrl.recipe.checks import (
     PER_PICTURE,
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from ctrl.recipe.changes import Changes
 
 SHORT = {"dpm++": "dpm++ 2m"}  # what is meant by a bare name
-MAX_SIDE = 4096  # pixels
 Unmasked = Literal["pixels", "latents"]
 UNMASKED: tuple[Unmasked, ...] = get_args(Unmasked)
 KEYWORD = "ctrl-recipe"  # of the PNG text chunk
