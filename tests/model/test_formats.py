@@ -122,6 +122,36 @@ def test_a_single_file_draws_the_picture_its_folder_draws(shelf, family):
     assert np.array_equal(*(np.asarray(image) for image in shots))
 
 
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_what_save_pretrained_writes_today_is_read_and_draws_the_same_picture(shelf, tmp_path, family):
+    again = tiny.saved_again(shelf / family, tmp_path / "again")
+    for folder in sorted(again.glob("tokenizer*")):
+        assert {path.name for path in folder.iterdir()} == {"tokenizer.json", "tokenizer_config.json"}
+    recipe = ctrl.Recipe("ab, c", negative="d", steps=2, seed=3, width=64, height=64, sampler="ddim")
+    models = [ctrl.load(place, device="cpu") for place in (shelf / family, again)]
+    assert np.array_equal(*(np.asarray(ctrl.sample(model, recipe).image) for model in models))
+    pads = [[tower.tokenizer.pad_token for tower in model.towers] for model in models]
+    assert pads[0] == pads[1]
+
+
+@pytest.mark.parametrize("inside", ["tokenizer", "."])
+def test_a_single_file_takes_the_tokenizer_that_is_written_today(shelf, tmp_path, inside):
+    again = tiny.saved_again(shelf / "sdxl", tmp_path / "again")
+    models = [
+        ctrl.load(shelf / "sdxl.safetensors", device="cpu", tokenizer=place)
+        for place in (shelf / "clip", again / inside)
+    ]
+    recipe = ctrl.Recipe("ab, c", negative="d", steps=2, seed=3, width=64, height=64)
+    assert np.array_equal(*(np.asarray(ctrl.sample(model, recipe).image) for model in models))
+
+
+@pytest.mark.parametrize("model", [None, 7, {"type": "Unigram", "vocab": {"a": 1}}, {"type": "BPE", "vocab": [["a"]]}])
+def test_a_tokenizer_json_of_another_kind_is_refused(shelf, tmp_path, model):
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    with pytest.raises(ValueError, match=r"tokenizer.json is no CLIP tokenizer"):
+        ctrl.load(shelf / "sd1.safetensors", device="cpu", tokenizer=tmp_path)
+
+
 def test_a_text_encoder_by_its_names_of_today_is_read_too(shelf, written, tmp_path):
     held = {key.replace(".text_model.", "."): one for key, one in tiny.single(written["sd1"]).items()}
     file = tiny.save(held, tmp_path / "today.safetensors")

@@ -80,7 +80,7 @@ class Shelf:
         encoder = image_tower(self._module("image_encoder", adapter.encoder), device, dtype)
         place, folder = adapter.processor, None
         if place is not None:
-            folder = self.courier.folder("feature_extractor", place, PROCESSOR, _processor).folder
+            folder = self.courier.folder("feature_extractor", place, (PROCESSOR,), _processor).folder
         return encoder, image_processor(folder, encoder)
 
     def lora(self, name: str) -> Lora:
@@ -97,7 +97,7 @@ class Shelf:
         return self.adapters[chosen]
 
     def _module(self, name: str, place: Place) -> Path:
-        return self.courier.folder(name, place, "config.json", module_files).folder
+        return self.courier.folder(name, place, ("config.json",), module_files).folder
 
     def _lacks(self, what: str, there: tuple[str, ...], argument: str) -> str:
         have = f"it has {', '.join(there)}" if there else "it has none"

@@ -25,6 +25,8 @@ STEMS = ("diffusion_pytorch_model", "model")  # of weights, as diffusers and tra
 VARIANTS = ("", ".fp16")  # the same weights twice; the whole ones are taken where there are both
 MODULES = ("unet", "vae", "text_encoder", "text_encoder_2")
 DATA = ("tokenizer", "tokenizer_2", "scheduler")
+TOKENIZER = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+             "added_tokens.json")  # fmt: skip
 SHARD = re.compile(r"[A-Za-z0-9][\w.-]*\.safetensors")  # a plain name, so that it lies where it is named
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 
@@ -218,8 +220,10 @@ def module_files(names: Sequence[str], part: str = "it") -> tuple[str, ...]:
 
 
 def tokenizer_files(names: Sequence[str]) -> tuple[str, ...]:
-    """Those of a tokenizer's files that it is loaded from."""
-    if not {"vocab.json", "merges.txt"} <= set(names):
-        raise FileNotFoundError("it has no vocab.json and merges.txt, so it is no CLIP tokenizer")
-    known = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
-    return tuple(name for name in known if name in names)
+    """Those of a tokenizer's files that it is loaded from; a FileNotFoundError says that it is none.
+
+    transformers wrote a vocabulary and its merges, and beside them tokenizer.json; since release 5 that one alone.
+    """
+    if not {"vocab.json", "merges.txt"} <= set(names) and "tokenizer.json" not in names:
+        raise FileNotFoundError("it has no vocab.json and merges.txt and no tokenizer.json, so it is no CLIP tokenizer")
+    return tuple(name for name in TOKENIZER if name in names)

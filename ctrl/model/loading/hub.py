@@ -107,14 +107,14 @@ class Courier:
         if not callable(self.tell):
             raise TypeError(f"tell must be a function of a sentence, got {self.tell!r:.60}.")
 
-    def folder(self, name: str, place: Place, mark: str, choose: Choice) -> Found:
-        """A folder, with those of its files that `choose` picks from their names; `mark` is a file it has.
+    def folder(self, name: str, place: Place, marks: Sequence[str], choose: Choice) -> Found:
+        """A folder, with those of its files that `choose` picks from their names; it has one of `marks`.
 
         `choose` raises a FileNotFoundError of half a sentence where something lacks. What cannot be had raises a
         FileNotFoundError that says why and what to do; `name` is the argument's.
         """
         if isinstance(place, Hub):
-            return self._brought(f"{name} {place}", place, mark, choose)
+            return self._brought(f"{name} {place}", place, marks, choose)
         if not place.is_dir():
             raise FileNotFoundError(f"{name} must be a folder, and {str(place)!r} is none.")
         return Found(place, place, names_in(place))
@@ -134,12 +134,12 @@ class Courier:
                 raise FileNotFoundError(f"there is no {file}")
             return (file,)
 
-        return self._brought(f"{name} {place}", replace(place, path=folder), file, only).folder / file
+        return self._brought(f"{name} {place}", replace(place, path=folder), (file,), only).folder / file
 
-    def _brought(self, what: str, hub: Hub, mark: str, choose: Choice) -> Found:
-        return (self._cached if self.local_files_only else self._fetched)(what, hub, mark, choose)
+    def _brought(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice) -> Found:
+        return (self._cached if self.local_files_only else self._fetched)(what, hub, marks, choose)
 
-    def _fetched(self, what: str, hub: Hub, mark: str, choose: Choice) -> Found:
+    def _fetched(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice) -> Found:
         import huggingface_hub
         from huggingface_hub import errors
 
@@ -153,7 +153,7 @@ class Courier:
         except errors.RevisionNotFoundError as error:
             raise FileNotFoundError(f"{what} has no revision {hub.revision!r} on the hub.") from error
         except Exception as error:  # what a lost connection raises is named by the hub's client of the day
-            return self._offline(what, hub, mark, choose, error)
+            return self._offline(what, hub, marks, choose, error)
         start = f"{hub.path}/" if hub.path else ""
         sizes = {one.rfilename.removeprefix(start): one.size or 0 for one in info.siblings or ()
                  if one.rfilename.startswith(start)}  # fmt: skip
@@ -175,9 +175,9 @@ class Courier:
             ) from error
         return Found(replace(hub, revision=commit), root / hub.path, tuple(sizes))
 
-    def _offline(self, what: str, hub: Hub, mark: str, choose: Choice, error: Exception) -> Found:
+    def _offline(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice, error: Exception) -> Found:
         try:
-            found = self._cached(what, hub, mark, choose)
+            found = self._cached(what, hub, marks, choose)
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{what} could not be fetched from the hub ({type(error).__name__}) and is not in the local "
@@ -187,16 +187,17 @@ class Courier:
         self.tell(f"{what}: the hub cannot be reached ({type(error).__name__}); {commit} is in the cache.")
         return found
 
-    def _cached(self, what: str, hub: Hub, mark: str, choose: Choice) -> Found:
+    def _cached(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice) -> Found:
         import huggingface_hub
 
-        marked = f"{hub.path}/{mark}" if hub.path else mark
-        at = huggingface_hub.try_to_load_from_cache(hub.repo, marked, revision=hub.revision)
+        marked = [f"{hub.path}/{mark}" if hub.path else mark for mark in marks]
+        there = {one: huggingface_hub.try_to_load_from_cache(hub.repo, one, revision=hub.revision) for one in marked}
+        name, at = next((pair for pair in there.items() if isinstance(pair[1], str)), (marked[0], None))
         revision = f" at {hub.revision!r}" if hub.revision else ""
         remedy = "load it once without local_files_only, or give a folder"
         if not isinstance(at, str):
-            raise FileNotFoundError(f"{what}{revision} is not in the local cache (no {marked}); {remedy}.")
-        root = Path(at).parents[marked.count("/")]
+            raise FileNotFoundError(f"{what}{revision} is not in the local cache (no {name}); {remedy}.")
+        root = Path(at).parents[name.count("/")]
         found = Found(replace(hub, revision=root.name), root / hub.path, names_in(root / hub.path))
         try:
             choose(found.names)

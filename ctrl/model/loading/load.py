@@ -43,8 +43,8 @@ def load(
       a ControlNetModel. `ip_adapter` and `lora` are .safetensors files, or map names to them; an IP-Adapter's image
       encoder is the folder image_encoder beside it. What is not given is looked for in the model's folder
       (controlnet_pose/, ip_adapter/, lora/), then in what is published for its family, and read when first needed.
-    - of a single file, `tokenizer` is a folder with CLIP's vocab.json and merges.txt, by default CLIP's on the hub,
-      and `prediction` is "epsilon" or "v" where the file says nothing and SD 2 is not v.
+    - of a single file, `tokenizer` is a folder with CLIP's vocab.json and merges.txt or its tokenizer.json, by default
+      CLIP's on the hub, and `prediction` is "epsilon" or "v" where the file says nothing and SD 2 is not v.
     - before anything is fetched, `tell` is called with what and how much it is; with `local_files_only` nothing is.
 
     Only safetensors are read and no code of the model's is run. What is incomplete or foreign raises a ValueError,
@@ -68,7 +68,7 @@ def load(
     else:
         if tokenizer is not None or prediction is not None:
             raise ValueError("tokenizer and prediction are for a single file; a folder says both itself.")
-        found = courier.folder("source", where, "model_index.json", model_files)
+        found = courier.folder("source", where, ("model_index.json",), model_files)
         parts = parts_of_folder(found, device=place, dtype=dtype)
     shelf = shelf_of(
         found,
@@ -112,8 +112,9 @@ def _tokenizer_folder(courier: Courier, place: Path | Hub) -> Path:
     if isinstance(place, Path) and (place / "tokenizer").is_dir():
         place = place / "tokenizer"  # of a model's folder
     try:
-        return courier.folder("tokenizer", place, "vocab.json", tokenizer_files).folder
+        return courier.folder("tokenizer", place, ("vocab.json", "tokenizer.json"), tokenizer_files).folder
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"a single file has no tokenizer: give tokenizer=, a folder with CLIP's vocab.json and merges.txt; {error}"
+            "a single file has no tokenizer: give tokenizer=, a folder with CLIP's vocab.json and merges.txt or its "
+            f"tokenizer.json; {error}"
         ) from error

@@ -8,7 +8,7 @@ is left to be drawn at random, and a file that changes later does not change the
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ctrl.images import why
 from ctrl.model.loading.configs import checked, checked_processor, checked_schedule
-from ctrl.model.loading.files import read_json, read_weights
+from ctrl.model.loading.files import read_json, read_weights, tokenizer_files
 
 # The names of a codec's attention before diffusers 0.16.
 FORMER = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
@@ -107,14 +107,13 @@ def read_tokenizer(folder: Path, encoder: Any, pad: str | None = None) -> Any:
     """
     from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
-    for file in ("vocab.json", "merges.txt"):
-        if not (folder / file).is_file():
-            raise FileNotFoundError(f"{folder.name!r} has no {file}, so it is no CLIP tokenizer.")
-    vocabulary = read_json(folder / "vocab.json")
+    try:
+        files = tokenizer_files([path.name for path in folder.iterdir() if path.is_file()])
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(f"there is no tokenizer in {folder.name!r}: {why(error)}.") from error
+    vocabulary = _vocabulary(folder, files)
     if pad is not None and pad not in vocabulary:
         raise ValueError(f"the tokenizer in {folder.name!r} does not know {pad!r}, which this model's texts end with.")
-    if (folder / "tokenizer_config.json").is_file():
-        read_json(folder / "tokenizer_config.json")
     changed: dict[str, Any] = {} if pad is None else {"pad_token": pad}
     try:
         read = CLIPTokenizer.from_pretrained(folder, local_files_only=True, **changed)
@@ -130,6 +129,16 @@ def read_tokenizer(folder: Path, encoder: Any, pad: str | None = None) -> Any:
             f"{encoder.config.vocab_size}: they are not of one model."
         )
     return read
+
+
+def _vocabulary(folder: Path, files: Sequence[str]) -> Mapping[str, Any]:
+    """The tokens' ids, after every JSON file of the tokenizer was looked at."""
+    read = {name: read_json(folder / name) for name in files if name.endswith(".json")}
+    if "tokenizer.json" in read:
+        model = read["tokenizer.json"].get("model")
+        if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
+            raise ValueError(f"{folder.name}/tokenizer.json is no CLIP tokenizer, whose model is of the type BPE.")
+    return read["vocab.json"] if "vocab.json" in read else read["tokenizer.json"]["model"]["vocab"]
 
 
 def read_schedule(folder: Path, *, towers: int) -> dict[str, Any]:

@@ -109,7 +109,7 @@ OTHERS = (
 def parts_of_file(
     file: Path, tokenizer: Path, *, device: torch.device, dtype: torch.dtype, prediction: str | None = None
 ) -> Parts:
-    """The parts of a model in one file; `tokenizer` is a folder with CLIP's vocab.json and merges.txt.
+    """The parts of a model in one file; `tokenizer` is a folder with CLIP's vocabulary.
 
     `prediction` is "epsilon" or "v", None for what the file notes or its family does. A file that is no such model,
     or not a whole one, raises a ValueError.
