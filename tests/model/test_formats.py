@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import diffusers
 import numpy as np
 import pytest
 import tiny_formats as tiny
@@ -24,7 +25,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from safetensors.torch import load_file
 
 import ctrl
-from ctrl.model.loading import original_names
+from ctrl.model.loading import files, original_names
 from ctrl.model.loading.controlnets import OneKind, controlnet
 from ctrl.model.loading.shapes import unet_config, vae_config
 
@@ -132,6 +133,69 @@ def test_what_save_pretrained_writes_today_is_read_and_draws_the_same_picture(sh
     assert np.array_equal(*(np.asarray(ctrl.sample(model, recipe).image) for model in models))
     pads = [[tower.tokenizer.pad_token for tower in model.towers] for model in models]
     assert pads[0] == pads[1]
+
+
+SCHEDULERS = [
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+    "UniPCMultistepScheduler",
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [*(("sd1", name) for name in SCHEDULERS), ("sdxl", "DPMSolverMultistepScheduler")]
+)
+def test_a_folder_with_any_scheduler_that_diffusers_saves_runs_as_the_pipeline_itself(shelf, tmp_path, family, name):
+    again = tiny.saved_again(shelf / family, tmp_path / "again", getattr(diffusers, name))
+    kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
+    loaded = ctrl.load(again, device="cpu")
+    adopted = ctrl.Model.from_pipeline(kind.from_pretrained(again, dtype=torch.float32))
+    recipe = ctrl.Recipe("ab, c", steps=3, seed=3, width=32, height=32)
+    ours, theirs = (np.asarray(ctrl.sample(model, recipe).image) for model in (loaded, adopted))
+    assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("lambda_min_clipped", "Infinity"), ("lambda_min_clipped", "NaN"), ("beta_end", "NaN"), ("flow_shift", "-Infinity")],
+)
+def test_a_schedule_with_any_other_number_that_is_not_finite_is_refused(shelf, tmp_path, field, value):
+    folder = shutil.copytree(shelf / "sd1", tmp_path / "odd")
+    file = folder / "scheduler" / "scheduler_config.json"
+    held = json.loads(file.read_text()) | {field: float(value)}
+    file.write_text(json.dumps(held))
+    with pytest.raises(ValueError, match=f"{field} in scheduler_config.json must"):
+        ctrl.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("small", ["scheduler/scheduler_config.json", "tokenizer/vocab.json", "vae/config.json"])
+def test_small_files_are_checked_before_any_weight_is_read(shelf, tmp_path, monkeypatch, small):
+    folder = shutil.copytree(shelf / "sd1", tmp_path / "odd")
+    (folder / small).write_text("{")
+    monkeypatch.setattr(files, "safe_open", lambda *_: pytest.fail("weights were opened"))
+    with pytest.raises(ValueError, match="is not JSON"):
+        ctrl.load(folder, device="cpu")
+
+
+def test_all_files_of_weights_are_looked_for_before_any_is_read(shelf, tmp_path, monkeypatch):
+    folder = shutil.copytree(shelf / "sd1", tmp_path / "odd")
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    monkeypatch.setattr(files, "safe_open", lambda *_: pytest.fail("weights were opened"))
+    with pytest.raises(FileNotFoundError, match=r"'vae' has no \.safetensors file"):
+        ctrl.load(folder, device="cpu")
 
 
 @pytest.mark.parametrize("inside", ["tokenizer", "."])

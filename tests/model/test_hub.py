@@ -118,6 +118,15 @@ def test_the_hubs_own_functions_take_what_they_are_given():
     fetch.bind("owner/one", revision=FIRST, allow_patterns=["a"])
 
 
+def test_no_weight_is_fetched_of_a_model_whose_small_files_are_refused(theirs, published, said, tmp_path):
+    odd = shutil.copytree(published, tmp_path / "odd")
+    (odd / "scheduler" / "scheduler_config.json").write_text('{"beta_end": 7.0}')
+    theirs.publish("owner/one", odd)
+    with pytest.raises(ValueError, match=r"beta_end in scheduler_config\.json must lie between"):
+        ctrl.load("owner/one", device="cpu", tell=said.append)
+    assert theirs.fetched("owner/one") == {name for name in WANTED if not name.endswith(".safetensors")}
+
+
 def test_what_a_model_needs_is_fetched_once_and_said_before(theirs, published, said):
     theirs.publish("owner/one", published)
 

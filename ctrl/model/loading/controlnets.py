@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ctrl.model.loading.configs import BLOCKS, checked
 from ctrl.model.loading.files import likeness, read_json, read_tensors, read_weights
 from ctrl.model.loading.original_names import Drawer, controlnet_name
-from ctrl.model.loading.pretrained import blank, built
+from ctrl.model.loading.pretrained import build, on_meta
 
 PREFIX = "control_model."  # in the original layout, if anything
 ENTRY = "controlnet_cond_embedding.conv_in.weight"
@@ -105,7 +105,7 @@ def _of_folder(kind: str, folder: Path, unet: Any) -> Any:
         net, own = ControlNetUnionModel, {**config, "_class_name": ControlNetUnionModel.__name__}
     kept = checked(net, own, folder.name)
     _fit(kind, kept, unet)
-    return built(net, kept, read_weights(folder), name=repr(folder.name), dtype=unet.dtype, device=unet.device)
+    return build(net, kept, read_weights(folder), name=repr(folder.name), dtype=unet.dtype, device=unet.device)
 
 
 def _check_module(kind: str, net: Any, unet: Any) -> None:
@@ -161,7 +161,7 @@ def _of_file(kind: str, file: Path, unet: Any) -> Any:
     known = list(inspect.signature(ControlNetModel.__init__).parameters)[1:]
     config = {field: unet.config[field] for field in known if field in unet.config}
     config["conditioning_embedding_out_channels"] = _hints(tensors, original=original)
-    module = blank(ControlNetModel, config, file.name)
+    module = on_meta(ControlNetModel, config, file.name)
     drawer = Drawer(tensors, set())
     rename: Callable[[str], str] = partial(controlnet_name, config=config) if original else str
     found = drawer.take(module.state_dict(), rename)
@@ -172,7 +172,7 @@ def _of_file(kind: str, file: Path, unet: Any) -> Any:
             f"the {kind} ControlNet in {file.name} was made for another model, or is not whole: {len(odd)} of its "
             f"tensors, such as {odd[0]}, are not what this U-Net's would be."
         )
-    return built(ControlNetModel, config, found, name=file.name, dtype=unet.dtype, device=unet.device)
+    return build(ControlNetModel, config, found, name=file.name, dtype=unet.dtype, device=unet.device)
 
 
 def _hints(tensors: Mapping[str, Tensor], *, original: bool) -> tuple[int, ...]:

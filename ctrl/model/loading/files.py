@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -67,15 +67,15 @@ def dtype_given(dtype: object) -> torch.dtype:
     return dtype
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file: finite numbers, no key twice."""
+def read_json(path: Path, *, constant: Callable[[str], Any] | None = None) -> dict[str, Any]:
+    """A JSON object from a file, no key twice. `constant` reads NaN and ±Infinity, which raise a ValueError else."""
     where = f"{path.parent.name}/{path.name}"
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent.name!r} has no {path.name}: it is no model in diffusers' layout.")
     if path.stat().st_size > MAX_JSON:
         raise ValueError(f"{where} has {path.stat().st_size} bytes, and {MAX_JSON} are the most that is read.")
     try:
-        read = json.loads(path.read_text(encoding="utf-8"), parse_constant=_not_finite, object_pairs_hook=_once)
+        read = json.loads(path.read_text(encoding="utf-8"), parse_constant=constant or _not_finite, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON: {why(error)}.") from error
     if not isinstance(read, dict):
@@ -145,8 +145,8 @@ def _is_shard(name: str, stem: str, variant: str) -> bool:
     return bool(re.fullmatch(f"{stem}({other}{number}|{number}{other})\\.safetensors", name))
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a module's folder, of all its shards, as `read_tensors` gives them."""
+def weight_paths(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files that hold the weights of a module's folder; a FileNotFoundError says that one is missing."""
     files = weight_files(path.name for path in folder.iterdir())
     if not files:
         raise FileNotFoundError(f"{folder.name!r} has no .safetensors file; pickled weights are not read: convert.")
@@ -155,10 +155,17 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         if not isinstance(shards, dict) or not all(SHARD.fullmatch(str(shard)) for shard in shards.values()):
             raise ValueError(f"{folder.name}/{files[0]} names shards outside its folder; it is not to be trusted.")
         files = tuple(sorted(set(shards.values())))
+    if absent := [name for name in files if not (folder / name).is_file()]:
+        raise FileNotFoundError(f"there is no file {absent[0]!r} in {folder.name!r}.")
+    return tuple(folder / name for name in files)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a module's folder, of all its shards, as `read_tensors` gives them."""
     tensors: dict[str, Tensor] = {}
-    for name in files:
+    for path in weight_paths(folder):
         try:
-            tensors |= read_tensors(folder / name)[0]
+            tensors |= read_tensors(path)[0]
         except ValueError as error:
             raise ValueError(f"the weights in {folder.name!r} cannot be read: {error}") from error
     return tensors

@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ctrl.model.loading.files import check_index, read_json
-from ctrl.model.loading.hub import Found, Hub
+from ctrl.model.loading.files import check_index, read_json, weight_paths
 from ctrl.model.loading.libraries import classes
-from ctrl.model.loading.pretrained import pretrained, read_schedule, read_tokenizer
+from ctrl.model.loading.pretrained import described, fill_from, read_schedule, read_tokenizer
 from ctrl.model.parts import Parts, Tower
 
 SPARE = 6  # numbers of SDXL's size conditioning
+NUMBERS = ("", "_2")  # what ends the names of a text tower's folders
 
 
-def parts_of_folder(found: Found, *, device: torch.device, dtype: torch.dtype) -> Parts:
-    """The parts of a model in diffusers' layout: SD 1.x, SD 2.x or SDXL."""
-    made = classes()
-    name = found.place.repo if isinstance(found.place, Hub) else found.folder.resolve().name
-    folder = found.folder
-    index = check_index(read_json(folder / "model_index.json"), name)
-    kinds = (("", made.tower), ("_2", made.projecting))
-    towers = []
-    for number, kind in kinds[: index.towers]:
-        encoder = pretrained(kind, folder / f"text_encoder{number}", dtype, device)
-        towers.append(Tower(read_tokenizer(folder / f"tokenizer{number}", encoder), encoder))
-    parts = Parts(
-        name,
-        pretrained(made.unet, folder / "unet", dtype, device),
-        pretrained(made.codec, folder / "vae", _codec_type(folder, dtype, towers=index.towers), device),
-        tuple(towers),
-        read_schedule(folder / "scheduler", towers=index.towers),
-        index.zero_negative,
+def parts_of_folder(folder: Path, name: str, *, device: torch.device, dtype: torch.dtype) -> Parts:
+    """The parts of a model in diffusers' layout: SD 1.x, SD 2.x or SDXL. Its small files are read first."""
+    parts = described_parts(folder, name)
+    numbers = NUMBERS[: len(parts.towers)]
+    for part in ("unet", "vae", *(f"text_encoder{number}" for number in numbers)):
+        weight_paths(folder / part)
+    upcast = _upcasts(parts.vae.config, wide=len(numbers) > 1, dtype=dtype)
+    encoders = [
+        fill_from(folder / f"text_encoder{number}", tower.encoder, dtype, device)
+        for number, tower in zip(numbers, parts.towers, strict=True)
+    ]
+    return replace(
+        parts,
+        unet=fill_from(folder / "unet", parts.unet, dtype, device),
+        vae=fill_from(folder / "vae", parts.vae, torch.float32 if upcast else dtype, device),
+        towers=tuple(replace(tower, encoder=one) for tower, one in zip(parts.towers, encoders, strict=True)),
     )
-    return fitting(parts)
 
 
-def _codec_type(folder: Path, dtype: torch.dtype, *, towers: int) -> torch.dtype:
-    """SDXL's codec overflows in float16 unless its configuration says otherwise, as diffusers reads it."""
-    overflows = towers > 1 and read_json(folder / "vae" / "config.json").get("force_upcast", True)
-    return torch.float32 if overflows and dtype == torch.float16 else dtype
+def described_parts(folder: Path, name: str) -> Parts:
+    """The parts of a model in diffusers' layout, with modules on the meta device: no weight was read."""
+    made = classes()
+    index = check_index(read_json(folder / "model_index.json"), name)
+    encoders = [
+        described(kind, folder / f"text_encoder{number}")
+        for number, kind in list(zip(NUMBERS, (made.tower, made.projecting), strict=True))[: index.towers]
+    ]
+    towers = [
+        Tower(read_tokenizer(folder / f"tokenizer{number}", encoder), encoder)
+        for number, encoder in zip(NUMBERS, encoders, strict=False)
+    ]
+    unet, vae = described(made.unet, folder / "unet"), described(made.codec, folder / "vae")
+    schedule = read_schedule(folder / "scheduler", towers=index.towers)
+    return fitting(Parts(name, unet, vae, tuple(towers), schedule, index.zero_negative))
+
+
+def _upcasts(config: Mapping[str, Any], *, wide: bool, dtype: torch.dtype) -> bool:
+    """Whether the codec is to be in float32: SDXL's overflows in float16 unless its configuration says otherwise."""
+    return wide and dtype == torch.float16 and bool(config.get("force_upcast", True))
 
 
 def parts_of_pipeline(pipe: Any) -> Parts:

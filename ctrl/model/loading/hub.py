@@ -18,6 +18,7 @@ from ctrl.model.loading.files import PICKLES
 OWNER_AND_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 FILES = (".safetensors", ".json", ".gguf", ".onnx", *PICKLES)
 Choice = Callable[[Sequence[str]], Sequence[str]]
+Check = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -107,14 +108,18 @@ class Courier:
         if not callable(self.tell):
             raise TypeError(f"tell must be a function of a sentence, got {self.tell!r:.60}.")
 
-    def folder(self, name: str, place: Place, marks: Sequence[str], choose: Choice) -> Found:
+    def folder(
+        self, name: str, place: Place, marks: Sequence[str], choose: Choice, check: Check = lambda _: None
+    ) -> Found:
         """A folder, with those of its files that `choose` picks from their names; it has one of `marks`.
+
+        Where weights must be fetched, the smaller files come first and `check` is called with the folder.
 
         `choose` raises a FileNotFoundError of half a sentence where something lacks. What cannot be had raises a
         FileNotFoundError that says why and what to do; `name` is the argument's.
         """
         if isinstance(place, Hub):
-            return self._brought(f"{name} {place}", place, marks, choose)
+            return self._brought(f"{name} {place}", place, marks, choose, check)
         if not place.is_dir():
             raise FileNotFoundError(f"{name} must be a folder, and {str(place)!r} is none.")
         return Found(place, place, names_in(place))
@@ -136,10 +141,14 @@ class Courier:
 
         return self._brought(f"{name} {place}", replace(place, path=folder), (file,), only).folder / file
 
-    def _brought(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice) -> Found:
-        return (self._cached if self.local_files_only else self._fetched)(what, hub, marks, choose)
+    def _brought(
+        self, what: str, hub: Hub, marks: Sequence[str], choose: Choice, check: Check = lambda _: None
+    ) -> Found:
+        if self.local_files_only:
+            return self._cached(what, hub, marks, choose)
+        return self._fetched(what, hub, marks, choose, check)
 
-    def _fetched(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice) -> Found:
+    def _fetched(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice, check: Check) -> Found:
         import huggingface_hub
         from huggingface_hub import errors
 
@@ -166,13 +175,10 @@ class Courier:
         if absent:
             size, many = _size(sum(sizes[file] for file in absent)), f"{len(absent)} file{'s' * (len(absent) > 1)}"
             self.tell(f"{what}: fetching {size} ({many}) at {commit[:10]} from the hub.")
-        exactly = [_literal(start + file) for file in wanted]
-        try:
-            root = Path(huggingface_hub.snapshot_download(hub.repo, revision=commit, allow_patterns=exactly))
-        except Exception as error:
-            raise FileNotFoundError(
-                f"fetching {what} broke off ({type(error).__name__}: {error}); load it again, what has come is kept."
-            ) from error
+        small = [file for file in wanted if not file.endswith(".safetensors")]
+        if small and any(file.endswith(".safetensors") for file in absent):
+            check(_download(what, hub.repo, commit, [start + file for file in small]) / hub.path)
+        root = _download(what, hub.repo, commit, [start + file for file in wanted])
         return Found(replace(hub, revision=commit), root / hub.path, tuple(sizes))
 
     def _offline(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice, error: Exception) -> Found:
@@ -210,6 +216,19 @@ def names_in(folder: Path) -> tuple[str, ...]:
     """The files in a folder and in its folders, by their names relative to it."""
     inside = (path for pattern in ("*", "*/*") for path in folder.glob(pattern))
     return tuple(sorted(path.relative_to(folder).as_posix() for path in inside if path.is_file()))
+
+
+def _download(what: str, repo: str, commit: str, files: Sequence[str]) -> Path:
+    """These files of a commit, in the cache: the commit's folder."""
+    import huggingface_hub
+
+    exactly = [_literal(file) for file in files]
+    try:
+        return Path(huggingface_hub.snapshot_download(repo, revision=commit, allow_patterns=exactly))
+    except Exception as error:
+        raise FileNotFoundError(
+            f"fetching {what} broke off ({type(error).__name__}: {error}); load it again, what has come is kept."
+        ) from error
 
 
 def _in_cache(repo: str, file: str, commit: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from ctrl.model.loading.extras import Given, shelf_of
 from ctrl.model.loading.families import Adapter, Net, family_of
 from ctrl.model.loading.files import device_named, dtype_given, model_files, tokenizer_files
-from ctrl.model.loading.folder import parts_of_folder, parts_of_pipeline
+from ctrl.model.loading.folder import described_parts, parts_of_folder, parts_of_pipeline
 from ctrl.model.loading.hub import Courier, Hub, place_of, say
 from ctrl.model.loading.single_file import parts_of_file
 from ctrl.model.model import Model
@@ -68,8 +69,10 @@ def load(
     else:
         if tokenizer is not None or prediction is not None:
             raise ValueError("tokenizer and prediction are for a single file; a folder says both itself.")
-        found = courier.folder("source", where, ("model_index.json",), model_files)
-        parts = parts_of_folder(found, device=place, dtype=dtype)
+        name = where.repo if isinstance(where, Hub) else where.resolve().name
+        check = partial(described_parts, name=name)
+        found = courier.folder("source", where, ("model_index.json",), model_files, check)
+        parts = parts_of_folder(found.folder, name, device=place, dtype=dtype)
     shelf = shelf_of(
         found,
         family_of(parts.unet, len(parts.towers)),

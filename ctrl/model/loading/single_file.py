@@ -24,7 +24,7 @@ from ctrl.model.loading.files import read_tensors
 from ctrl.model.loading.folder import fitting
 from ctrl.model.loading.libraries import classes
 from ctrl.model.loading.original_names import Drawer, open_clip_name, open_clip_part, unet_name, vae_name, vae_part
-from ctrl.model.loading.pretrained import blank, built, read_tokenizer
+from ctrl.model.loading.pretrained import build, on_meta, read_tokenizer
 from ctrl.model.loading.shapes import TELLING, text_config, unet_config, vae_config
 from ctrl.model.parts import Parts, Tower
 
@@ -219,12 +219,12 @@ class _Maker:
         config = checked(kind, config, self.file)
         called = f"the {what} in {self.file}"
         drawer = Drawer(inside, set())
-        found = drawer.take(blank(kind, config, called).state_dict(), name)
+        found = drawer.take(on_meta(kind, config, called).state_dict(), name)
         found = {key: part(key, tensor) for key, tensor in found.items()}
         left = [key for key in drawer.left() if not key.startswith((*UNREAD_INSIDE, *unread))]
         if left:
             raise ValueError(f"{called} has {len(left)} tensors that it has no place for, such as {left[0]}.")
-        return built(kind, config, found, name=called, dtype=self.dtype, device=self.device)
+        return build(kind, config, found, name=called, dtype=self.dtype, device=self.device)
 
 
 def _clip_name(inside: Mapping[str, Tensor]) -> Callable[[str], str]:
