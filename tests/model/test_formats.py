@@ -1,5 +1,6 @@
 """Tiny models in every layout in which models are published, read through the real code, bit for bit."""
 
+import copy
 import json
 import shutil
 
@@ -12,6 +13,7 @@ from diffusers import (
     AutoencoderKL,
     ControlNetUnionModel,
     StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -22,6 +24,7 @@ from diffusers.loaders.single_file_utils import (
     convert_open_clip_checkpoint,
 )
 from diffusers.models.attention_processor import AttnProcessor2_0
+from PIL import Image
 from safetensors.torch import load_file
 
 import ctrl
@@ -170,7 +173,7 @@ def test_a_folder_with_any_scheduler_that_diffusers_saves_runs_as_the_pipeline_i
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("lambda_min_clipped", "Infinity"), ("lambda_min_clipped", "NaN"), ("beta_end", "NaN"), ("flow_shift", "-Infinity")],
+    [("lambda_min_clipped", "inf"), ("lambda_min_clipped", "nan"), ("beta_end", "nan"), ("flow_shift", "-inf")],
 )
 def test_a_schedule_with_any_other_number_that_is_not_finite_is_refused(shelf, tmp_path, field, value):
     folder = shutil.copytree(shelf / "sd1", tmp_path / "odd")
@@ -433,6 +436,54 @@ def looks(pipe):
     configs = {name: dict(part.config) for name, part in pipe.components.items() if hasattr(part, "config_name")}
     own = {name: id(part) for name, part in pipe.components.items()}
     return held, processors, hooks, flags, configs, own, dict(pipe.config)
+
+
+def overflowing(written):
+    """SDXL in halves of numbers, with a codec whose activations no float16 holds."""
+    model = written["sdxl"]
+    vae = copy.deepcopy(model.vae)
+    with torch.no_grad():
+        vae.decoder.conv_in.weight *= 2e4
+        vae.encoder.conv_in.weight *= 2e5
+    parts = [part.half().float() for part in copy.deepcopy([model.unet, vae, *model.texts])]
+    return tiny.Written(*parts[:2], tuple(parts[2:]), model.schedule)
+
+
+@pytest.mark.parametrize("road", ["folder", "single file", "pipeline"])
+def test_sdxl_in_float16_has_its_codec_in_float32_and_draws_what_diffusers_draws(written, tmp_path, road):
+    model = overflowing(written)
+    folder = tiny.save_folder(model, tmp_path / "sdxl")
+    pipe = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float16)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.unet.requires_grad_(requires_grad=False)  # else torch takes another kernel for float16 on the CPU
+    if road == "pipeline":
+        got = ctrl.Model.from_pipeline(pipe)
+    else:
+        file = tiny.save_single(model, tmp_path / "sdxl.safetensors")
+        place, more = (folder, {}) if road == "folder" else (file, {"tokenizer": folder})
+        got = ctrl.load(place, device="cpu", dtype=torch.float16, **more)
+    assert (got.unet.dtype, got.vae.dtype) == (torch.float16, torch.float32)
+    photo = Image.fromarray(np.random.default_rng(1).integers(0, 255, (32, 32, 3), np.uint8))
+    recipe = ctrl.Recipe("ab, c", steps=2, seed=3, width=32, height=32, guidance=5.0, sampler="ddim")
+    again = StableDiffusionXLImg2ImgPipeline(**pipe.components)
+    again.set_progress_bar_config(disable=True)
+    shared = {"guidance_scale": 5.0, "num_inference_steps": 2}
+    given = shared | {"generator": torch.Generator().manual_seed(3)}
+    theirs = pipe("ab, c", width=32, height=32, **given).images[0]
+    assert np.array_equal(np.asarray(ctrl.sample(got, recipe).image), np.asarray(theirs))
+    given = shared | {"generator": torch.Generator().manual_seed(3)}
+    theirs = again("ab, c", image=photo, strength=0.5, **given).images[0]
+    assert np.array_equal(np.asarray(ctrl.sample(got, recipe.replace(image=photo, strength=0.5)).image), theirs)
+    assert pipe.vae.dtype == torch.float16
+
+
+def test_a_codec_that_says_it_does_not_overflow_stays_in_float16(written, tmp_path):
+    written = copy.deepcopy(written["sdxl"])
+    written.vae.register_to_config(force_upcast=False)
+    folder = tiny.save_folder(written, tmp_path / "sdxl")
+    pipe = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float16)
+    assert ctrl.load(folder, device="cpu", dtype=torch.float16).vae.dtype == torch.float16
+    assert ctrl.Model.from_pipeline(pipe).vae is pipe.vae
 
 
 def test_what_a_pipeline_has_that_cannot_be_followed_is_refused(shelf, nets):

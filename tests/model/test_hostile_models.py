@@ -156,7 +156,8 @@ def test_what_is_no_json_object_is_refused(copy, text):
     for name in ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json", "tokenizer/vocab.json"):
         kept = (copy / name).read_bytes()
         (copy / name).write_text(text)
-        with pytest.raises(ValueError, match=rf"{name.rpartition('/')[2]} (is not JSON|must hold an object|must be finite)"):
+        refused = "is not JSON|must hold an object|must be finite"
+        with pytest.raises(ValueError, match=f"{name.rpartition('/')[2]} ({refused})"):
             load(copy)
         (copy / name).write_bytes(kept)
 

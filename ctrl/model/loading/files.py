@@ -75,7 +75,8 @@ def read_json(path: Path, *, constant: Callable[[str], Any] | None = None) -> di
     if path.stat().st_size > MAX_JSON:
         raise ValueError(f"{where} has {path.stat().st_size} bytes, and {MAX_JSON} are the most that is read.")
     try:
-        read = json.loads(path.read_text(encoding="utf-8"), parse_constant=constant or _not_finite, object_pairs_hook=_once)
+        text = path.read_text(encoding="utf-8")
+        read = json.loads(text, parse_constant=constant or _not_finite, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON: {why(error)}.") from error
     if not isinstance(read, dict):
@@ -146,7 +147,7 @@ def _is_shard(name: str, stem: str, variant: str) -> bool:
 
 
 def weight_paths(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files that hold the weights of a module's folder; a FileNotFoundError says that one is missing."""
+    """The safetensors files of a module's folder; a FileNotFoundError says that there are none, or that one lacks."""
     files = weight_files(path.name for path in folder.iterdir())
     if not files:
         raise FileNotFoundError(f"{folder.name!r} has no .safetensors file; pickled weights are not read: convert.")

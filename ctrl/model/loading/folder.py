@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ def parts_of_folder(folder: Path, name: str, *, device: torch.device, dtype: tor
     numbers = NUMBERS[: len(parts.towers)]
     for part in ("unet", "vae", *(f"text_encoder{number}" for number in numbers)):
         weight_paths(folder / part)
-    upcast = _upcasts(parts.vae.config, wide=len(numbers) > 1, dtype=dtype)
+    vae_type = vae_dtype(parts.vae.config, dtype, towers=len(numbers))
     encoders = [
         fill_from(folder / f"text_encoder{number}", tower.encoder, dtype, device)
         for number, tower in zip(numbers, parts.towers, strict=True)
@@ -32,7 +33,7 @@ def parts_of_folder(folder: Path, name: str, *, device: torch.device, dtype: tor
     return replace(
         parts,
         unet=fill_from(folder / "unet", parts.unet, dtype, device),
-        vae=fill_from(folder / "vae", parts.vae, torch.float32 if upcast else dtype, device),
+        vae=fill_from(folder / "vae", parts.vae, vae_type, device),
         towers=tuple(replace(tower, encoder=one) for tower, one in zip(parts.towers, encoders, strict=True)),
     )
 
@@ -54,17 +55,22 @@ def described_parts(folder: Path, name: str) -> Parts:
     return fitting(Parts(name, unet, vae, tuple(towers), schedule, index.zero_negative))
 
 
-def _upcasts(config: Mapping[str, Any], *, wide: bool, dtype: torch.dtype) -> bool:
-    """Whether the codec is to be in float32: SDXL's overflows in float16 unless its configuration says otherwise."""
-    return wide and dtype == torch.float16 and bool(config.get("force_upcast", True))
+def vae_dtype(config: Mapping[str, Any], dtype: torch.dtype, *, towers: int) -> torch.dtype:
+    """The type of a codec in a model of this `dtype`: SDXL's is float32 in a float16 model, where it would overflow.
+
+    Its configuration can say otherwise (`force_upcast`); SD 1 and 2 do not ask it. As diffusers' pipelines have it.
+    """
+    upcast = towers > 1 and dtype == torch.float16 and config.get("force_upcast", True)
+    return torch.float32 if upcast else dtype
 
 
 def parts_of_pipeline(pipe: Any) -> Parts:
     """The parts of a pipeline of diffusers' that is of SD 1.x, SD 2.x or SDXL: its own modules, as they are.
 
-    Nothing is copied and nothing changed: device, dtype and training flags stay, and what the pipeline's owner changes
-    later, its scheduler apart, is changed here too. Attention must run under diffusers' default processors, or a
-    ValueError says what to undo: an IP-Adapter loaded into the pipeline or its slicing would not be followed.
+    Nothing is changed: device, dtype and training flags stay, and what the pipeline's owner changes later, its
+    scheduler apart, is changed here too. Only a codec that must be in float32 (`vae_dtype`) is copied. Attention must
+    run under diffusers' default processors, or a ValueError says what to undo: an IP-Adapter loaded into the pipeline
+    or its slicing would not be followed.
     """
     from diffusers.models.attention_processor import AttnProcessor2_0
 
@@ -101,7 +107,7 @@ def parts_of_pipeline(pipe: Any) -> Parts:
     parts = Parts(
         name,
         unet,
-        has["vae"],
+        _upcast(has["vae"], vae_dtype(has["vae"].config, has["vae"].dtype, towers=len(towers))),
         tuple(towers),
         dict(has["scheduler"].config),
         len(towers) > 1 and bool(pipe.config.get("force_zeros_for_empty_prompt", True)),
@@ -109,6 +115,11 @@ def parts_of_pipeline(pipe: Any) -> Parts:
         has.get("feature_extractor"),
     )
     return fitting(parts)
+
+
+def _upcast(module: Any, dtype: torch.dtype) -> Any:
+    """The module if it is of this type, else a copy that is."""
+    return module if module.dtype == dtype else copy.deepcopy(module).to(dtype).requires_grad_(requires_grad=False)
 
 
 def fitting(parts: Parts) -> Parts:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ctrl.model.loading.configs import checked
 from ctrl.model.loading.files import read_tensors
-from ctrl.model.loading.folder import fitting
+from ctrl.model.loading.folder import fitting, vae_dtype
 from ctrl.model.loading.libraries import classes
 from ctrl.model.loading.original_names import Drawer, open_clip_name, open_clip_part, unet_name, vae_name, vae_part
 from ctrl.model.loading.pretrained import build, on_meta, read_tokenizer
@@ -175,7 +175,9 @@ class _Maker:
     def vae(self, layout: Layout, size: int) -> Any:
         inside = self._inside(VAE)
         config = vae_config(inside, self.file, size=size, scaling_factor=layout.scaling_factor)
-        return self._made("codec", classes().codec, config, inside, partial(vae_name, config=config), vae_part)
+        dtype = vae_dtype(config, self.dtype, towers=len(layout.texts))
+        maker = replace(self, dtype=dtype)
+        return maker._made("codec", classes().codec, config, inside, partial(vae_name, config=config), vae_part)
 
     def text(self, text: Text) -> Any:
         inside = self._inside(text.prefix)
