@@ -21,10 +21,10 @@ from ctrl.images import Picture
 from ctrl.model import calls, codec, text
 from ctrl.model.calls import Residuals, Words
 from ctrl.model.ip_adapter import blocks as named_blocks
-from ctrl.model.ip_adapter.adapter import read_style_adapter
+from ctrl.model.ip_adapter.adopted import style_adapter
 from ctrl.model.ip_adapter.encoder import Styling
 from ctrl.model.ip_adapter.reference import StyleReference
-from ctrl.model.loading.extras import Shelf
+from ctrl.model.loading.extras import Extras
 from ctrl.model.loading.families import family_of
 from ctrl.model.loading.lora import merged
 from ctrl.model.parts import Parts
@@ -32,13 +32,13 @@ from ctrl.model.solver import Solver
 
 
 class Model:
-    """A latent diffusion model and what controls it; made by `load`, or by `from_pipeline`.
+    """A latent diffusion model and what controls it; made by `load`.
 
     `size` is the (width, height) it was trained for in pixels and `factor` the pixels to a latent. `lock`
     is held while a part runs, so that threads take turns.
     """
 
-    def __init__(self, parts: Parts, shelf: Shelf, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, parts: Parts, shelf: Extras, *, device: torch.device, dtype: torch.dtype) -> None:
         self.parts, self.shelf, self.device, self.dtype = parts, shelf, device, dtype
         self.lock = threading.RLock()
         self.unet, self.vae, self.towers = parts.unet, parts.vae, parts.towers
@@ -50,13 +50,6 @@ class Model:
         self._made_as = _lives(self.unet)
         if self.unet.config.time_cond_proj_dim is not None:
             raise ValueError("this U-Net takes its guidance as an input (a distilled LCM), which ctrl does not do.")
-
-    @classmethod
-    def from_pipeline(cls, pipe: Any, **shelf: Any) -> Model:
-        """The components of a diffusers pipeline, adopted and left as they are; `shelf` is as for `ctrl.load`."""
-        from ctrl.model.loading.load import from_pipeline
-
-        return from_pipeline(pipe, **shelf)
 
     def __repr__(self) -> str:
         width, height = self.size
@@ -268,7 +261,7 @@ class Model:
         """The IP-Adapter of this name, its image encoder and its processor, loaded on first use."""
         with self.lock:
             if name not in self._adapters:
-                reader = read_style_adapter(self.shelf.adapter_file(name), self.unet, self.device, self.dtype)
+                reader = style_adapter(self.shelf.adapter_file(name), self.unet, self.device, self.dtype)
                 encoder, processor = self._own_encoder or self.shelf.image_encoder(name, self.device, self.dtype)
                 reader.check(encoder)
                 self._adapters[name] = Styling(reader, encoder, processor)

@@ -12,10 +12,13 @@ import torch
 from diffusers import (
     AutoencoderKL,
     ControlNetUnionModel,
+    DDIMPipeline,
+    DDIMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    UNet2DModel,
 )
 from diffusers.loaders.single_file_utils import (
     convert_controlnet_checkpoint,
@@ -165,7 +168,7 @@ def test_a_folder_with_any_scheduler_that_diffusers_saves_runs_as_the_pipeline_i
     again = tiny.saved_again(shelf / family, tmp_path / "again", getattr(diffusers, name))
     kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
     loaded = ctrl.load(again, device="cpu")
-    adopted = ctrl.Model.from_pipeline(kind.from_pretrained(again, dtype=torch.float32))
+    adopted = ctrl.load(kind.from_pretrained(again, dtype=torch.float32))
     recipe = ctrl.Recipe("ab, c", steps=3, seed=3, width=32, height=32)
     ours, theirs = (np.asarray(ctrl.sample(model, recipe).image) for model in (loaded, adopted))
     assert np.array_equal(ours, theirs)
@@ -403,8 +406,10 @@ def test_an_adopted_pipeline_is_left_as_it_was_and_draws_its_own_picture(shelf, 
     pipe = kind.from_pretrained(shelf / family, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     before = looks(pipe)
-    model = ctrl.Model.from_pipeline(pipe)
-    assert model.unet is pipe.unet and model.vae is pipe.vae
+    model = ctrl.load(pipe)
+    assert model.vae is pipe.vae
+    ours, theirs = ({one.data_ptr() for one in net.parameters()} for net in (model.unet, pipe.unet))
+    assert ours == theirs
     recipe = ctrl.Recipe("ab, c", negative="d", steps=2, seed=3, width=64, height=64, guidance=5.0, sampler="ddim")
     ours = np.asarray(ctrl.sample(model, recipe).image)
     assert looks(pipe) == before
@@ -457,7 +462,7 @@ def test_sdxl_in_float16_has_its_codec_in_float32_and_draws_what_diffusers_draws
     pipe.set_progress_bar_config(disable=True)
     pipe.unet.requires_grad_(requires_grad=False)  # else torch takes another kernel for float16 on the CPU
     if road == "pipeline":
-        got = ctrl.Model.from_pipeline(pipe)
+        got = ctrl.load(pipe)
     else:
         file = tiny.save_single(model, tmp_path / "sdxl.safetensors")
         place, more = (folder, {}) if road == "folder" else (file, {"tokenizer": folder})
@@ -483,24 +488,25 @@ def test_a_codec_that_says_it_does_not_overflow_stays_in_float16(written, tmp_pa
     folder = tiny.save_folder(written, tmp_path / "sdxl")
     pipe = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float16)
     assert ctrl.load(folder, device="cpu", dtype=torch.float16).vae.dtype == torch.float16
-    assert ctrl.Model.from_pipeline(pipe).vae is pipe.vae
+    assert ctrl.load(pipe).vae is pipe.vae
 
 
 def test_what_a_pipeline_has_that_cannot_be_followed_is_refused(shelf, nets):
     pipe = StableDiffusionPipeline.from_pretrained(shelf / "sd1", dtype=torch.float32)
-    model = ctrl.Model.from_pipeline(pipe, controlnets={"pose": nets["sd1"]})
+    model = ctrl.load(pipe, controlnets={"pose": nets["sd1"]})
     assert model.controlnet("pose") is nets["sd1"]
-    pipe.enable_attention_slicing()
-    with pytest.raises(ValueError, match=r"attends by SlicedAttnProcessor.*set_attn_processor\(AttnProcessor2_0\(\)\)"):
-        ctrl.Model.from_pipeline(pipe)
+    pipe.unet.set_attn_processor(type("Mine", (AttnProcessor2_0,), {})())
+    with pytest.raises(ValueError, match=r"attends by Mine, which.*set_attn_processor\(AttnProcessor2_0\(\)\)"):
+        ctrl.load(pipe)
     pipe.unet.set_attn_processor(AttnProcessor2_0())
-    pipe.unet.encoder_hid_proj = torch.nn.Linear(1, 1)
-    with pytest.raises(ValueError, match=r"has an IP-Adapter loaded; call pipe.unload_ip_adapter\(\)"):
-        ctrl.Model.from_pipeline(pipe)
-    pipe.unet.encoder_hid_proj = None
+    for name, value in {"device": "cpu", "dtype": torch.float32, "tokenizer": "x/y", "prediction": "v"}.items():
+        with pytest.raises(ValueError, match=f"{name} is not for a pipeline"):
+            ctrl.load(pipe, **{name: value})
     pipe.vae.to("meta")
     with pytest.raises(ValueError, match="parts lie on cpu, meta or are moved about by hooks"):
-        ctrl.Model.from_pipeline(pipe)
-    for other in (object(), pipe.unet):
-        with pytest.raises(ValueError, match="as its unet; ctrl adopts pipelines with a UNet2DConditionModel"):
-            ctrl.Model.from_pipeline(other)
+        ctrl.load(pipe)
+    for other in (object(), pipe.unet, 7):
+        with pytest.raises(TypeError, match=r"source must be a path, a hub id .* or a pipeline, got "):
+            ctrl.load(other)
+    with pytest.raises(ValueError, match="as its unet; ctrl supports pipelines with a UNet2DConditionModel"):
+        ctrl.load(DDIMPipeline(UNet2DModel(sample_size=8, block_out_channels=(32, 64, 64, 64)), DDIMScheduler()))

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ctrl.model.loading.configs import BLOCKS, checked
-from ctrl.model.loading.files import likeness, read_json, read_tensors, read_weights
-from ctrl.model.loading.original_names import Drawer, controlnet_name
+from ctrl.model.loading.files import guess_file_kind, read_json, read_tensors, read_weights
+from ctrl.model.loading.original_names import TensorPicker, controlnet_name
 from ctrl.model.loading.pretrained import build, on_meta
 
 PREFIX = "control_model."  # in the original layout, if anything
@@ -156,18 +156,18 @@ def _of_file(kind: str, file: Path, unet: Any) -> Any:
         tensors = {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items() if key.startswith(PREFIX)}
     original = "input_hint_block.0.weight" in tensors
     if not original and ENTRY not in tensors:
-        looks = likeness(tensors, but="ControlNet")
+        looks = guess_file_kind(tensors, not_a="ControlNet")
         raise ValueError(f"{file.name} is no ControlNet by diffusers' or the original names: {looks}.")
     known = list(inspect.signature(ControlNetModel.__init__).parameters)[1:]
     config = {field: unet.config[field] for field in known if field in unet.config}
     config["conditioning_embedding_out_channels"] = _hints(tensors, original=original)
     module = on_meta(ControlNetModel, config, file.name)
-    drawer = Drawer(tensors, set())
+    picker = TensorPicker(tensors, set())
     rename: Callable[[str], str] = partial(controlnet_name, config=config) if original else str
-    found = drawer.take(module.state_dict(), rename)
+    found = picker.take(module.state_dict(), rename)
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     odd = [name for name in shapes if name not in found or tuple(found[name].shape) != shapes[name]]
-    if odd := [*odd, *drawer.left()]:
+    if odd := [*odd, *picker.left()]:
         raise ValueError(
             f"the {kind} ControlNet in {file.name} was made for another model, or is not whole: {len(odd)} of its "
             f"tensors, such as {odd[0]}, are not what this U-Net's would be."

@@ -31,12 +31,19 @@ SHARD = re.compile(r"[A-Za-z0-9][\w.-]*\.safetensors")  # a plain name, so that 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 
 
-# What files hold that are given in the place of another, by how the names of their tensors begin.
-KINDS = (
-    (("lora_", "unet.", "text_encoder."), "it looks like a LoRA, to be given as lora="),
-    (("control_model.", "controlnet_", "input_hint_block."), "it looks like a ControlNet, to be given in controlnets="),
-    (("ip_adapter.", "image_proj."), "it looks like an IP-Adapter, to be given as ip_adapter="),
-    (("model.diffusion_model.", "cond_stage_model.", "conditioner."), "it looks like a whole model, for load(file)"),
+# What the files of other kinds are, by how the names of their tensors begin.
+FILE_KINDS = (
+    (("lora_", "unet.", "text_encoder.", "base_model."), "a LoRA, to be given as lora="),
+    (("control_model.", "controlnet_", "input_hint_block."), "a ControlNet, to be given in controlnets="),
+    (("ip_adapter.", "image_proj."), "an IP-Adapter, to be given as ip_adapter="),
+    (("emb_params", "string_to_param", "clip_g", "clip_l"), "a textual inversion"),
+    (
+        tuple(f"{start}{kind}_blocks." for start in ("", "model.diffusion_model.") for kind in ("double", "joint")),
+        "a diffusion transformer, such as SD 3's or Flux's, which has no U-Net",
+    ),
+    (("model.diffusion_model.", "cond_stage_model.", "conditioner."), "a whole model, for load(file)"),
+    (("down_blocks.", "input_blocks."), "a U-Net alone, and a model has a VAE and a text encoder too"),
+    (("encoder.down", "decoder.up", "first_stage_model."), "a VAE alone"),
 )
 TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -116,12 +123,12 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(f"{file.name} cannot be read as safetensors: {reason}.") from error
 
 
-def likeness(names: Iterable[str], but: str) -> str:
-    """What a file with tensors of these names looks like, `but` for what it is not, or what one of them is called."""
+def guess_file_kind(names: Iterable[str], *, not_a: str) -> str:
+    """What a file with tensors of these names looks like, other than `not_a`, as a sentence without an end."""
     held = sorted(names)
-    for beginnings, what in KINDS:
-        if but not in what and any(name.startswith(beginnings) for name in held):
-            return what
+    for beginnings, what in FILE_KINDS:
+        if not_a not in what and any(name.startswith(beginnings) for name in held):
+            return f"it looks like {what}"
     return f"it holds {len(held)} tensors that are no part of one, such as {held[0]!r}" if held else "it holds nothing"
 
 

@@ -43,10 +43,10 @@ class Hub:
         return replace(self, path=f"{self.path}/{name}" if self.path else name)
 
 
-Place = Path | Hub
+Source = Path | Hub
 
 
-def place_of(name: str, given: str | Path | Hub, revision: str | None = None) -> Place:
+def source_of(name: str, given: str | Path | Hub, revision: str | None = None) -> Source:
     """Where `given` is: a folder or file that exists, or a hub id like 'owner/name'; `name` is the argument's.
 
     What looks like a path is never asked of the hub: it exists here, or a FileNotFoundError says that it does not.
@@ -80,14 +80,14 @@ def _existing(given: str | Path) -> Path | None:
 
 
 @dataclass(frozen=True)
-class Found:
+class Snapshot:
     """A place brought here: the folder, the names in it, and the place again, at the commit it came from."""
 
-    place: Place
+    place: Source
     folder: Path
     names: tuple[str, ...]
 
-    def inside(self, name: str) -> Place:
+    def inside(self, name: str) -> Source:
         """The place of this name in it."""
         return self.place.inside(name) if isinstance(self.place, Hub) else self.place / name
 
@@ -98,7 +98,7 @@ def say(sentence: str) -> None:
 
 
 @dataclass(frozen=True)
-class Courier:
+class Downloader:
     """Brings what lies elsewhere; `tell` is called with a sentence before anything is fetched."""
 
     local_files_only: bool = False
@@ -109,8 +109,8 @@ class Courier:
             raise TypeError(f"tell must be a function of a sentence, got {self.tell!r:.60}.")
 
     def folder(
-        self, name: str, place: Place, marks: Sequence[str], choose: Choice, check: Check = lambda _: None
-    ) -> Found:
+        self, name: str, place: Source, marks: Sequence[str], choose: Choice, check: Check = lambda _: None
+    ) -> Snapshot:
         """A folder, with those of its files that `choose` picks from their names; it has one of `marks`.
 
         Where weights must be fetched, the smaller files come first and `check` is called with the folder.
@@ -122,9 +122,9 @@ class Courier:
             return self._brought(f"{name} {place}", place, marks, choose, check)
         if not place.is_dir():
             raise FileNotFoundError(f"{name} must be a folder, and {str(place)!r} is none.")
-        return Found(place, place, names_in(place))
+        return Snapshot(place, place, names_in(place))
 
-    def file(self, name: str, place: Place) -> Path:
+    def file(self, name: str, place: Source) -> Path:
         """A .safetensors file."""
         if isinstance(place, Path):
             if not place.is_file() or place.suffix != ".safetensors":
@@ -143,12 +143,12 @@ class Courier:
 
     def _brought(
         self, what: str, hub: Hub, marks: Sequence[str], choose: Choice, check: Check = lambda _: None
-    ) -> Found:
+    ) -> Snapshot:
         if self.local_files_only:
             return self._cached(what, hub, marks, choose)
         return self._fetched(what, hub, marks, choose, check)
 
-    def _fetched(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice, check: Check) -> Found:
+    def _fetched(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice, check: Check) -> Snapshot:
         import huggingface_hub
         from huggingface_hub import errors
 
@@ -179,9 +179,9 @@ class Courier:
         if small and any(file.endswith(".safetensors") for file in absent):
             check(_download(what, hub.repo, commit, [start + file for file in small]) / hub.path)
         root = _download(what, hub.repo, commit, [start + file for file in wanted])
-        return Found(replace(hub, revision=commit), root / hub.path, tuple(sizes))
+        return Snapshot(replace(hub, revision=commit), root / hub.path, tuple(sizes))
 
-    def _offline(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice, error: Exception) -> Found:
+    def _offline(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice, error: Exception) -> Snapshot:
         try:
             found = self._cached(what, hub, marks, choose)
         except FileNotFoundError:
@@ -193,7 +193,7 @@ class Courier:
         self.tell(f"{what}: the hub cannot be reached ({type(error).__name__}); {commit} is in the cache.")
         return found
 
-    def _cached(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice) -> Found:
+    def _cached(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice) -> Snapshot:
         import huggingface_hub
 
         marked = [f"{hub.path}/{mark}" if hub.path else mark for mark in marks]
@@ -204,7 +204,7 @@ class Courier:
         if not isinstance(at, str):
             raise FileNotFoundError(f"{what}{revision} is not in the local cache (no {name}); {remedy}.")
         root = Path(at).parents[name.count("/")]
-        found = Found(replace(hub, revision=root.name), root / hub.path, names_in(root / hub.path))
+        found = Snapshot(replace(hub, revision=root.name), root / hub.path, names_in(root / hub.path))
         try:
             choose(found.names)
         except FileNotFoundError as error:

@@ -150,11 +150,11 @@ def _vocabulary(folder: Path, files: Sequence[str]) -> Mapping[str, Any]:
     return read["vocab.json"] if "vocab.json" in read else read["tokenizer.json"]["model"]["vocab"]
 
 
-def read_schedule(folder: Path, *, towers: int) -> dict[str, Any]:
-    """The noise schedule of a model folder; for one tower with the two repairs that diffusers' pipelines make."""
+def read_schedule(folder: Path, *, repair: bool) -> dict[str, Any]:
+    """The noise schedule of a model folder; perhaps with the two repairs that diffusers' SD 1 and 2 pipelines make."""
     read = read_json(folder / "scheduler_config.json", constant=float)  # DPM-Solver's has -Infinity
     config = checked_schedule(read, "scheduler_config.json")
-    if towers > 1:
+    if not repair:
         return config
     config["steps_offset"] = 1
     if config.get("clip_sample"):
