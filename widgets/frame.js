@@ -237,7 +237,7 @@ function renderFrame(context, shared) {
     if (caption.textContent !== text) caption.textContent = text;
     words.hidden = !text && quality.hidden;
     const names = step ? ["first run", "second run"] : pinned ? ["before", "now"] : [before?.caption || "before", now?.caption || "after"];
-    const label = (tag, word, visible) => { tag.hidden = !visible; tag.textContent = word; };
+    const label = (tag, word, visible) => { tag.hidden = !visible; tag.textContent = visible ? word : ""; };
     label(tags[0], mode === "flip" ? names[look.flipped ? 0 : 1] : mode === "difference" ? `difference × ${look.gain}` : names[0], mode !== "single");
     label(tags[1], names[1], mode === "divider");
     label(tags[2], names[1], mode === "side");
