@@ -13,7 +13,7 @@ const BASE_CSS = `
 .ctrl[data-theme="dark"] { color-scheme: dark; }
 .ctrl *, .ctrl *::before, .ctrl *::after { box-sizing: border-box; }
 .ctrl [hidden] { display: none !important; }
-.ctrl button, .ctrl select, .ctrl input:not([type=range]):not([type=checkbox]):not([type=color]) { font: inherit; color: inherit; min-height: 28px; padding: 2px 9px;
+.ctrl button, .ctrl select, .ctrl input:not([type=range]):not([type=checkbox]):not([type=color]) { font: inherit; color: var(--c-text); min-height: 28px; padding: 2px 9px;
   background: var(--c-bg); border: 1px solid var(--c-line); border-radius: 6px; margin: 0; }
 .ctrl button { display: inline-flex; align-items: center; justify-content: center; gap: 5px; cursor: pointer; white-space: nowrap; }
 .ctrl button:hover:not(:disabled) { background: var(--c-raise); border-color: var(--c-edge); }
@@ -23,10 +23,10 @@ const BASE_CSS = `
 .ctrl button.ctrl-main:hover:not(:disabled) { filter: brightness(1.08); background: var(--c-accent); }
 .ctrl button.ctrl-icon { padding: 2px; min-width: 28px; }
 .ctrl button svg { width: 16px; height: 16px; flex: none; }
-.ctrl input[type=number] { width: 5.2em; font-variant-numeric: tabular-nums; }
+.ctrl input[type=number] { width: 5.2em; color: var(--c-text); font-variant-numeric: tabular-nums; }
 .ctrl input[type=range] { accent-color: var(--c-accent); margin: 0; min-width: 0; }
 .ctrl input[type=checkbox] { accent-color: var(--c-accent); margin: 0; }
-.ctrl label { display: inline-flex; align-items: center; gap: 6px; color: var(--c-dim); }
+.ctrl label { white-space: nowrap; display: inline-flex; align-items: center; gap: 6px; color: var(--c-dim); }
 .ctrl :focus-visible { outline: 2px solid var(--c-accent); outline-offset: 1px; }
 .ctrl .ctrl-row { display: flex; flex-wrap: wrap; align-items: center; gap: 6px; }
 .ctrl .ctrl-gap { flex: 1; }
@@ -92,16 +92,17 @@ function textButton(text, onclick, props = {}) {
   return make("button", { type: "button", text, onclick, ...props });
 }
 
-// A labelled number that can be typed; `onvalue` gets a number inside the limits, when Enter or Tab confirms it.
-function numberField(label, { min, max, step = "any", value = "", onvalue, ...props }) {
+// A labelled number that can be typed; `onvalue` gets a number inside the input's limits, when Enter or Tab confirms it.
+// Without visible `label`, `props` has an aria-label.
+function numberField(label, { min, max, step = "any", value = "", unit = null, onvalue, ...props }) {
   const input = make("input", { type: "number", min, max, step, value, ...props });
   input.addEventListener("change", () => {
-    const number = clamp(input.valueAsNumber, min, max);
+    const number = clamp(input.valueAsNumber, Number(input.min), Number(input.max));
     if (Number.isNaN(number)) return;
     input.value = number;
     onvalue(number);
   });
-  return { node: make("label", {}, label, input), input };
+  return { node: make("label", {}, label || null, input, unit), input };
 }
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
@@ -288,7 +289,7 @@ function wire(model, handlers, onnote, life) {
     if (!connected) { connected = true; onnote(""); }
     const data = content?.base64 ? content.base64.map(fromBase64) : (buffers ?? []).map(bytes);
     if (content?.kind === "hello") hello(content, data);
-    else handlers[content?.kind]?.(content, data);
+    else if ((content?.count ?? 0) === data.length) handlers[content?.kind]?.(content, data);
   };
   model.on("msg:custom", listen);
   const late = setTimeout(() => {

@@ -1,7 +1,8 @@
 // FrameView: pictures as they come, compared by divider, flip or difference, zoomed, and scrubbed.
 
 const FRAME_CSS = `
-.ctrl-frame .stage { position: relative; display: grid; grid-auto-flow: column; grid-auto-columns: minmax(0, 1fr); gap: 6px; max-width: 100%; touch-action: pan-y;
+.ctrl-frame .body { max-width: 100%; }
+.ctrl-frame .stage { position: relative; display: grid; grid-auto-flow: column; grid-auto-columns: minmax(0, 1fr); gap: 6px; touch-action: pan-y;
   border-radius: 6px; outline-offset: 2px; }
 .ctrl-frame .stage.zoomed { touch-action: none; cursor: grab; }
 .ctrl-frame .stage.flips { cursor: pointer; }
@@ -154,7 +155,8 @@ function renderFrame(context, shared) {
   const caption = make("span", { class: "caption" });
   const words = make("div", { class: "words" }, quality, caption);
   const tools = frameTools(look, redraw, { pin: shared.pin, save, zoomTo });
-  panel.root.append(empty, stage, words, tools.node);
+  const body = make("div", { class: "body" }, empty, stage, words, tools.node);
+  panel.root.append(body);
 
   function pair() {
     const { runs, stills, now, before } = shared.held;
@@ -221,7 +223,7 @@ function renderFrame(context, shared) {
     const ratio = any.width / any.height;
     if (any.quality !== "draft" || any.width >= look.width || Math.abs(look.ratio - ratio) > 0.02) Object.assign(look, { width: any.width, ratio });
     const columns = mode === "side" ? 2 : 1;
-    stage.style.width = `${Math.max(look.width, 320) * columns + 6 * (columns - 1)}px`;
+    body.style.width = `${Math.max(look.width, 320) * columns + 6 * (columns - 1)}px`;
     for (const cell of cells) cell.style.aspectRatio = `${any.width} / ${any.height}`;
   }
 
@@ -331,7 +333,7 @@ function frameTools(look, redraw, { pin, save, zoomTo }) {
   const modes = Object.entries(MODES).map(([mode, text]) => textButton(text, () => set({ mode, flipped: false }), { "data-mode": mode }));
   const slide = (label, props, oninput) => make("input", { type: "range", "aria-label": label, ...props, oninput: (event) => oninput(event.target.valueAsNumber) });
   const split = slide("Divider", { min: 0, max: 100, step: "any" }, (value) => set({ split: value / 100 }));
-  const splitNumber = numberField("%", { min: 0, max: 100, "aria-label": "Divider in percent", onvalue: (value) => set({ split: value / 100 }) });
+  const splitNumber = numberField("", { min: 0, max: 100, unit: "%", "aria-label": "Divider in percent", onvalue: (value) => set({ split: value / 100 }) });
   const gain = slide("Gain of the difference", { min: 1, max: 20, step: 1 }, (value) => set({ gain: value }));
   const gainNumber = numberField("×", { min: 1, max: 20, "aria-label": "Gain of the difference, typed", onvalue: (value) => set({ gain: value }) });
   const flipButton = textButton("Flip now", () => set({ flipped: !look.flipped }));
@@ -350,7 +352,7 @@ function frameTools(look, redraw, { pin, save, zoomTo }) {
   const scrubbing = make("div", { class: "ctrl-row" }, play, scrub, step.node);
   const group = make("div", { class: "ctrl-group", role: "group", "aria-label": "Compare by" }, ...modes);
   const comparing = make("div", { class: "ctrl-row" }, group, split, splitNumber.node, gain, gainNumber.node, flipButton);
-  const percent = numberField("%", { min: 100, max: 3200, step: 50, "aria-label": "Zoom in percent", onvalue: (value) => zoomTo(value / 100) });
+  const percent = numberField("", { min: 100, max: 3200, unit: "%", step: 50, "aria-label": "Zoom in percent", onvalue: (value) => zoomTo(value / 100) });
   const pinButton = make("button", { type: "button", onclick: () => pin(pinButton.getAttribute("aria-pressed") !== "true"), title: "Keep this picture to compare the next ones with" }, icon(PIN), make("span", { text: "Keep as before" }));
   const zooming = make("div", { class: "ctrl-row" }, iconButton("Zoom out", ICONS.minus, () => zoomTo(look.zoom / 1.5)), percent.node, iconButton("Zoom in", ICONS.plus, () => zoomTo(look.zoom * 1.5)),
     iconButton("Fit", ICONS.fit, () => zoomTo(1)), make("span", { class: "ctrl-gap" }), pinButton, iconButton("Save the picture", ICONS.save, save));

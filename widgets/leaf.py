@@ -27,9 +27,12 @@ _HERE = Path(__file__).parent
 def module(*names: str) -> str:
     """The text of `common.js` followed by that of a leaf's own files, together one ES module.
 
-    Text, because a `Path` in `_esm` keeps every widget alive after `close()` (anywidget#929).
+    Text, because a `Path` in `_esm` keeps every widget alive after `close()` (anywidget#929). Comment lines and
+    indentation are left out, since every instance carries its module to the browser (anywidget#613).
     """
-    return "\n".join((_HERE / file).read_text(encoding="utf-8") for file in ("common.js", *names))
+    texts = ((_HERE / file).read_text(encoding="utf-8") for file in ("common.js", *names))
+    lines = (line.strip() for text in texts for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class Leaf(anywidget.AnyWidget):
 
     def post(self, kind: str, content: dict[str, Any] | None = None, buffers: Iterable[bytes] = ()) -> None:
         """Send a message to every open view, from any thread."""
-        content, buffers = {"kind": kind, **(content or {})}, list(buffers)
+        buffers = list(buffers)
+        content = {"kind": kind, **(content or {}), "count": len(buffers)}  # so that lost bytes are noticed
         if self._as_text and buffers:
             self.send({**content, "base64": [base64.b64encode(each).decode("ascii") for each in buffers]})
         else:

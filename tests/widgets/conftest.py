@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 ADDRESS = "http://localhost:1/"  # answered by the test itself; a secure context, as a notebook is
 SHOTS = os.environ.get("CTRL_SCREENSHOTS")  # a folder to leave pictures of the leaves in
 
@@ -109,7 +114,9 @@ class Stage:
         sent, self.waiting = self.waiting, []
         for index, content, buffers in sent:
             packed = [] if self.blind else [base64.b64encode(bytes(part)).decode() for part in buffers]
-            self.page.evaluate("([index, content, buffers]) => fromPython(index, content, buffers)", [index, content, packed])
+            self.page.evaluate(
+                "([index, content, buffers]) => fromPython(index, content, buffers)", [index, content, packed]
+            )
 
     def until(self, condition, *arguments, timeout=5000):
         """Carry messages until a JavaScript expression is true."""

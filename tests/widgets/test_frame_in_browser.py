@@ -209,7 +209,7 @@ def test_a_problem_is_an_alert_with_a_next_step_and_can_be_dismissed(stage, view
     view.show_problem("Out of memory.", why="<b>512</b>", next_step="Halve the size.", details="Traceback …")
     stage.settle()
     alert = leaf.get_by_role("alert")
-    assert alert.inner_text().splitlines()[:3] == ["Out of memory.", "<b>512</b>", "Halve the size."]
+    assert alert.locator("p").all_inner_texts() == ["Out of memory.", "<b>512</b>", "Halve the size."]
     assert alert.get_by_role("button", name="Copy details").is_visible()
     alert.get_by_role("button", name="Dismiss").click()
     stage.settle()
