@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from widgets.frame import FrameView
+    from widgets.heat import TokenHeat
+    from widgets.pose import PosePad
 
 _HOMES = {
     "FrameView": "frame",
+    "PosePad": "pose",
+    "TokenHeat": "heat",
 }
-__all__ = ["FrameView"]
+__all__ = ["FrameView", "PosePad", "TokenHeat"]
 
 
 def __getattr__(name: str) -> Any:
