@@ -29,7 +29,7 @@ ROOMS = {
     "sweep": {"sampling"},
     "detect": {"images", "skeleton", "atelier"},
     "atelier": {"images", "skeleton"},
-    "widgets": {FRONT},
+    "widgets": {FRONT, "skeleton"},
 }
 EVERY_ROOM = {*ROOMS} - {"widgets"}
 ROOMS["__init__"] = EVERY_ROOM
