@@ -12,16 +12,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from widgets.curve import CurvePad
     from widgets.frame import FrameView
     from widgets.heat import TokenHeat
     from widgets.pose import PosePad
 
 _HOMES = {
+    "CurvePad": "curve",
     "FrameView": "frame",
     "PosePad": "pose",
     "TokenHeat": "heat",
 }
-__all__ = ["FrameView", "PosePad", "TokenHeat"]
+__all__ = ["CurvePad", "FrameView", "PosePad", "TokenHeat"]
 
 
 def __getattr__(name: str) -> Any:

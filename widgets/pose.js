@@ -19,9 +19,9 @@ const POSE_CSS = `
 .ctrl-pose .hand, .ctrl-pose .face { fill: none; stroke: #fff; opacity: .75; pointer-events: none; }
 .ctrl-pose fieldset { border: 1px solid var(--c-line); border-radius: 8px; margin: 0 0 10px; padding: 8px 10px 10px; min-width: 0; }
 .ctrl-pose legend { padding: 0 4px; font-weight: 600; }
-.ctrl-pose .pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 6px 12px; }
-.ctrl-pose .pair label { justify-content: end; gap: 5px; }
-.ctrl-pose .pair input[type=number] { width: 62px; padding-right: 2px; }
+.ctrl-pose .pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 6px 8px; }
+.ctrl-pose .pair label { justify-content: end; gap: 4px; }
+.ctrl-pose .pair input[type=number] { width: 57px; padding: 2px 1px 2px 6px; }
 .ctrl-pose fieldset .ctrl-row { margin-bottom: 6px; }
 .ctrl-pose .wide { width: 100%; margin-bottom: 6px; }
 .ctrl-pose .hint { margin: 6px 0 0; color: var(--c-dim); font-size: 12px; }
