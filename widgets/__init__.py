@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from widgets.curve import CurvePad
     from widgets.frame import FrameView
+    from widgets.gallery import Gallery
     from widgets.heat import TokenHeat
     from widgets.pose import PosePad
 
 _HOMES = {
     "CurvePad": "curve",
     "FrameView": "frame",
+    "Gallery": "gallery",
     "PosePad": "pose",
     "TokenHeat": "heat",
 }
-__all__ = ["CurvePad", "FrameView", "PosePad", "TokenHeat"]
+__all__ = ["CurvePad", "FrameView", "Gallery", "PosePad", "TokenHeat"]
 
 
 def __getattr__(name: str) -> Any:
