@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from widgets.frame import FrameView
     from widgets.gallery import Gallery
     from widgets.heat import TokenHeat
+    from widgets.map import MapPad
     from widgets.pose import PosePad
 
 _HOMES = {
     "CurvePad": "curve",
     "FrameView": "frame",
     "Gallery": "gallery",
+    "MapPad": "map",
     "PosePad": "pose",
     "TokenHeat": "heat",
 }
-__all__ = ["CurvePad", "FrameView", "Gallery", "PosePad", "TokenHeat"]
+__all__ = ["CurvePad", "FrameView", "Gallery", "MapPad", "PosePad", "TokenHeat"]
 
 
 def __getattr__(name: str) -> Any:

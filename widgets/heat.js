@@ -9,7 +9,6 @@ small { color: var(--c-dim); font-size: 12px; }
 .words button { position: relative; overflow: hidden; min-height: 27px; padding: 1px 7px; font-size: 14px; border-color: transparent; background: var(--c-raise); }
 .words button::after { content: ""; position: absolute; inset: auto 0 0; height: 3px; background: var(--hue); transform: scaleX(var(--share, 0)); transform-origin: left; }
 .words button[data-pause] { margin-left: 9px; }
-button[data-shown] { border-color: var(--c-edge) !important; }
 .words button[aria-pressed=true] { color: inherit; font-weight: 600; border-color: var(--hue); background: var(--c-tint); }
 .words img { height: 34px; border-radius: 3px; }
 .body { display: grid; grid-template-columns: minmax(0, 1fr); gap: 12px 18px; margin-top: 12px; }
@@ -41,11 +40,12 @@ const INFLUENCE = "influence"; // the source whose shares say who decided a plac
 const LOOKS = { heat: "Heat", spotlight: "Spotlight", outline: "Outline", decided: "Who decided" };
 const WHEN = { all: "All steps", last: "Last three", one: "One step" };
 const SHOWN = ["pinned", "active_layers", "when", "step", "look", "colours", "strength", "threshold", "same_scale", "cells", "place", "code"];
+const PERCENT = { step: 0.05, scale: 100, unit: "%" };
 const ROWS = { [INFLUENCE]: 0, prompt: 7 }; // how many words of a source are ranked, else 3
 
 class HeatPanel {
   constructor(view, model) {
-    Object.assign(this, { view, model, data: null, word: null, hovered: [], chips: new Map(), rows: new Map() });
+    Object.assign(this, { view, model, data: null, word: null, hovered: [], chips: new Map(), rows: new Map(), ...knobs(model, view.life) });
     this.show = eachFrame(() => this.refresh());
     this.waiting = make("p", { class: "ctrl-dim", text: "Waiting for the maps." });
     this.chipRows = make("div", { class: "chips" });
@@ -57,9 +57,9 @@ class HeatPanel {
     this.code = make("pre", { hidden: true, tabindex: 0, "aria-label": "Python" });
     const left = make("div", {}, make("div", { class: "stage" }, this.canvas, this.mark), this.bar, this.scrub, this.files, this.receipt);
     const about = make("div", { "aria-live": "polite" }, this.title, this.under);
-    this.body = make("div", { class: "body" }, left, make("div", {}, about, make("div", {}, this.where, this.ranked, this.strip, this.leader), this.knobs, this.code));
-    view.root.append(this.waiting, this.chipRows, this.body);
-    this.chipRows.hidden = this.body.hidden = true;
+    const body = make("div", { class: "body" }, left, make("div", {}, about, make("div", {}, this.where, this.ranked, this.strip, this.leader), this.knobs, this.code));
+    this.main = make("div", { hidden: true }, this.chipRows, body);
+    view.root.append(this.waiting, this.main);
     for (const name of SHOWN) view.watch(`change:${name}`, this.show);
     this.listen();
   }
@@ -71,19 +71,16 @@ class HeatPanel {
     this.picture?.close();
     if (this.view.life.aborted) return picture.close();
     Object.assign(this, { data, picture, word: null, hovered: [] });
-    const scale = Math.max(512, Math.min(1024, picture.width, picture.height)) / Math.max(picture.width, picture.height);
-    [this.canvas.width, this.canvas.height] = [picture.width, picture.height].map((side) => Math.round(side * scale));
+    const longer = Math.max(picture.width, picture.height);
+    [this.canvas.width, this.canvas.height] = [picture.width, picture.height].map((side) => Math.round((side / longer) * clamp(longer, 512, 1024)));
     this.buildChips();
     this.buildKnobs();
-    this.waiting.hidden = true;
-    this.chipRows.hidden = this.body.hidden = false;
+    [this.waiting.hidden, this.main.hidden] = [true, false];
     this.show();
   }
 
   // -- what is chosen
 
-  get(name) { return this.model.get(name); }
-  set(values) { for (const [name, value] of Object.entries(values)) this.model.set(name, value); this.model.save_changes(); }
   get layers() { const on = this.get("active_layers").filter((at) => at < this.data.layers.length); return on.length ? on : [...this.data.layers.keys()]; }
   get step() { return Math.min(this.get("step"), this.data.steps.length - 1); }
   get steps() { const all = [...this.data.steps.keys()]; return { all, last: all.slice(-3), one: [this.step] }[this.get("when")]; }
@@ -184,7 +181,6 @@ class HeatPanel {
     for (const [at, chip] of this.chips) {
       const most = this.data.words[at].source === INFLUENCE ? 1 : Math.max(...this.of(this.data.words[at].source).map((other) => share[other]));
       chip.style.cssText = `--hue: ${this.hue(at)}; --share: ${share[at] / (most || 1)}`;
-      chip.toggleAttribute("data-shown", this.word === at);
       chip.setAttribute("aria-pressed", this.pinned.includes(at));
     }
     this.showParties(share);
@@ -280,7 +276,7 @@ class HeatPanel {
 
   chip(at, pause) {
     const { picture, text } = this.data.words[at];
-    const chip = make("button", { type: "button", "aria-label": this.label(at), title: "Click to keep, click another to compare", "data-pause": pause, ...this.pointing(at) });
+    const chip = make("button", { type: "button", "aria-label": this.label(at), "data-pause": pause, ...this.pointing(at) });
     if (picture === null) chip.textContent = text;
     else chip.append(make("img", { alt: "", src: `data:image/png;base64,${toBase64(this.data.pictures[picture])}` }));
     this.chips.set(at, chip);
@@ -289,17 +285,22 @@ class HeatPanel {
 
   // -- knobs
 
+  // Anew for every heat, since words, layers and steps are others.
   buildKnobs() {
     const { data } = this;
+    this.built?.abort();
+    this.built = new AbortController();
+    const life = AbortSignal.any([this.view.life, this.built.signal]);
+    Object.assign(this, knobs(this.model, life));
     const looks = Object.entries(LOOKS).filter(([look]) => look !== "decided" || this.of(INFLUENCE).length);
     const colours = make("select", { "aria-label": "Colours", onchange: () => this.set({ colours: colours.value }) }, ...Object.keys(COLOUR_MAPS).map((text) => make("option", { text })));
     colours.value = this.get("colours");
-    const rows = [["Look", this.choice("look", looks), colours], ["Strength", ...this.slider("strength", "Strength", 0, 1, 0.05, 100)]];
-    rows.push(["Outline at", ...this.slider("threshold", "Outline at, of the maximum", 0.05, 0.95, 0.05, 100)]);
+    const rows = [["Look", this.choice("look", "Look", looks), colours], ["Strength", ...this.slider("strength", "Strength", { min: 0, max: 1, ...PERCENT })]];
+    rows.push(["Outline at", ...this.slider("threshold", "Outline at, of the maximum", { min: 0.05, max: 0.95, ...PERCENT })]);
     rows.push(["Scale", this.toggle("same_scale", "One scale for all words"), this.toggle("cells", "Cells as squares")]);
     if (data.layers.length > 1) rows.unshift(["Layers", ...this.layerButtons()]);
     this.knobs.replaceChildren(...rows.flatMap(([text, ...parts]) => [make("small", { text }), make("div", { class: "ctrl-row" }, ...parts)]));
-    this.scrub.replaceChildren(...(data.steps.length > 1 ? this.scrubber() : []));
+    this.scrub.replaceChildren(...(data.steps.length > 1 ? this.scrubber(life) : []));
     const file = (text, onclick) => make("button", { type: "button", title: `Save as ${text}`, onclick }, icon(ICONS.save), text);
     const code = textButton("Show code", () => { code.setAttribute("aria-expanded", code.ariaExpanded !== "true"); this.code.hidden = !this.code.hidden; }, { "aria-expanded": "false", hidden: !this.get("code") });
     this.files.className = this.scrub.className = "ctrl-row";
@@ -307,33 +308,7 @@ class HeatPanel {
     this.receipt.textContent = data.note;
   }
 
-  // Show a trait now and whenever it changes.
-  bind(trait, refresh) { this.view.watch(`change:${trait}`, refresh); refresh(); }
-
-  choice(trait, options) {
-    const buttons = options.map(([value, text]) => textButton(text, () => this.set({ [trait]: value }), { "data-value": value }));
-    this.bind(trait, () => buttons.forEach((button) => button.setAttribute("aria-pressed", this.get(trait) === button.dataset.value)));
-    return make("div", { class: "ctrl-group", role: "group", "aria-label": trait }, ...buttons);
-  }
-
-  // A slider and a field for one trait, shown as `scale` times the trait plus `first`.
-  slider(trait, label, min, max, step, scale = 1, first = 0, more = {}) {
-    const keep = (shown) => this.set({ ...more, [trait]: (shown - first) / scale });
-    const shown = (value) => Number((value * scale + first).toFixed(2));
-    const limits = { min: shown(min), max: shown(max), step: step * scale, "aria-label": label };
-    const field = numberField("", { ...limits, unit: scale > 1 ? "%" : null, onvalue: keep });
-    const range = make("input", { type: "range", ...limits, oninput: () => keep(range.valueAsNumber) });
-    this.bind(trait, () => { range.value = field.input.value = shown(this.get(trait)); });
-    return [range, field.node];
-  }
-
-  toggle(trait, label) {
-    const box = make("input", { type: "checkbox", onchange: () => this.set({ [trait]: box.checked }) });
-    this.bind(trait, () => { box.checked = this.get(trait); });
-    return make("label", {}, box, label);
-  }
-
-  scrubber() {
+  scrubber(life) {
     let timer = null;
     const play = textButton("Play", () => {
       if (timer) return stop();
@@ -341,11 +316,11 @@ class HeatPanel {
       timer = setInterval(() => this.set({ when: "one", step: (this.step + 1) % this.data.steps.length }), 160);
     });
     const stop = () => { clearInterval(timer); timer = null; play.textContent = "Play"; };
-    this.view.life.addEventListener("abort", stop);
+    life.addEventListener("abort", stop);
     const name = make("small");
     this.bind("step", () => { name.textContent = this.data.steps[this.step]; });
-    const slider = this.slider("step", "Step", 0, this.data.steps.length - 1, 1, 1, 1, { when: "one" });
-    return [this.choice("when", Object.entries(WHEN)), play, make("div", { class: "line" }, ...slider, name)];
+    const slider = this.slider("step", "Step", { min: 0, max: this.data.steps.length - 1, step: 1, first: 1, more: { when: "one" } });
+    return [this.choice("when", "Steps", Object.entries(WHEN)), play, make("div", { class: "line" }, ...slider, name)];
   }
 
   layerButtons() {

@@ -149,7 +149,7 @@ class TokenHeat(Leaf):
     "spotlight", "outline", "decided"), `place`: nothing, a point, or an outline of points (x, y) in [0, 1].
     """
 
-    _esm = module("raster.js", "heat_maps.js", "heat.js")
+    _esm = module("knobs.js", "raster.js", "heat_maps.js", "heat.js")
 
     pinned = traitlets.List(traitlets.Int(min=0), maxlen=2).tag(sync=True)
     active_layers = traitlets.List(traitlets.Int(min=0)).tag(sync=True)

@@ -82,7 +82,7 @@ function pngWithText(png, keyword, text) {
 // An endless GIF of RGBA frames, `delay` in hundredths of a second, with one palette and a comment (GIF89a).
 function animatedGif(frames, width, height, delay, comment) {
   const palette = commonColours(frames);
-  const indexed = paletteIndices(palette, width);
+  const indexed = paletteIndices(palette);
   const out = [..."GIF89a"].map((c) => c.charCodeAt(0));
   const word = (value) => out.push(value & 255, value >> 8);
   word(width);
@@ -164,12 +164,10 @@ function commonColours(frames) {
   return Array.from({ length: 256 }, (_, at) => [0, 1, 2].map((c) => (fullest[at] ? Math.round(fullest[at][c] / fullest[at][3]) : 0)));
 }
 
-// A function from an RGBA frame to its nearest palette indices, with a small ordered dither against bands.
-function paletteIndices(palette, width) {
-  const nearest = new Int16Array(32768).fill(-1);
-  const dither = [-3, 1, -2, 2, 3, -1, 2, -2, -2, 2, -3, 1, 2, -2, 3, -1];
-  const find = (key) => {
-    const [r, g, b] = [(key >> 10) << 3, ((key >> 5) & 31) << 3, (key & 31) << 3].map((v) => v + 4);
+// A function from an RGBA frame to its nearest palette indices.
+function paletteIndices(palette) {
+  const nearest = new Map();
+  const find = (r, g, b) => {
     let [best, least] = [0, Infinity];
     palette.forEach((colour, at) => {
       const far = 2 * (colour[0] - r) ** 2 + 4 * (colour[1] - g) ** 2 + (colour[2] - b) ** 2;
@@ -177,15 +175,10 @@ function paletteIndices(palette, width) {
     });
     return best;
   };
-  return (frame) => {
-    const out = new Uint8Array(frame.length / 4);
-    for (let at = 0; at < out.length; at++) {
-      const shift = dither[(Math.floor(at / width) & 3) * 4 + (at % width & 3)];
-      const five = (c) => Math.min(Math.max(frame[at * 4 + c] + shift, 0), 255) >> 3;
-      const key = (five(0) << 10) | (five(1) << 5) | five(2);
-      if (nearest[key] < 0) nearest[key] = find(key);
-      out[at] = nearest[key];
-    }
-    return out;
-  };
+  return (frame) => Uint8Array.from({ length: frame.length / 4 }, (_, at) => {
+    const [r, g, b] = frame.subarray(at * 4, at * 4 + 3).map((c) => c & 252);
+    const key = (r << 16) | (g << 8) | b;
+    if (!nearest.has(key)) nearest.set(key, find(r, g, b));
+    return nearest.get(key);
+  });
 }
