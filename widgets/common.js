@@ -1,53 +1,6 @@
 // common.js: what every leaf shares. It is put before a leaf's own text, and both are one ES module.
-// Plain DOM, no build step. Text goes in as textContent, never as HTML; nothing listens on `window`.
-
-const BASE_CSS = `
-.ctrl { color-scheme: light; container-type: inline-size; box-sizing: border-box; max-width: 100%; min-width: 0;
-  --c-bg: var(--jp-layout-color1, light-dark(#ffffff, #16171b)); --c-raise: var(--jp-layout-color2, light-dark(#f3f4f6, #23252b));
-  --c-line: light-dark(#d5d8de, #3b3f49); --c-edge: light-dark(#868c98, #7c828f);
-  --c-text: var(--jp-ui-font-color1, light-dark(#1c1f25, #e9ebef)); --c-dim: light-dark(#565c68, #adb3bf);
-  --c-accent: light-dark(#2557d0, #8db2ff); --c-on-accent: light-dark(#ffffff, #0d1730); --c-tint: light-dark(#e6edff, #222f4d);
-  --c-warn: light-dark(#7d4a00, #f5bd5a); --c-warn-tint: light-dark(#fff2d9, #3a2d12);
-  --c-bad: light-dark(#a8201a, #ff9a90); --c-bad-tint: light-dark(#fdeceb, #3f1b1a); --c-good: light-dark(#16693a, #7bd8a0);
-  font: 13px/1.45 var(--jp-ui-font-family, system-ui, -apple-system, "Segoe UI", sans-serif); color: var(--c-text); background: var(--c-bg); }
-.ctrl[data-theme="dark"] { color-scheme: dark; }
-.ctrl *, .ctrl *::before, .ctrl *::after { box-sizing: border-box; }
-.ctrl [hidden] { display: none !important; }
-.ctrl button, .ctrl select, .ctrl input:not([type=range]):not([type=checkbox]):not([type=color]) { font: inherit; color: var(--c-text); min-height: 28px; padding: 2px 9px;
-  background: var(--c-bg); border: 1px solid var(--c-line); border-radius: 6px; margin: 0; }
-.ctrl button { display: inline-flex; align-items: center; justify-content: center; gap: 5px; cursor: pointer; white-space: nowrap; }
-.ctrl button:hover:not(:disabled) { background: var(--c-raise); border-color: var(--c-edge); }
-.ctrl button:disabled { color: var(--c-dim); cursor: default; opacity: .55; }
-.ctrl button[aria-pressed="true"], .ctrl button[aria-checked="true"], .ctrl button[aria-selected="true"] { background: var(--c-tint); border-color: var(--c-accent); color: var(--c-accent); }
-.ctrl button.ctrl-main { background: var(--c-accent); border-color: var(--c-accent); color: var(--c-on-accent); font-weight: 600; }
-.ctrl button.ctrl-main:hover:not(:disabled) { filter: brightness(1.08); background: var(--c-accent); }
-.ctrl button.ctrl-icon { padding: 2px; min-width: 28px; }
-.ctrl button svg { width: 16px; height: 16px; flex: none; }
-.ctrl input[type=number] { width: 5.2em; color: var(--c-text); font-variant-numeric: tabular-nums; }
-.ctrl input[type=range] { accent-color: var(--c-accent); margin: 0; min-width: 0; }
-.ctrl input[type=checkbox] { accent-color: var(--c-accent); margin: 0; }
-.ctrl label { white-space: nowrap; display: inline-flex; align-items: center; gap: 6px; color: var(--c-dim); }
-.ctrl :focus-visible { outline: 2px solid var(--c-accent); outline-offset: 1px; }
-.ctrl .ctrl-row { display: flex; flex-wrap: wrap; align-items: center; gap: 6px; }
-.ctrl .ctrl-gap { flex: 1; }
-.ctrl .ctrl-group { display: inline-flex; }
-.ctrl .ctrl-group > button { border-radius: 0; margin-left: -1px; }
-.ctrl .ctrl-group > button:first-child { border-radius: 6px 0 0 6px; margin-left: 0; }
-.ctrl .ctrl-group > button:last-child { border-radius: 0 6px 6px 0; }
-.ctrl .ctrl-group > button[aria-pressed="true"] { z-index: 1; }
-.ctrl .ctrl-dim { color: var(--c-dim); }
-.ctrl .ctrl-chip { display: inline-block; padding: 0 8px; border-radius: 99px; font-size: 12px; line-height: 20px; background: var(--c-raise); color: var(--c-dim); }
-.ctrl .ctrl-problem { display: flex; flex-wrap: wrap; gap: 2px 8px; align-items: start; margin: 0 0 8px; padding: 8px 10px; border: 1px solid var(--c-bad);
-  border-left-width: 4px; border-radius: 6px; background: var(--c-bad-tint); overflow-wrap: anywhere; }
-.ctrl .ctrl-problem > div { flex: 1 1 200px; }
-.ctrl .ctrl-problem p { margin: 0; }
-.ctrl .ctrl-problem p:first-child { color: var(--c-bad); font-weight: 600; }
-.ctrl .ctrl-note { margin: 0 0 8px; color: var(--c-dim); overflow-wrap: anywhere; }
-.ctrl .ctrl-unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-@media (pointer: coarse) { .ctrl button { min-height: 38px; } .ctrl button.ctrl-icon { min-width: 38px; } }
-@media (prefers-reduced-motion: reduce) { .ctrl * { transition: none !important; animation: none !important; } }
-@media (forced-colors: active) { .ctrl button[aria-pressed="true"] { outline: 2px solid Highlight; } }
-`;
+// Plain DOM, no build step. Text goes in as textContent, never as HTML; nothing listens on `window`. Shared styles are
+// in common.css, which anywidget adds to the page once a kind of leaf.
 
 // ---- elements -------------------------------------------------------------------------------------------------
 
@@ -116,17 +69,23 @@ function mount({ model, el, signal }, name, label, css = "") {
   const life = controller.signal;
   const alert = make("div", { role: "alert" });
   const words = make("p", { class: "ctrl-note", role: "status", hidden: true });
-  const root = make("div", { class: `ctrl ctrl-${name}`, role: "group", "aria-label": label }, make("style", { text: BASE_CSS + css }), alert, words);
+  const root = make("div", { class: `ctrl ctrl-${name}`, role: "group", "aria-label": label }, make("style", { text: css }), alert, words);
   const end = () => { controller.abort(); root.remove(); };
   const watch = (events, handler) => {
     for (const event of events.split(" ")) model.on(event, handler);
     life.addEventListener("abort", () => { for (const event of events.split(" ")) model.off(event, handler); });
   };
-  const note = (text) => { words.textContent = text; words.hidden = !text; };
+  const notes = new Map();
+  const note = (text, about = "link") => {
+    notes.set(about, text);
+    words.textContent = [...notes.values()].filter(Boolean).join(" ");
+    words.hidden = !words.textContent;
+  };
   const problem = (value) => { model.set("problem", value); model.save_changes(); };
   signal?.addEventListener("abort", end, { signal: life });
   keepKeys(root, life);
   followTheme(root, life);
+  followKernel(model, root, note, life);
   const show = () => showProblem(alert, model.get("problem") ?? {}, () => problem({}));
   watch("change:problem", show);
   el.append(root);
@@ -147,6 +106,21 @@ function showProblem(alert, problem, dismiss) {
 function keepKeys(root, life) {
   root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"), { signal: life });
   for (const type of ["keydown", "keypress", "keyup"]) root.addEventListener(type, (event) => event.stopPropagation(), { signal: life });
+}
+
+// Whoever touches the panel while the kernel does not answer is told so. At most one question in four seconds.
+function followKernel(model, root, note, life) {
+  let asked = 0, patience = 0;
+  const heard = () => { clearTimeout(patience); patience = 0; note("", "kernel"); };
+  const ask = () => {
+    if (patience || Date.now() - asked < 4000) return;
+    asked = Date.now();
+    patience = setTimeout(() => note("The kernel does not answer: it is busy, or was restarted. What you do here waits; after a restart, run this cell again.", "kernel"), 1500);
+    model.send({ kind: "ping" });
+  };
+  for (const type of ["pointerdown", "keydown"]) root.addEventListener(type, ask, { signal: life, capture: true });
+  model.on("msg:custom", heard);
+  life.addEventListener("abort", () => { clearTimeout(patience); model.off("msg:custom", heard); });
 }
 
 function followTheme(root, life) {
@@ -288,8 +262,14 @@ function wire(model, handlers, onnote, life) {
   const listen = (content, buffers) => {
     if (!connected) { connected = true; onnote(""); }
     const data = content?.base64 ? content.base64.map(fromBase64) : (buffers ?? []).map(bytes);
-    if (content?.kind === "hello") hello(content, data);
-    else if ((content?.count ?? 0) === data.length) handlers[content?.kind]?.(content, data);
+    if (content?.kind === "hello") return hello(content, data);
+    if ((content?.count ?? 0) !== data.length) return; // its bytes were lost; it comes again as text
+    try {
+      handlers[content?.kind]?.(content, data);
+    } catch (error) {
+      model.set("problem", { what: "The panel could not show what the kernel sent.", why: String(error.message), next: "Run this cell again.", details: String(error.stack) });
+      model.save_changes();
+    }
   };
   model.on("msg:custom", listen);
   const late = setTimeout(() => {

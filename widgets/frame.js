@@ -27,6 +27,7 @@ const FRAME_CSS = `
 .ctrl-frame .quality[data-is=exact] { background: var(--c-raise); color: var(--c-good); }
 .ctrl-frame .quality[data-is=stale] { background: var(--c-warn-tint); color: var(--c-warn); white-space: normal; }
 .ctrl-frame .tools { padding-top: 6px; }
+.ctrl-frame .tools input[type=number] { width: 4.4em; }
 .ctrl-frame .tools input[type=range] { flex: 1 1 90px; }
 .ctrl-frame .tools .wide { flex: 1 1 220px; }
 `;
@@ -353,7 +354,7 @@ function frameTools(look, redraw, { pin, save, zoomTo }) {
   const group = make("div", { class: "ctrl-group", role: "group", "aria-label": "Compare by" }, ...modes);
   const comparing = make("div", { class: "ctrl-row" }, group, split, splitNumber.node, gain, gainNumber.node, flipButton);
   const percent = numberField("", { min: 100, max: 3200, unit: "%", step: 50, "aria-label": "Zoom in percent", onvalue: (value) => zoomTo(value / 100) });
-  const pinButton = make("button", { type: "button", onclick: () => pin(pinButton.getAttribute("aria-pressed") !== "true"), title: "Keep this picture to compare the next ones with" }, icon(PIN), make("span", { text: "Keep as before" }));
+  const pinButton = make("button", { type: "button", onclick: () => pin(pinButton.getAttribute("aria-pressed") !== "true"), "aria-label": "Keep as before", title: "Keep this picture to compare the next ones with" }, icon(PIN), make("span", { text: "Keep" }));
   const zooming = make("div", { class: "ctrl-row" }, iconButton("Zoom out", ICONS.minus, () => zoomTo(look.zoom / 1.5)), percent.node, iconButton("Zoom in", ICONS.plus, () => zoomTo(look.zoom * 1.5)),
     iconButton("Fit", ICONS.fit, () => zoomTo(1)), make("span", { class: "ctrl-gap" }), pinButton, iconButton("Save the picture", ICONS.save, save));
   tools.node = make("div", { class: "tools" }, scrubbing, comparing, zooming);

@@ -51,6 +51,8 @@ class Leaf(anywidget.AnyWidget):
     empty for none.
     """
 
+    _css = (_HERE / "common.css").read_text(encoding="utf-8")
+
     problem = traitlets.Dict(value_trait=traitlets.Unicode(), help="what, why, next, details").tag(sync=True)
 
     def __init__(self, **traits: Any) -> None:
@@ -113,6 +115,8 @@ class Leaf(anywidget.AnyWidget):
         elif kind == "as-text":
             self._as_text = True
             self._open_view()
+        elif kind == "ping":
+            self.post("pong")
         elif kind == "part":
             self._collect(content, _bytes(content, buffers))
         elif kind:

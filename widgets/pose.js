@@ -21,7 +21,8 @@ const POSE_CSS = `
 .ctrl-pose legend { padding: 0 4px; font-weight: 600; }
 .ctrl-pose .pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 6px 8px; }
 .ctrl-pose .pair label { justify-content: end; gap: 4px; }
-.ctrl-pose .pair input[type=number] { width: 57px; padding: 2px 1px 2px 6px; }
+.ctrl-pose .pair input[type=number] { width: 56px; padding: 2px 6px; appearance: textfield; }
+.ctrl-pose .pair input::-webkit-inner-spin-button { display: none; }
 .ctrl-pose fieldset .ctrl-row { margin-bottom: 6px; }
 .ctrl-pose .wide { width: 100%; margin-bottom: 6px; }
 .ctrl-pose .hint { margin: 6px 0 0; color: var(--c-dim); font-size: 12px; }

@@ -82,6 +82,7 @@ class Stage:
             leaf.send = lambda content, buffers=None, index=index: self.waiting.append((index, content, buffers or []))
             leaf.observe(lambda change, index=index: self._trait(index, change), names=self._synced(leaf))
             state = {name: _packed(getattr(leaf, name)) for name in self._synced(leaf)}
+            state["_css"] = leaf._css
             self.page.evaluate("([index, esm, state]) => mount(index, esm, state)", [index, leaf._esm, state])
         self.settle()
         return self.at(len(self.leaves) - 1)

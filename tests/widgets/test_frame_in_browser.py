@@ -53,9 +53,10 @@ def test_an_empty_frame_says_so_and_a_picture_takes_its_place(stage, view):
 def test_a_draft_moves_as_jpeg_and_rests_lossless(stage, view):
     leaf = stage.show(view)
     view.show(scene(size=(128, 96)), draft=True, caption="step 3 of 20")
+    (_, first, (data,)) = stage.waiting[-1]
+    assert first["lossless"] is False and data.startswith(b"\xff\xd8")
     until_drawn(stage)
     assert leaf.get_by_text("draft", exact=True).is_visible()
-    assert not sent(stage, "sharpen"), "it moves"
     stage.until("models[0].model.sent.some((m) => m.kind === 'sharpen')", timeout=3000)
     stage.settle(50)
     kind = "async () => (await (await fetch(document.querySelector('.stage img').src)).blob()).type"
@@ -225,6 +226,24 @@ def test_keys_stay_in_the_panel(stage, view):
     stage.page.keyboard.type("xabddmy00")
     assert stage.page.evaluate("heard") == []
     assert leaf.locator(".stage").get_attribute("data-lm-suppress-shortcuts") == "true"
+
+
+def test_a_kernel_that_does_not_answer_is_said_and_unsaid(stage, view):
+    leaf = stage.show(view)
+    stage.page.evaluate("models[0].model.send = () => {}")  # nothing arrives any more
+    leaf.locator(".empty").click()
+    stage.page.wait_for_timeout(1700)
+    assert leaf.get_by_text("The kernel does not answer").is_visible()
+    view.show(scene())
+    until_drawn(stage)
+    assert not leaf.get_by_text("The kernel does not answer").is_visible()
+
+
+def test_what_a_leaf_cannot_show_is_an_alert(stage, view):
+    leaf = stage.show(view)
+    stage.page.evaluate("fromPython(0, { kind: 'layout', set: 5, runs: null, count: 0 }, [])")
+    stage.settle()
+    assert "could not show what the kernel sent" in leaf.get_by_role("alert").inner_text()
 
 
 def test_closing_leaves_no_listener_behind(stage, view):

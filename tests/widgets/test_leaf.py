@@ -86,7 +86,7 @@ def test_a_problem_has_what_why_and_next(kind):
 @pytest.mark.parametrize("kind", leaves(), ids=lambda kind: kind.__name__)
 def test_the_state_that_a_notebook_saves_is_small(kind):
     one = kind()
-    state = {name: value for name, value in one.get_state().items() if name != "_esm"}
+    state = {name: value for name, value in one.get_state().items() if name not in ("_esm", "_css")}
     assert len(repr(state)) < 5_000
     one.close()
 
@@ -149,6 +149,11 @@ def test_the_front_end_chooses_the_thread_of_messages(leaf, monkeypatch):
     monkeypatch.setattr(type(leaf), "comm", property(lambda self: self._comm))
     leaf.open()
     assert leaf.comm._reply_subshell_for({}, "the front end's") == "the front end's"
+
+
+def test_a_leaf_answers_whether_the_kernel_is_there(leaf):
+    say(leaf, {"kind": "ping"})
+    assert leaf.sent == [({"kind": "pong", "count": 0}, [])]
 
 
 def test_a_timer_of_the_flow_ends_with_it():
