@@ -12,12 +12,13 @@ const CURVE_CSS = `
 .ctrl-curve .rest { fill: var(--c-line); }
 .ctrl-curve .line { fill: none; stroke: var(--c-accent); stroke-width: 2.5; stroke-linejoin: round; stroke-linecap: round; }
 .ctrl-curve .line.idle { stroke-dasharray: 3 5; opacity: .7; }
-.ctrl-curve .point { cursor: grab; outline: none; }
+.ctrl-curve g.point:focus-visible, .ctrl-curve g.edge:focus-visible { outline: none; }
+.ctrl-curve .point { cursor: grab; }
 .ctrl-curve .point .dot { fill: var(--c-bg); stroke: var(--c-accent); stroke-width: 2.5; }
 .ctrl-curve .point .reach, .ctrl-curve .edge .reach { fill: transparent; }
 .ctrl-curve .point:hover .dot, .ctrl-curve .point.chosen .dot { fill: var(--c-accent); }
 .ctrl-curve .point:focus-visible .dot, .ctrl-curve .edge:focus-visible .knob { stroke: var(--c-text); stroke-width: 3; }
-.ctrl-curve .edge { cursor: ew-resize; outline: none; }
+.ctrl-curve .edge { cursor: ew-resize; }
 .ctrl-curve .edge line { stroke: var(--c-accent); stroke-width: 1.5; stroke-dasharray: 4 3; }
 .ctrl-curve .edge .knob { fill: var(--c-accent); stroke: var(--c-bg); stroke-width: 1.5; }
 .ctrl-curve .said { margin: 2px 0 10px; color: var(--c-dim); }

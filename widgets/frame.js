@@ -27,7 +27,8 @@ const FRAME_CSS = `
 .ctrl-frame .quality[data-is=exact] { background: var(--c-raise); color: var(--c-good); }
 .ctrl-frame .quality[data-is=stale] { background: var(--c-warn-tint); color: var(--c-warn); white-space: normal; }
 .ctrl-frame .tools { padding-top: 6px; }
-.ctrl-frame .tools input[type=number] { width: 4.4em; }
+.ctrl-frame .tools input[type=number] { width: 4.2em; appearance: textfield; }
+.ctrl-frame .tools input::-webkit-inner-spin-button { display: none; }
 .ctrl-frame .tools input[type=range] { flex: 1 1 90px; }
 .ctrl-frame .tools .wide { flex: 1 1 220px; }
 `;

@@ -7,7 +7,8 @@ const POSE_CSS = `
 .ctrl-pose svg.canvas { display: block; width: 100%; max-height: 640px; background: #000; border-radius: 6px; touch-action: none; user-select: none; forced-color-adjust: none; }
 .ctrl-pose .canvas-box[data-drop] { outline: 3px dashed var(--c-accent); outline-offset: 2px; border-radius: 6px; }
 .ctrl-pose .resting { opacity: .62; }
-.ctrl-pose .joint { cursor: grab; outline: none; }
+.ctrl-pose .joint { cursor: grab; }
+.ctrl-pose g.joint:focus-visible { outline: none; }
 .ctrl-pose .joint .ring { fill: none; stroke: none; }
 .ctrl-pose .joint.hover .ring, .ctrl-pose .joint.chosen .ring { stroke: #fff; stroke-width: 2px; vector-effect: non-scaling-stroke; }
 .ctrl-pose .joint:focus-visible .ring { stroke: #fff; stroke-width: 3px; vector-effect: non-scaling-stroke; }

@@ -9,7 +9,7 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ class Entry:
     """One picture of a gallery. `key` is its number there, `when` an ISO time; `recipe` may be None."""
 
     key: int
-    image: Image.Image
-    recipe: Recipe | None
+    image: Image.Image = field(repr=False)
+    recipe: Recipe | None = field(repr=False)
     note: str
     when: str
     pinned: bool = False
