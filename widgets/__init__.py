@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from widgets.heat import TokenHeat
     from widgets.map import MapPad
     from widgets.pose import PosePad
+    from widgets.shelf import StyleShelf
 
 _HOMES = {
     "CurvePad": "curve",
@@ -25,9 +26,10 @@ _HOMES = {
     "Gallery": "gallery",
     "MapPad": "map",
     "PosePad": "pose",
+    "StyleShelf": "shelf",
     "TokenHeat": "heat",
 }
-__all__ = ["CurvePad", "FrameView", "Gallery", "MapPad", "PosePad", "TokenHeat"]
+__all__ = ["CurvePad", "FrameView", "Gallery", "MapPad", "PosePad", "StyleShelf", "TokenHeat"]
 
 
 def __getattr__(name: str) -> Any:
