@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from ctrl import Schedule, hold
 from widgets.leaf import Leaf, module, traitlets
