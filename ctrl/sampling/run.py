@@ -63,7 +63,7 @@ class Run:
         watch: Watch | None = None,
     ) -> Run:
         """A run that is ready to begin; a ValueError says what does not go together."""
-        first = recipes[0]  # all have the same settings, see `recipe.batch_key`
+        first = recipes[0]  # all have the same settings, see `recipe.batch_shape`
         given = Conditioning(model, size_of(model, first), memory)
         generators = [torch.Generator().manual_seed(recipe.seed) for recipe in recipes]
         begins = given.start(recipes)
