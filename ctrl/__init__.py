@@ -31,7 +31,7 @@ from ctrl.skeleton import Skeleton
 
 if TYPE_CHECKING:
     from ctrl import detect
-    from ctrl.maps import Watch
+    from ctrl.maps import Watch, watching
     from ctrl.model import Hub, Model, load
     from ctrl.sampling import Shot, Step, sample, sample_many, steps
 
@@ -67,6 +67,7 @@ __all__ = [
     "sample",
     "sample_many",
     "steps",
+    "watching",
 ]
 
 
@@ -75,8 +76,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("ctrl.model"), name)
     if name in ("Shot", "Step", "sample", "sample_many", "steps"):
         return getattr(import_module("ctrl.sampling"), name)
-    if name == "Watch":
-        return import_module("ctrl.maps").Watch
+    if name in ("Watch", "watching"):
+        return getattr(import_module("ctrl.maps"), name)
     if name == "detect":
         return import_module("ctrl.detect")
     raise AttributeError(f"module 'ctrl' has no attribute {name!r}; it has {', '.join(__all__)}.")

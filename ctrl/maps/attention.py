@@ -46,7 +46,7 @@ class Attention:
     history: Mapping[int, Mapping[tuple[Layers, str], Array]] = field(default_factory=dict, repr=False)
 
     @staticmethod
-    def of(collector: Collector, picture: int, image: Image, cells: tuple[int, int], *, seed: int) -> Attention:
+    def of(collector: Collector, picture: int, image: Image, cells: tuple[int, int], *, seed: int | str) -> Attention:
         """What a collector has seen by now, for one picture of its batch."""
         collector.history.close()
         between = collector.between

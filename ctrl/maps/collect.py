@@ -46,6 +46,7 @@ class Collector:
         self.steps: dict[int, None] = {}
         self.rows: tuple[str, ...] = ()
         self.pictures: dict[str, int] = {}
+        self._checked: set[tuple[str, str]] = set()
         self._kept = {source: self._positions(source) for source in dict.fromkeys(s for one in texts for s in one)}
         self._indices: dict[tuple[str, torch.device], Tensor] = {}
 
@@ -72,8 +73,9 @@ class Collector:
         for term in terms:
             for source, own in self._sources(term, rows):
                 self._add(Key(layers, source, "all"), step, self._maps(term, source, own))
-        self._note(call, rows, step)
-        return self.check.of(call, terms) if self._due(call, step) else None
+        if terms[0].source.kind != "style":  # a processor's further calls, for an IP-Adapter, are of the same site
+            self._note(call, rows, step)
+        return self.check.of(call, terms) if self._due(call, terms[0], step) else None
 
     def self_attention(self, call: Call, terms: Sequence[Term]) -> None:
         """An observer of self-attention, at the places that the prompt's rows attend to."""
@@ -162,9 +164,11 @@ class Collector:
         if call.site.startswith("unet."):
             self.rows = rows.branches
 
-    def _due(self, call: Call, step: int) -> bool:
-        """The first call of each component, then one call every eighth step, at one site after another."""
-        if not any(site.split(".")[0] == call.site.split(".")[0] for site in self.check.sites):
+    def _due(self, call: Call, term: Term, step: int) -> bool:
+        """The first call of each component and kind of source, then one call every eighth step, at site after site."""
+        first = call.site.split(".")[0], term.source.kind
+        if first not in self._checked:
+            self._checked.add(first)
             return True
         turn = list(self.calls)[step // EVERY % len(self.calls)]
         return step % EVERY == 0 and step > 0 and call.site == turn

@@ -17,7 +17,9 @@ def figure(heat: HeatMap, *, colours: str, most: float | None) -> Any:
         from matplotlib.colors import ListedColormap, Normalize
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError("figure() needs matplotlib: pip install 'ctrl-diffusion[figures]'; overlay() does without.") from None
+        raise ImportError(
+            "figure() needs matplotlib: pip install 'ctrl-diffusion[figures]'; overlay() does without."
+        ) from None
     top = float(heat.heat.max(initial=0)) if most is None else most
     made = Figure(figsize=(4.6, 4.0), layout="constrained")
     axes = made.subplots()

@@ -23,7 +23,7 @@ class Ground:
     """What a map lies on: the picture, its seed, and self-attention (g, g) on a grid of (rows, columns), if kept."""
 
     picture: Image.Image = field(repr=False)
-    seed: int
+    seed: int | str
     between: Array | None = field(default=None, repr=False)
     grid: tuple[int, int] = (0, 0)
 
