@@ -54,6 +54,7 @@ class _Tap:
     observers: Sequence[Observer]
     hooks: Hooks
     shape: tuple[int, int] = (0, 0)
+    stream: Tensor | None = None
     calls: int = field(default=0)
 
     @contextmanager
@@ -74,12 +75,16 @@ class _Tap:
                 )
             return out
 
-        handle = self.site.block.register_forward_pre_hook(self._see_shape, with_kwargs=True)
-        try:
-            with _forward(module, forward):
-                yield
-        finally:
-            handle.remove()
+        with ExitStack() as stack:
+            stack.callback(self.site.block.register_forward_pre_hook(self._see_shape, with_kwargs=True).remove)
+            if self.observers and (norm := self.site.norm) is not None:
+                stack.callback(norm.register_forward_pre_hook(self._see_stream).remove)
+            stack.enter_context(_forward(module, forward))
+            yield
+        self.stream = None
+
+    def _see_stream(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.stream = args[0]
 
     def _see_shape(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         states: Tensor = args[0] if args else kwargs["hidden_states"]  # (R, C, h, w)
@@ -100,7 +105,7 @@ class _Tap:
 
     def _call(self, q: Tensor, k: Tensor, v: Tensor) -> Call:
         site, hooks = self.site, self.hooks
-        return Call(site.name, q, k, v, *self.shape, site.module, site.kind, hooks.rows, hooks.step)
+        return Call(site.name, q, k, v, *self.shape, site.module, site.kind, hooks.rows, hooks.step, self.stream)
 
     def run(self, sdpa: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """The call as edited; the observers see what is computed, and its output if they ask for it."""

@@ -6,6 +6,7 @@ from ctrl.maps.heat import Difference, HeatMap
 from ctrl.maps.pipeline import PipelineStep, Watching, watching
 from ctrl.maps.place import Place
 from ctrl.maps.receipt import Receipt
+from ctrl.maps.split import Split
 from ctrl.maps.texts import Text, Token, Word
 from ctrl.maps.watch import Watch
 
@@ -17,6 +18,7 @@ __all__ = [
     "PipelineStep",
     "Place",
     "Receipt",
+    "Split",
     "Text",
     "Token",
     "Watch",

@@ -17,6 +17,7 @@ from ctrl.maps.heat import Ground, HeatMap
 from ctrl.maps.place import Place, mask_of
 from ctrl.maps.receipt import Receipt
 from ctrl.maps.refine import resized
+from ctrl.maps.split import Split
 from ctrl.maps.sums import Array, Key, Layers, When
 from ctrl.maps.texts import Text, Word
 
@@ -44,6 +45,7 @@ class Attention:
     kept: Mapping[str, tuple[int, ...]] = field(repr=False)
     styles: Mapping[str, int] = field(default_factory=dict, repr=False)
     history: Mapping[int, Mapping[tuple[Layers, str], Array]] = field(default_factory=dict, repr=False)
+    split: Split | None = field(default=None, repr=False)
 
     @staticmethod
     def of(collector: Collector, picture: int, image: Image, cells: tuple[int, int], *, seed: int | str) -> Attention:
@@ -55,14 +57,18 @@ class Attention:
             step: {key: kept.shares(picture) for key, kept in maps.items()}
             for step, maps in collector.history.steps.items()
         }
+        ground = Ground(image, seed, seen, between.grid)
+        influence, text = collector.influence, collector.texts[picture]["prompt"]
+        split = None if influence is None else Split.of(influence, picture, ground, cells, text)
         return Attention(
-            Ground(image, seed, seen, between.grid),
+            ground,
             cells,
             collector.receipt(picture),
             collector.sums.means(picture),
             {source: collector.kept(source) for source in collector.texts[picture]},
             dict(collector.pictures),
             history,
+            split,
         )
 
     def __getitem__(self, word: Asked) -> HeatMap:
@@ -78,6 +84,13 @@ class Attention:
     def __repr__(self) -> str:
         words = ", ".join(word.text for word in self.words())
         return f"Attention({words}; {self.receipt})"
+
+    @property
+    def influence(self) -> Split:
+        """Who decided each place. It needs Watch(influence=True)."""
+        if self.split is None:
+            raise ValueError("influence was not watched: watch with ctrl.Watch(influence=True).")
+        return self.split
 
     @property
     def sources(self) -> tuple[str, ...]:

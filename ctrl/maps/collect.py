@@ -6,6 +6,7 @@ N are the pictures made at once, p the places of a call (height · width), t the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from einops import reduce
@@ -15,6 +16,7 @@ from ctrl.attention import At, Call, Observer, Site, Term
 from ctrl.maps.between import Between
 from ctrl.maps.check import EVERY, Check
 from ctrl.maps.history import History
+from ctrl.maps.influence import Influence
 from ctrl.maps.receipt import Receipt
 from ctrl.maps.shares import acting, shares
 from ctrl.maps.sums import Key, Layers, Sums
@@ -41,13 +43,14 @@ class Collector:
             first = next(iter(self.missed.items()), ("", "the network has no cross-attention"))
             there = ", ".join(dict.fromkeys(site.name.split(".attentions.")[0] for site in cross)) or "none"
             raise ValueError(f"watch sees no attention: {first[1]}; the blocks with cross-attention are {there}.")
+        self._kept = {source: self._positions(source) for source in dict.fromkeys(s for one in texts for s in one)}
         self.sums, self.between, self.history, self.check = Sums(), Between(), History(), Check()
+        self.influence = Influence(self._kept, {} if watch.history else None) if watch.influence else None
         self.calls: dict[str, int] = {}
         self.steps: dict[int, None] = {}
         self.rows: tuple[str, ...] = ()
         self.pictures: dict[str, int] = {}
         self._checked: set[tuple[str, str]] = set()
-        self._kept = {source: self._positions(source) for source in dict.fromkeys(s for one in texts for s in one)}
         self._indices: dict[tuple[str, torch.device], Tensor] = {}
 
     @property
@@ -75,7 +78,11 @@ class Collector:
                 self._add(Key(layers, source, "all"), step, self._maps(term, source, own))
         if terms[0].source.kind != "style":  # a processor's further calls, for an IP-Adapter, are of the same site
             self._note(call, rows, step)
-        return self.check.of(call, terms) if self._due(call, terms[0], step) else None
+        wanted = [self.check.of(call, terms)] if self._due(call, terms[0], step) else []
+        if self.influence is not None and call.site.startswith("unet."):
+            split = self.influence.of(call, terms, rows.cond)
+            wanted += [] if split is None else [split]
+        return partial(_each, wanted) if wanted else None
 
     def self_attention(self, call: Call, terms: Sequence[Term]) -> None:
         """An observer of self-attention, at the places that the prompt's rows attend to."""
@@ -86,7 +93,8 @@ class Collector:
     @property
     def bytes(self) -> int:
         """What is held now."""
-        return self.sums.bytes + self.between.bytes + self.history.bytes
+        influence = 0 if self.influence is None else self.influence.bytes
+        return self.sums.bytes + self.between.bytes + self.history.bytes + influence
 
     def receipt(self, picture: int) -> Receipt:
         """What was seen, for one of the pictures."""
@@ -172,3 +180,8 @@ class Collector:
             return True
         turn = list(self.calls)[step // EVERY % len(self.calls)]
         return step % EVERY == 0 and step > 0 and call.site == turn
+
+
+def _each(wanted: Sequence[Compare], out: Tensor) -> None:
+    for one in wanted:
+        one(out)

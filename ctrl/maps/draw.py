@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ctrl.maps.colours import coloured
+from ctrl.maps.colours import coloured, table
 from ctrl.maps.refine import resized
 from ctrl.maps.sums import Array
 
@@ -42,6 +42,24 @@ def outline(mask: np.ndarray[Any, np.dtype[np.uint8]], picture: Image.Image) -> 
     cv2.drawContours(drawn, edges, -1, DARK, 3 * thick)
     cv2.drawContours(drawn, edges, -1, LIGHT, thick)
     return Image.fromarray(drawn)
+
+
+def parties(maps: Mapping[str, Array], picture: Image.Image) -> Image.Image:
+    """The picture coloured by which of some maps (h, w) is largest, with a legend under it."""
+    width, height = picture.size
+    large = np.stack([resized(one[None], height, width)[0] for one in maps.values()])
+    chosen = large.argmax(0)
+    colours = table("batlow")[np.linspace(0, 255, len(maps)).round().astype(int)]
+    grey = np.asarray(picture.convert("L").convert("RGB"), np.float32)
+    mixed = 0.45 * grey + 0.55 * colours[chosen].astype(np.float32)
+    page = Image.new("RGB", (width, height + CAPTION * len(maps)), DARK)
+    page.paste(Image.fromarray(mixed.astype(np.uint8)), (0, 0))
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default()
+    for number, (name, colour) in enumerate(zip(maps, colours, strict=True)):
+        top = height + number * CAPTION
+        draw.rectangle((3, top + 4, 13, top + 14), fill=tuple(int(one) for one in colour))
+        draw.text((18, top + 2), f"{name}  {float((chosen == number).mean()):.0%}", fill=LIGHT, font=font)
+    return page
 
 
 def bare(heat: Array, size: tuple[int, int], *, colours: str, most: float | None) -> Image.Image:

@@ -27,5 +27,5 @@ def figure(heat: HeatMap, *, colours: str, most: float | None) -> Any:
     axes.set_axis_off()
     axes.set_title(heat.name, fontsize=10)
     scale = ScalarMappable(Normalize(0, top), ListedColormap(table(colours) / 255))
-    made.colorbar(scale, ax=axes, label="share of attention", shrink=0.85)
+    made.colorbar(scale, ax=axes, label=heat.unit, shrink=0.85)
     return made

@@ -43,6 +43,7 @@ class HeatMap:
     late: Array | None = field(default=None, repr=False)
     steps: Mapping[int, Array] = field(default_factory=dict, repr=False)
     asked: Mapping[str, Any] = field(default_factory=dict)
+    unit: str = "share of attention"
 
     @property
     def share(self) -> float:
@@ -126,7 +127,7 @@ class HeatMap:
     @property
     def settings(self) -> dict[str, Any]:
         """What the map is of and how it was made, as plain values."""
-        return {"map": self.name, "unit": "share of attention", "most": float(self.heat.max(initial=0)),
+        return {"map": self.name, "unit": self.unit, "most": float(self.heat.max(initial=0)),
                 "mean": self.share, "seed": self.ground.seed, "code": self.code()}  # fmt: skip
 
     def __sub__(self, other: HeatMap) -> Difference:

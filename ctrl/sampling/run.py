@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -185,11 +186,25 @@ class Moment:
         edits: list[Edit | At[Edit]] = [*self._styles(rows), *self._perturbations(rows)]
         revision = run.given.revision(denoiser)
         hooks = self.prompt.hooks(rows, revision, edits=edits, observers=run.observers, step=self.index)
-        return denoiser.predict(sample, t, self.prompt.rows(rows), self._residuals(rows, sample, t), hooks)
+        residuals = self._residuals(rows, sample, t)
+        with self._influence(rows, residuals):
+            return denoiser.predict(sample, t, self.prompt.rows(rows), summed(residuals), hooks)
 
-    def _residuals(self, rows: Rows, sample: Tensor, t: Tensor) -> Residuals | None:
+    def _residuals(self, rows: Rows, sample: Tensor, t: Tensor) -> list[Residuals]:
+        """What each ControlNet adds."""
         observers = self.run.observers
-        return summed([one.residuals(rows, sample, t, self.prompt, observers, self.index) for one in self.controls])
+        return [one.residuals(rows, sample, t, self.prompt, observers, self.index) for one in self.controls]
+
+    def _influence(self, rows: Rows, residuals: Sequence[Residuals]) -> AbstractContextManager[None]:
+        """Watches what the ControlNets change, where the run is watched for it."""
+        collector = self.run.collector
+        if collector is None or collector.influence is None or not collector.watch.acts(self.index, self.run.count):
+            return nullcontext()
+        named = {
+            f"{control.now.kind} {at}": one
+            for at, (control, one) in enumerate(zip(self.controls, residuals, strict=True))
+        }
+        return collector.influence.controls(self.run.model.unet, rows, named, self.index)
 
     def _styles(self, rows: Rows) -> list[Edit]:
         pairs = enumerate(zip(self.styles, self.now.styles, strict=True))
