@@ -6,6 +6,7 @@ N are the pictures made at once, p the places of a call (height · width), t the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -24,6 +25,7 @@ from ctrl.maps.texts import Text
 from ctrl.maps.watch import LAST, Watch
 from ctrl.rows import Rows
 
+Numbers = Mapping[tuple[str, int], int]  # by kind of source and its number at a step
 Texts = Mapping[str, Text]  # by source: "prompt", "negative", "region 0"
 Compare = Callable[[Tensor], None]
 
@@ -32,11 +34,19 @@ class Collector:
     """Adds up what a `Watch` asks for over one run of `count` evaluations.
 
     `places` are the sites of every component that runs, `texts` those of each picture, which have the same sources.
+    `numbers` says, for each evaluation, what the regions and styles that act in it are numbered as.
     A ValueError says that nothing would be seen.
     """
 
-    def __init__(self, watch: Watch, places: Sequence[Site], texts: Sequence[Texts], count: int) -> None:
-        self.watch, self.texts, self.count = watch, tuple(texts), count
+    def __init__(
+        self,
+        watch: Watch,
+        places: Sequence[Site],
+        texts: Sequence[Texts],
+        count: int,
+        numbers: Sequence[Numbers] = (),
+    ) -> None:
+        self.watch, self.texts, self.count, self.numbers = watch, tuple(texts), count, numbers
         cross = [site for site in places if site.kind == "cross"]
         self.missed = {site.name: why for site in cross if (why := watch.why_not(site)) is not None}
         if len(self.missed) == len(cross):
@@ -69,10 +79,9 @@ class Collector:
         if (why := self._why_not(call)) is not None:
             self.missed[call.site] = why
             return None
-        rows, layers = (
-            call.rows or Rows(pictures=len(call.q), guided=False),
-            Layers.of(call.site, call.height, call.width),
-        )
+        rows = call.rows or Rows(pictures=len(call.q), guided=False)
+        terms = [self._numbered(term, step) for term in terms]
+        layers = Layers.of(call.site, call.height, call.width)
         for term in terms:
             for source, own in self._sources(term, rows):
                 self._add(Key(layers, source, "all"), step, self._maps(term, source, own))
@@ -134,6 +143,12 @@ class Collector:
             for source, own in (("prompt", rows.cond), ("negative", rows.uncond)):
                 if own and self._kept.get(source):
                     yield source, own
+
+    def _numbered(self, term: Term, step: int) -> Term:
+        """The term with its region's or style's number in the recipe, where another is in force at this step."""
+        own, known = term.source, self.numbers[step] if self.numbers else {}
+        number = known.get((own.kind, own.index), own.index)
+        return term if number == own.index else replace(term, source=replace(own, index=number))
 
     def _maps(self, term: Term, source: str, rows: Sequence[int]) -> Tensor:
         """Mean shares (N, p, t) of the heads that count, where the term acts."""

@@ -19,7 +19,7 @@ from ctrl.maps import Collector, Watch
 from ctrl.memory import Memory
 from ctrl.recipe import PAG, SEG, Guidance, Recipe, as_number
 from ctrl.rows import Residuals, Rows, summed
-from ctrl.sampling.looking import texts
+from ctrl.sampling.looking import numbers, texts
 from ctrl.sampling.prompt import PromptRun
 from ctrl.sampling.residuals import ControlRun
 
@@ -79,7 +79,9 @@ class Run:
         """The same run with its attention watched."""
         nets = {control.net.kind: control.net for moment in self.moments for control in moment.controls}
         places = [*self.model.denoiser.sites, *(site for net in nets.values() for site in net.sites)]
-        found = Collector(watch, places, [texts(self.model.text, recipe) for recipe in self.recipes], self.count)
+        numbered = [numbers(moment.now, self.recipes[0]) for moment in self.moments]
+        read = [texts(self.model.text, recipe) for recipe in self.recipes]
+        found = Collector(watch, places, read, self.count, numbered)
         return replace(self, observers=(*self.observers, *found.observers), collector=found)
 
     @property
@@ -200,10 +202,9 @@ class Moment:
         collector = self.run.collector
         if collector is None or collector.influence is None or not collector.watch.acts(self.index, self.run.count):
             return nullcontext()
-        named = {
-            f"{control.now.kind} {at}": one
-            for at, (control, one) in enumerate(zip(self.controls, residuals, strict=True))
-        }
+        own = collector.numbers[self.index]
+        pairs = enumerate(zip(self.controls, residuals, strict=True))
+        named = {f"{control.now.kind} {own['control', at]}": one for at, (control, one) in pairs}
         return collector.influence.controls(self.run.model.unet, rows, named, self.index)
 
     def _styles(self, rows: Rows) -> list[Edit]:
