@@ -31,6 +31,7 @@ from ctrl.skeleton import Skeleton
 
 if TYPE_CHECKING:
     from ctrl import detect
+    from ctrl.live import Live
     from ctrl.model import Hub, Model, load
     from ctrl.sampling import Shot, Step, sample, sample_many, steps
 
@@ -46,6 +47,7 @@ __all__ = [
     "Edges",
     "Guidance",
     "Hub",
+    "Live",
     "Lora",
     "Model",
     "Picture",
@@ -73,6 +75,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("ctrl.model"), name)
     if name in ("Shot", "Step", "sample", "sample_many", "steps"):
         return getattr(import_module("ctrl.sampling"), name)
+    if name == "Live":
+        return getattr(import_module("ctrl.live"), name)
     if name == "detect":
         return import_module("ctrl.detect")
     raise AttributeError(f"module 'ctrl' has no attribute {name!r}; it has {', '.join(__all__)}.")

@@ -23,7 +23,7 @@ from ctrl.model.loading.extras import Extras
 from ctrl.model.loading.families import family_of
 from ctrl.model.loading.lora import merged
 from ctrl.model.parts import Parts
-from ctrl.model.revision import new_number
+from ctrl.model.revision import changes, new_number, weights_of
 from ctrl.model.solver import Solver
 from ctrl.model.text_encoders import TextEncoders
 from ctrl.model.unet import UNet
@@ -62,6 +62,13 @@ class Model:
     def vae(self) -> Any:
         """diffusers' autoencoder."""
         return self.parts.vae
+
+    @property
+    def revision(self) -> Hashable:
+        """Which weights its pictures depend on, for the keys of a memory: every network loaded so far."""
+        parts = (*self._loaded.controlnets.values(), *self._loaded.ip_adapters.values())
+        vae = changes(weights_of(self.vae))
+        return (self.denoiser.revision, self.text.revision, vae, *(part.revision for part in parts))
 
     @property
     def size(self) -> tuple[int, int]:

@@ -137,7 +137,7 @@ def test_what_save_pretrained_writes_today_is_read_and_draws_the_same_picture(sh
     recipe = ctrl.Recipe("ab, c", negative="d", steps=2, seed=3, width=64, height=64, sampler="ddim")
     models = [ctrl.load(place, device="cpu") for place in (shelf / family, again)]
     assert np.array_equal(*(np.asarray(ctrl.sample(model, recipe).image) for model in models))
-    pads = [[tower.tokenizer.pad_token for tower in model.towers] for model in models]
+    pads = [[tower.tokenizer.pad_token for tower in model.parts.towers] for model in models]
     assert pads[0] == pads[1]
 
 
@@ -324,11 +324,13 @@ def test_a_controlnet_comes_in_bit_for_bit_in_every_layout(shelf, nets, tmp_path
         tiny.save(tiny.original_controlnet(net), (place := tmp_path / "net") / "any.safetensors")
     model = ctrl.load(shelf / family, device="cpu", controlnets={"line art": place})
     assert "line art" in model.controls
-    got = model.controlnet("line art").module
+    got = model.shelf.controlnet("line art", model.unet)
     assert_same(got, net)
     ours, theirs = configuration(got), configuration(net)
     assert ours == theirs
     assert not got.training
+    with pytest.raises(ValueError, match="it reads 8 pixels as one, and a latent is 2 here"):  # of this tiny VAE
+        model.controlnet("line art")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -494,7 +496,7 @@ def test_a_codec_that_says_it_does_not_overflow_stays_in_float16(written, tmp_pa
 def test_what_a_pipeline_has_that_cannot_be_followed_is_refused(shelf, nets):
     pipe = StableDiffusionPipeline.from_pretrained(shelf / "sd1", dtype=torch.float32)
     model = ctrl.load(pipe, controlnets={"pose": nets["sd1"]})
-    assert model.controlnet("pose").module is nets["sd1"]
+    assert model.shelf.controlnet("pose", model.unet) is nets["sd1"]
     pipe.unet.set_attn_processor(type("Mine", (AttnProcessor2_0,), {})())
     with pytest.raises(ValueError, match=r"attends by Mine, which.*set_attn_processor\(AttnProcessor2_0\(\)\)"):
         ctrl.load(pipe)
