@@ -34,6 +34,7 @@ ROOMS = {
 EVERY_ROOM = {*ROOMS} - {"widgets"}
 ROOMS["__init__"] = EVERY_ROOM
 ROOMS["__main__"] = {*EVERY_ROOM, FRONT}
+ROOMS["options"] = {"recipe", "skeleton", FRONT}
 ROOMS["train"] = {*EVERY_ROOM, FRONT}
 
 # A room that grew a second file is still one room.

@@ -16,6 +16,7 @@ from ctrl.recipe.checks import rebuilt
 from ctrl.recipe.guidance import Guidance
 from ctrl.recipe.samplers import ONE_A_STEP
 from ctrl.recipe.schedule import Schedule
+from ctrl.recipe.show import difference_html
 from ctrl.skeleton import Skeleton
 
 PARTS = ("regions", "controls", "styles", "loras")
@@ -55,6 +56,9 @@ class Difference(tuple[Change, ...]):
 
     def __str__(self) -> str:
         return "\n".join(map(str, self)) or "no difference"
+
+    def _repr_html_(self) -> str:
+        return difference_html(self)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from ctrl.images import WHITE, Picture, PictureLike, local_file, png_text
-from ctrl.recipe import as_code, as_json
+from ctrl.recipe import as_code, as_json, show
 from ctrl.recipe.checks import (
     PER_PICTURE,
     PICTURE,
@@ -179,6 +179,15 @@ class Recipe:
         step only the sampler knows says so.
         """
         return diff(self, other, model)
+
+    def __repr__(self) -> str:
+        return as_code.brief(self)
+
+    def __str__(self) -> str:
+        return show.recipe_text(self)
+
+    def _repr_html_(self) -> str:
+        return show.recipe_html(self)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and field_values(self.canonical) == field_values(other.canonical)
