@@ -341,9 +341,9 @@ EXTRAS = [
     ("B4.27 of channels", lambda b: b.control(other_unet(in_channels=4)), "its in_channels is 4, not 8|in_channels"),
     ("B4.27 of hints", lambda b: b.control(other_unet(hints=(8, 8, 16, 16))),
      "reads 8 pixels as one, and a latent is 4"),
-    ("B4.28", lambda b: b.control(copy.deepcopy(b.model.controlnet("pose")).half()),
+    ("B4.28", lambda b: b.control(copy.deepcopy(b.model.controlnet("pose").module).half()),
      "the it ControlNet is in torch.float16 on cpu and the U-Net in torch.float32 on cpu; give it as net.to"),
-    ("B4.28 without data", lambda b: b.control(copy.deepcopy(b.model.controlnet("pose")).to("meta")),
+    ("B4.28 without data", lambda b: b.control(copy.deepcopy(b.model.controlnet("pose").module).to("meta")),
      "on meta and the"),
     ("B4.28 of no kind", lambda b: b.control(torch.nn.Linear(1, 1)), "must be a ControlNetModel .* got a Linear"),
     ("B4.48 of a LoRA", lambda b: b.lora(changed_lora(b, "mid_block", "mid_blocks")),
@@ -401,7 +401,7 @@ def pipe(model: Model) -> Any:
     """A pipeline of the model's own parts, which has no adapters."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    tower = model.towers[0]
+    tower = model.parts.towers[0]
     return StableDiffusionPipeline(
         vae=model.vae,
         text_encoder=tower.encoder,
@@ -646,7 +646,7 @@ def test_a_unet_and_a_scheduler_may_serve_two_pipelines(bench):  # B4.24, B4.25
     config = dict(one.scheduler.config)
     first, second = Model.from_pipeline(one), Model.from_pipeline(one)
     expected = bits(first, RECIPE)[0]
-    styled = Model.from_pipeline(one, controlnets={"depth": bench.model.controlnet("depth")})
+    styled = Model.from_pipeline(one, controlnets={"depth": bench.model.controlnet("depth").module})
     ctrl.sample(styled, RECIPE.replace(controls=FULL.controls, sampler="lcm", spacing="default"))
     assert bits(second, RECIPE)[0] == bits(first, RECIPE)[0] == expected
     assert dict(one.scheduler.config) == config
@@ -696,11 +696,11 @@ def test_a_unet_that_was_moved_is_said(bench, when, where):  # B4.38, B5.19, B5.
 
 
 FAILING = [  # where a run may fail: the owner and the name of what is called
-    ("text encoder", lambda model: (model.towers[0].encoder, "forward")),
-    ("tokenizer", lambda model: (type(model.towers[0].tokenizer), "__call__")),
-    ("image encoder", lambda model: (model._adapter(None)[1], "forward")),
-    ("picture processor", lambda model: (type(model._adapter(None)[2]), "preprocess")),
-    ("ControlNet", lambda model: (model.controlnet("depth"), "forward")),
+    ("text encoder", lambda model: (model.parts.towers[0].encoder, "forward")),
+    ("tokenizer", lambda model: (type(model.parts.towers[0].tokenizer), "__call__")),
+    ("image encoder", lambda model: (model.ip_adapter().encoder, "forward")),
+    ("picture processor", lambda model: (type(model.ip_adapter().processor), "preprocess")),
+    ("ControlNet", lambda model: (model.controlnet("depth").module, "forward")),
     ("U-Net", lambda model: (model.unet, "forward")),
     ("middle block", lambda model: (model.unet.mid_block, "forward")),
     ("attention", lambda model: (model.unet.mid_block.attentions[0].transformer_blocks[0].attn2, "forward")),

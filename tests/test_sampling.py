@@ -82,7 +82,7 @@ def test_weight_zero_is_bit_equal_to_absent(model, keep_control, keep_style, gui
 
 def test_weight_zero_protects_from_a_broken_controlnet(model):
     net = model.controlnet("edges")
-    weight = net.controlnet_mid_block.weight
+    weight = net.module.controlnet_mid_block.weight
     kept = weight.detach().clone()
     expected = pixels(model, RECIPE)
     try:
@@ -121,15 +121,11 @@ def test_a_mask_of_zeros_is_absent_and_of_ones_is_none(model):
 def test_guidance_may_cross_one(model):
     crossing = RECIPE.replace(guidance=ctrl.ramp(6, 0), styles=FULL.styles, controls=FULL.controls)
     asked = []
-    inner = model.predict
-    model.predict = lambda sample, *args, **kwargs: (
-        asked.append(len(sample)),
-        inner(sample, *args, **kwargs),
-    )[1]
+    handle = model.unet.register_forward_pre_hook(lambda _, args: asked.append(len(args[0])))
     try:
         ctrl.sample(model, crossing)
     finally:
-        del model.predict
+        handle.remove()
     assert asked == [2, 2, 2, 1]
     first = next(iter(ctrl.steps(model, crossing)))
     assert torch.equal(first.latents, next(iter(ctrl.steps(model, crossing.replace(guidance=6)))).latents)
@@ -151,7 +147,7 @@ def test_break_leaves_the_model_untouched(model):
 def test_an_exception_leaves_the_model_untouched(model, error, part):
     expected = pixels(model, FULL)
     before = fingerprint(model)
-    module = model.controlnet("pose") if part == "controlnet" else getattr(model, part)
+    module = model.controlnet("pose").module if part == "controlnet" else getattr(model, part)
     inner = module.mid_block if part != "vae" else module.decoder
 
     def fail(*_):
@@ -172,7 +168,8 @@ def test_the_lora_leaves_no_trace(model):
     assert (pixels(model, FULL.replace(loras=[ctrl.Lora("lcm")])) != expected).any()
     assert fingerprint(model) == before
     assert (pixels(model, FULL) == expected).all()
-    own = {id(p) for p in model.under([("lcm", 1.0)]).unet.parameters()} - {id(p) for p in model.unet.parameters()}
+    adapted = model.with_loras([("lcm", 1.0)])
+    own = {id(p) for p in adapted.unet.parameters()} - {id(p) for p in model.unet.parameters()}
     assert 0 < len(own) < len(list(model.unet.parameters()))
 
 

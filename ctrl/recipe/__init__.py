@@ -1,6 +1,6 @@
 """The recipe room: a recipe and the values it is made of."""
 
-from ctrl.recipe.batch import batch_shape
+from ctrl.recipe.batch import batch_key
 from ctrl.recipe.changes import Changes
 from ctrl.recipe.controls import Control, Depth, Edges, Pose
 from ctrl.recipe.diff import Change, Difference
@@ -36,7 +36,7 @@ __all__ = [
     "Style",
     "Within",
     "as_number",
-    "batch_shape",
+    "batch_key",
     "curve",
     "hold",
     "ramp",

@@ -98,9 +98,6 @@ def integer(name: str, value: object, low: int, high: int) -> int:
     return given
 
 
-whole = integer  # the sampling room still uses this name
-
-
 def switch(name: str, value: object) -> bool:
     """True or False."""
     if not isinstance(value, bool):

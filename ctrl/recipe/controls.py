@@ -85,9 +85,6 @@ class Control:
         """Whether the shallow blocks are weakened, geometrically from 0.1."""
         return self.mode != "balanced"
 
-    # The engine still uses these names.
-    rank, multipliers, soft = sort_key, branch_weights, shallow_weaker
-
     def effective(self, weigh: Weigh, *, guided: bool) -> Control:
         """The control with its weight weighed and one spelling for what has the same effect; see `Recipe.canonical`.
 

@@ -75,7 +75,7 @@ def load(shelf, family, layout):
 
 
 def parts(model):
-    return [model.unet, model.vae, *(tower.encoder for tower in model.towers)]
+    return [model.unet, model.vae, *(tower.encoder for tower in model.parts.towers)]
 
 
 def assert_same(got, expected):
@@ -111,8 +111,8 @@ def test_every_family_comes_in_bit_for_bit_in_both_layouts(shelf, written, famil
     assert schedule == {key: value for key, value in written[family].schedule.items() if not key.startswith("_")}
     assert model.parts.zero_negative == (family == "sdxl")
     pads = {"sd1": [tiny.END], "sd2": ["!"], "sdxl": [tiny.END, "!"]}[family]
-    assert [tower.tokenizer.pad_token for tower in model.towers] == pads
-    assert all(tower.tokenizer.model_max_length == tiny.TOKENS for tower in model.towers)
+    assert [tower.tokenizer.pad_token for tower in model.parts.towers] == pads
+    assert all(tower.tokenizer.model_max_length == tiny.TOKENS for tower in model.parts.towers)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -126,7 +126,7 @@ def test_a_text_encoder_by_its_names_of_today_is_read_too(shelf, written, tmp_pa
     held = {key.replace(".text_model.", "."): one for key, one in tiny.single(written["sd1"]).items()}
     file = tiny.save(held, tmp_path / "today.safetensors")
     model = ctrl.load(file, device="cpu", tokenizer=shelf / "clip")
-    assert_same(model.towers[0].encoder, written["sd1"].texts[0])
+    assert_same(model.parts.towers[0].encoder, written["sd1"].texts[0])
 
 
 def test_a_codec_by_its_former_names_is_read_too(shelf, written, tmp_path):
@@ -224,7 +224,7 @@ def test_a_controlnet_comes_in_bit_for_bit_in_every_layout(shelf, nets, tmp_path
         tiny.save(tiny.original_controlnet(net), (place := tmp_path / "net") / "any.safetensors")
     model = ctrl.load(shelf / family, device="cpu", controlnets={"line art": place})
     assert "line art" in model.controls
-    got = model.controlnet("line art")
+    got = model.controlnet("line art").module
     assert_same(got, net)
     ours, theirs = configuration(got), configuration(net)
     assert ours == theirs
@@ -344,7 +344,7 @@ def looks(pipe):
 def test_what_a_pipeline_has_that_cannot_be_followed_is_refused(shelf, nets):
     pipe = StableDiffusionPipeline.from_pretrained(shelf / "sd1", dtype=torch.float32)
     model = ctrl.Model.from_pipeline(pipe, controlnets={"pose": nets["sd1"]})
-    assert model.controlnet("pose") is nets["sd1"]
+    assert model.controlnet("pose").module is nets["sd1"]
     pipe.enable_attention_slicing()
     with pytest.raises(ValueError, match=r"attends by SlicedAttnProcessor.*set_attn_processor\(AttnProcessor2_0\(\)\)"):
         ctrl.Model.from_pipeline(pipe)
