@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ctrl.images import Picture, PictureLike
 from ctrl.recipe import Control, Guidance, Recipe, Schedule, Style
@@ -17,10 +17,12 @@ def notes(model: Model, recipe: Recipe, texts: Sequence[Text], size: tuple[int, 
 
     What is switched off is passed over, as if it were not there.
     """
-    styles, controls = ([part for part in parts if part.on] for parts in (recipe.styles, recipe.controls))
+    controls = [control for control in recipe.controls if control.on]
+    styles = [style for style in recipe.styles if style.on]
     times = _times(model, recipe)
     sentences = [*_cut(texts), *_guidance(recipe), *_windows(recipe, times)]
-    for part in (*controls, *styles):
+    parts: list[Control | Style] = [*controls, *styles]
+    for part in parts:
         sentences += _part(part, size)
     for style in styles:
         if _acts(style.weight, times):
@@ -67,7 +69,8 @@ def _guidance(recipe: Recipe) -> list[str]:
 def _windows(recipe: Recipe, times: Sequence[float]) -> list[str]:
     """What acts in none of the run's steps."""
     guidance = Guidance.of(recipe.guidance)
-    parts: list[Any] = [*guidance.perturb, *(part for part in (*recipe.controls, *recipe.styles) if part.on)]
+    steered: list[Control | Style] = [*recipe.controls, *recipe.styles]
+    parts = [*guidance.perturb, *(part for part in steered if part.on)]
     weights = [("guidance", guidance.weight), *((type(part).__name__, part.weight) for part in parts)]
     sentences = [
         f"{name} acts in 0 of {len(times)} steps: its window is narrower than a step"

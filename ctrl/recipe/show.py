@@ -26,7 +26,7 @@ def recipe_text(recipe: Any) -> str:
 def recipe_html(recipe: Any) -> str:
     """A table of the fields that are not their defaults, with thumbnails of the pictures."""
     parts = [(name, value if isinstance(value, tuple) else (value,)) for name, value in changed(recipe)]
-    return _table([(escape(name), "<br>".join(map(_cell, values))) for name, values in parts])
+    return _table([(escape(name), "<br/>".join(map(_cell, values))) for name, values in parts])
 
 
 def difference_html(changes: Sequence[Any]) -> str:
@@ -38,7 +38,7 @@ def difference_html(changes: Sequence[Any]) -> str:
 
 def _cell(value: Any) -> str:
     thumbnails = [
-        f' <img src="data:image/png;base64,{_thumbnail(one)}" style="vertical-align:middle">'
+        f' <img src="data:image/png;base64,{_thumbnail(one)}" style="vertical-align:middle"/>'
         for one in _pictures(value)
     ]
     return f"<code>{escape(brief(value))}</code>{''.join(thumbnails)}"
