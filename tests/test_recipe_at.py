@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from test_recipe import PICTURE, quick, recipes
 
 import ctrl
-from ctrl.recipe import Guidance, Recipe, as_number, batch_key
+from ctrl.recipe import Guidance, Recipe, as_number, batch_shape
 
 TIMES = [1.0, 0.75, 0.5, 0.25]
 MAP = np.full((8, 8), 200, np.uint8)
@@ -155,7 +155,7 @@ def test_what_was_written_comes_back_with_what_is_switched_off():
 def test_a_batch_shares_everything_but_prompts_seed_and_pixels():
     one = Recipe("a", seed=1, controls=[ctrl.Depth(PICTURE, 0.5), ctrl.Edges(MAP, on=False)], styles=[ctrl.Style(MAP)])
     other = Recipe("b", negative="c", seed=2, controls=[ctrl.Depth(MAP, 0.5)], styles=[ctrl.Style(PICTURE)])
-    assert batch_key(one) == batch_key(other)
+    assert batch_shape(one) == batch_shape(other)
     refined, averaged = Guidance(6, apg=ctrl.APG(0.5)), ctrl.Style([MAP, PICTURE], combine="average")
     for change in (
         {"guidance": refined}, {"steps": 3}, {"controls": [ctrl.Depth(MAP, 0.6)]}, {"controls": []},
@@ -163,19 +163,19 @@ def test_a_batch_shares_everything_but_prompts_seed_and_pixels():
         {"controls": [ctrl.Depth(MAP, 0.5, mask=MAP)]}, {"loras": [ctrl.Lora("x")]}, {"width": 64, "height": 64},
         {"image": MAP}, {"regions": [ctrl.Region("a", MAP)]}, {"spacing": "karras"},
     ):  # fmt: skip
-        assert batch_key(one.replace(**change)) != batch_key(one)
+        assert batch_shape(one.replace(**change)) != batch_shape(one)
     less = one.replace(guidance=Guidance(6, apg=ctrl.APG(0.4)))
-    assert batch_key(less) != batch_key(one.replace(guidance=refined))
+    assert batch_shape(less) != batch_shape(one.replace(guidance=refined))
     joined = one.replace(styles=[ctrl.Style([MAP, PICTURE])])
-    assert batch_key(one.replace(styles=[averaged])) != batch_key(joined)
+    assert batch_shape(one.replace(styles=[averaged])) != batch_shape(joined)
 
 
 def test_parts_that_differ_in_weight_only_keep_to_batches_of_their_like():
     """Their order is that of their weights, which may change from step to step."""
     twins = Recipe("a", controls=[ctrl.Depth(MAP, 1), ctrl.Depth(MAP, ctrl.ramp(2, 0))])
     others = Recipe("a", controls=[ctrl.Depth(MAP, 1), ctrl.Depth(PICTURE, ctrl.ramp(2, 0))])
-    assert batch_key(twins) != batch_key(others)
-    assert batch_key(twins) == batch_key(
+    assert batch_shape(twins) != batch_shape(others)
+    assert batch_shape(twins) == batch_shape(
         twins.replace(controls=[ctrl.Depth(PICTURE, 1), ctrl.Depth(PICTURE, ctrl.ramp(2, 0))])
     )
     assert [[c.weight for c in twins.at(i, TIMES).controls] for i in (0, 3)] == [[1, 2], [1]]

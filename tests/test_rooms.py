@@ -26,7 +26,18 @@ ROOMS = {
     "model": {"attention", "images", "memory", "predictions", "prompts", "rows"},
     "notes": {"recipe", "images"},
     "conditioning": {"images", "memory", "recipe", "rows"},
-    "sampling": {"attention", "conditioning", "guidance", "images", "maps", "memory", "notes", "recipe", "rows"},
+    "sampling": {
+        "attention",
+        "conditioning",
+        "guidance",
+        "images",
+        "maps",
+        "memory",
+        "model",
+        "notes",
+        "recipe",
+        "rows",
+    },
     "live": {"sampling"},
     "sweep": {"sampling"},
     "detect": {"images", "skeleton", "atelier"},
@@ -46,7 +57,7 @@ ANNEXES: dict[str, str] = {}
 DOORS = {"ctrl/atelier/measure.py": {FRONT}}
 
 # A name used in an annotation only, under `if TYPE_CHECKING:`, runs nothing.
-TYPES_ONLY = {"notes": {"model"}, "conditioning": {"model"}, "sampling": {"model"}}
+TYPES_ONLY = {"notes": {"model"}, "conditioning": {"model"}}
 
 BORDER = {"diffusers", "transformers"}
 HEAVY = {"torch", "diffusers", "transformers"}

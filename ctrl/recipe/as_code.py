@@ -71,7 +71,8 @@ def _code(loaders: list[str], pictures: list[Picture], call: list[str]) -> str:
 
 def _points(skeleton: Skeleton) -> str:
     shown = "" if skeleton.shown.all() else f", {skeleton.shown.tolist()}"
-    return f"ctrl.Skeleton({skeleton.points.tolist()}{shown})"
+    parts = "".join(f", {name}={part}" for name, part in skeleton.to_dict().items() if name not in ("points", "shown"))
+    return f"ctrl.Skeleton({skeleton.points.tolist()}{shown}{parts})"
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def _write(value: Any, picture: Callable[[Picture], Any]) -> Any:
     if isinstance(value, Picture):
         return picture(value)
     if isinstance(value, Skeleton):
-        return {"is": "Skeleton", "points": value.points.tolist(), "shown": value.shown.tolist()}
+        return {"is": "Skeleton", **value.to_dict()}
     if dataclasses.is_dataclass(value):
         return {"is": type(value).__name__, **{f.name: _write(getattr(value, f.name), picture) for f in _fields(value)}}
     return value
@@ -127,8 +127,7 @@ def _read(read: Any, depth: int, classes: Mapping[str, type]) -> Any:
     if name == "Picture":
         return _read_picture(read)
     if name == "Skeleton":
-        _only(read, {"points", "shown"}, "a skeleton")
-        return Skeleton(read["points"], read["shown"])
+        return Skeleton.from_dict(read)
     if not isinstance(name, str) or name not in classes:
         names = ", ".join(classes)
         raise ValueError(f"the recipe holds a value of class {name!r:.60}; there is {names}, Picture and Skeleton.")

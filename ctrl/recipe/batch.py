@@ -12,7 +12,7 @@ from ctrl.recipe.recipe import Recipe
 from ctrl.skeleton import Skeleton
 
 
-def batch_key(recipe: Recipe) -> Hashable:
+def batch_shape(recipe: Recipe) -> Hashable:
     """What recipes must share to run in one batch: all of `canonical` but prompts, seed and what pictures show.
 
     Pictures count by being there. Of controls and styles that differ in nothing but their weight the key says so

@@ -31,6 +31,7 @@ class Changes(TypedDict, total=False):
     image: PictureLike | None
     strength: float
     mask: PictureLike | None
+    unmasked: Literal["pixels", "latents"]
     loras: Sequence[Lora]
     width: int | None
     height: int | None

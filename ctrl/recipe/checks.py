@@ -156,7 +156,7 @@ def all_of(name: str, values: Any, kind: type[T] | tuple[type[T], ...], what: st
 
 def mask(value: Any, name: str = "mask") -> Picture | None:
     """A soft picture in grey, or nothing."""
-    return None if value is None else Picture.of(value, name=name).grey()
+    return None if value is None else Picture.mask(value, name=name)
 
 
 def in_order(parts: Sequence[T], key: Callable[[T], Any]) -> tuple[T, ...]:

@@ -100,6 +100,8 @@ def _times(recipe: Any, model: Any) -> list[float]:
 
 
 def _change(words: str, step: int | str | None) -> Change:
+    if words.startswith("unmasked ") and step is None:
+        return Change(f"{words}: no step is affected, the finished picture is", None)
     if isinstance(step, str):
         return Change(f"{words}: {step}", None)
     return Change(f"{words}: no step is affected" if step is None else f"{words}: from step {step + 1}", step)

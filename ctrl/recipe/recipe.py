@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
-from ctrl.images import WHITE, Picture, PictureLike, local_file, png_text
+from ctrl.images import MAX_SIDE, WHITE, Picture, PictureLike, local_file, png_text
 from ctrl.recipe import as_code, as_json, show
 from ctrl.recipe.checks import (
     PER_PICTURE,
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from ctrl.recipe.changes import Changes
 
 SHORT = {"dpm++": "dpm++ 2m"}  # what is meant by a bare name
-MAX_SIDE = 4096  # pixels
+Unmasked = Literal["pixels", "latents"]
+UNMASKED: tuple[Unmasked, ...] = get_args(Unmasked)
 KEYWORD = "ctrl-recipe"  # of the PNG text chunk
 
 
@@ -61,7 +62,8 @@ class Recipe:
     - `guidance` is a weight, a `Schedule` of weights or a `Guidance`; at 1 or below it is off.
     - `sampler` and `spacing` by their usual names; `steps` as the sampler counts them.
     - `image` is where to start from, and `strength`, 0 to 1, how much of it is made anew: image to image. With a
-      `mask`, white where it may change, the rest stays: inpainting.
+      `mask`, white where it may change, the rest stays: inpainting. With `unmasked` "pixels" the rest keeps the image's
+      own pixels; with "latents" it goes through the VAE, which changes it a little, as in diffusers.
     - `loras` are merged into the model for this run; `fast()` sets what goes with the LCM-LoRA.
     - `width` and `height` are in pixels, None for the model's own size.
 
@@ -82,6 +84,7 @@ class Recipe:
     image: PictureLike | None = field(default=None, metadata=PICTURE)
     strength: float = 0.8
     mask: PictureLike | None = field(default=None, metadata=PICTURE)
+    unmasked: Unmasked = "pixels"
     loras: Sequence[Lora] = ()
     width: int | None = None
     height: int | None = None
@@ -113,6 +116,7 @@ class Recipe:
             set_field(self, "image", Picture.of(self.image, name="image", background=WHITE))
         set_field(self, "strength", number("strength", self.strength, 0, 1))
         set_field(self, "mask", mask(self.mask))
+        one_of("unmasked", self.unmasked, UNMASKED)
         if self.mask is not None and self.image is None:
             raise ValueError("mask says which part of image is made anew, and there is no image; give image=... too.")
 
@@ -150,7 +154,7 @@ class Recipe:
         """
         if not 0 <= index < len(times):
             raise IndexError(f"index must be from 0 to {len(times) - 1}, the run's last evaluation, got {index}.")
-        whole = self.canonical
+        whole = rebuilt(self.canonical, unmasked=Recipe.unmasked)  # which is of the finished picture
         guidance = Guidance.of(whole.guidance).at(index, times)
         if guidance.zero_init:
             none: dict[str, Any] = dict.fromkeys(("regions", "controls", "styles", "loras"), ())
@@ -170,6 +174,7 @@ class Recipe:
             loras=in_order([one for one in self.loras if one.on], key=attrgetter("sort_key")),
             guidance=guidance,
             strength=Recipe.strength if self.image is None else self.strength,
+            unmasked=Recipe.unmasked if self.mask is None else self.unmasked,
         )
 
     def diff(self, other: Recipe, model: Any = None) -> Difference:

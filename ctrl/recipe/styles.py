@@ -26,6 +26,7 @@ Preset = Literal[
     "all", "style", "layout", "style+layout", "style (comfyui)", "layout (comfyui)", "style+layout (comfyui)"
 ]
 COMBINE: tuple[Combine, ...] = get_args(Combine)
+LONGEST = 1024  # pixels along the longer side of a reference; image encoders read 224 or 336
 
 
 @suggest_arguments
@@ -61,7 +62,7 @@ class Style:
         set_field(self, "mask", mask(self.mask))
         set_field(self, "blocks", _blocks(self.blocks))
         if self.negative is not None:
-            set_field(self, "negative", Picture.of(self.negative, name="Style's negative", background=WHITE))
+            set_field(self, "negative", _reference(self.negative, "Style's negative"))
         one_of("combine", self.combine, COMBINE)
         if self.adapter is not None:
             name("adapter", self.adapter, "one of the model's IP-Adapters")
@@ -96,11 +97,15 @@ class Style:
 
 def _pictures(given: Any) -> Any:
     if not isinstance(given, list | tuple):
-        return Picture.of(given, name="Style's picture", background=WHITE)
+        return _reference(given, "Style's picture")
     if not 0 < len(given) <= MAX_ENTRIES:
         raise ValueError(f"Style takes 1 to {MAX_ENTRIES} pictures, got {len(given)}.")
-    pictures = [Picture.of(one, name=f"Style's picture {at + 1}", background=WHITE) for at, one in enumerate(given)]
-    return tuple(pictures) if len(pictures) > 1 else pictures[0]
+    read = [_reference(one, f"Style's picture {at + 1}") for at, one in enumerate(given)]
+    return tuple(read) if len(read) > 1 else read[0]
+
+
+def _reference(given: Any, name: str) -> Picture:
+    return Picture.of(given, name=name, background=WHITE, longest=LONGEST)
 
 
 def _blocks(blocks: object) -> Any:
