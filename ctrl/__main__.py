@@ -13,6 +13,9 @@ import os
 import sys
 import tempfile
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +56,21 @@ def say(text: str, end: str = "\n") -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123  # until the process ends
 
 
+@contextmanager
+def _noted() -> Iterator[None]:
+    """Let warnings be notes, without the line of code they come from."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for one in caught:
+        say(f"note: {one.message}")
+
+
 def _show(path: str) -> int:
     from ctrl.recipe import Recipe
 
-    recipe = Recipe.load(path)
+    with _noted():
+        recipe = Recipe.load(path)
     try:
         sys.stdout.write(f"{recipe}\n")
         sys.stdout.flush()
@@ -66,7 +80,8 @@ def _show(path: str) -> int:
 
 
 def _make(given: argparse.Namespace) -> int:
-    recipe = recipe_of(given)
+    with _noted():
+        recipe = recipe_of(given)
     output = _output(given.output, overwrite=given.overwrite)
     from ctrl.sampling import sample
 

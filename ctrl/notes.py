@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ctrl.images import Picture, PictureLike
+from ctrl.images import Picture, PictureLike, map_notes
 from ctrl.recipe import Control, Guidance, Recipe, Schedule, Style
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def _part(part: Control | Style, size: tuple[int, int]) -> list[str]:
             sentences += _remarks(name, picture)
     elif isinstance(part.picture, Picture):
         sentences += _picture(name, part.picture, size, part.resize)
+        sentences += [f"{name}: the picture {note}" for note in map_notes(part.kind, part.picture)]
     return sentences
 
 

@@ -13,9 +13,8 @@ from typing import Any, NoReturn
 
 from ctrl import __version__
 from ctrl.recipe import SAMPLERS, SPACINGS, Control, Depth, Edges, Lora, Pose, Recipe, Style
-from ctrl.skeleton import POSES, Skeleton
+from ctrl.skeleton import POSES
 
-MAX_JSON = 2**20  # bytes of a skeleton's file
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 KINDS = (Pose, Depth, Edges)  # controls with an option of their own, named as they are
 STEERING = {  # every one may be given several times, and has a --weight-…
@@ -183,7 +182,7 @@ def _controls(given: argparse.Namespace) -> list[Control]:
         name = cls.__name__.lower()
         for value, weight in _weighed(given, name):
             with _said_of(f"--{name}"):
-                controls.append(cls(_skeleton(value) if cls is Pose else value, weight))
+                controls.append(cls(_pose(value) if cls is Pose else value, weight))
     named = by_kind("--control", given.control)
     for (kind, path), (_, weight) in zip(named, _weighed(given, "control"), strict=True):
         with _said_of(f"--control {kind}"):
@@ -199,15 +198,10 @@ def _styles(given: argparse.Namespace) -> list[Style]:
     return styles
 
 
-def _skeleton(text: str) -> Skeleton | str:
+def _pose(text: str) -> str:
     if text in POSES:
-        return Skeleton.named(text)
-    path = Path(text).expanduser()
-    if path.suffix.lower() == ".json" and path.is_file():
-        if path.stat().st_size > MAX_JSON:
-            raise ValueError(f"{path.name!r} has {path.stat().st_size} bytes; at most {MAX_JSON} are read.")
-        return Skeleton.from_json(path.read_text(encoding="utf-8"))
-    if not path.is_file():
+        return text
+    if not Path(text).expanduser().is_file():
         near = difflib.get_close_matches(text, POSES, 1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ValueError(f"must be a file or one of {', '.join(POSES)}; got {text!r}{hint}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import ctrl
 from ctrl.__main__ import main
@@ -263,6 +264,15 @@ def test_show_prints_what_a_picture_says(folder, files):
     code, heard = run("--show", files / "o.png")
     assert code == 0
     assert "prompt='a fox'" in heard and "seed=7" in heard and "Pose(Skeleton.named('waving'))" in heard
+
+
+def test_what_another_program_s_picture_does_not_say_is_a_note(files):
+    info = PngInfo()
+    info.add_text("parameters", "a fox\nSteps: 9, Model: sd15")
+    Image.new("RGB", (8, 8)).save(files / "theirs.png", pnginfo=info)
+    code, heard = run("--show", files / "theirs.png")
+    assert code == 0 and "steps=9" in heard
+    assert "note: theirs.png: it was made with the model 'sd15'; load that one with ctrl.load\n" in heard
 
 
 def test_the_version():

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from diffusers import DDIMScheduler
 from hypothesis import given
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from test_recipe import quick, recipes, schedules
 
 import ctrl
@@ -158,5 +160,62 @@ def test_a_pose_by_name_and_by_its_points():
     assert ctrl.Pose("waving") == ctrl.Pose(waving)
     points = np.linspace(0, 1, 36).reshape(18, 2)
     assert ctrl.Pose(points) == ctrl.Pose(points.tolist()) == ctrl.Pose(ctrl.Skeleton(points))
-    with pytest.raises(ValueError, match="Pose's picture must be a picture file"):
+    with pytest.raises(ValueError, match="there is no pose 'wavin'; there are standing, waving"):
         ctrl.Pose("wavin")
+
+
+def test_several_people_in_one_pose_travel_with_the_recipe():
+    recipe = Recipe("a", controls=[ctrl.Pose(["waving", ctrl.Skeleton.named("running")])])
+    names = {"ctrl": ctrl}
+    exec(recipe.code(), names)
+    assert names["recipe"] == recipe == Recipe.from_json(recipe.to_json())
+    assert recipe != Recipe("a", controls=[ctrl.Pose("waving")])
+    both, one = (recipe.controls[0].hint(64, 64), ctrl.Pose("waving").hint(64, 64))
+    assert (both > 0).sum() > (one > 0).sum()
+    assert recipe._repr_html_().count("<img") == 1
+
+
+def test_pictures_may_travel_beside_the_json_each_once():
+    large = ctrl.Picture.of(LARGE)
+    recipe = Recipe("a", image=large, mask=PICTURE, controls=[ctrl.Depth(large), ctrl.Depth(large, 0.5, on=False)])
+    written, pictures = recipe.to_parts()
+    files = {picture.sha256: picture.encoded for picture in pictures}
+    assert len(pictures) == 2 and len(written) < 3000
+    assert Recipe.from_json(written, files).to_json() == recipe.to_json()
+    with pytest.raises(ValueError, match="a picture has wrong or missing fields"):
+        Recipe.from_json(written)
+    swapped = dict(zip(files, reversed(files.values()), strict=True))
+    with pytest.raises(ValueError, match="sha256 differs"):
+        Recipe.from_json(written, swapped)
+
+
+def parameters(path, text):
+    """A picture as AUTOMATIC1111's program writes it."""
+    info = PngInfo()
+    info.add_text("parameters", text)
+    Image.new("RGB", (8, 8)).save(path, pnginfo=info)
+    return path
+
+
+def test_another_program_s_picture_gives_its_recipe_and_warns_of_what_is_left_out(tmp_path):
+    path = parameters(
+        tmp_path / "a.png",
+        "a fox, (red:1.2) <lora:ink:0.8>\nNegative prompt: blur\nSteps: 30, Sampler: DPM++ 2M Karras, CFG scale: 7, "
+        "Seed: 5, Size: 512x768, Model: sd15, Clip skip: 2",
+    )
+    with pytest.warns(UserWarning) as warned:
+        recipe = Recipe.load(path)
+    assert recipe == Recipe(
+        "a fox, (red:1.2)", negative="blur", steps=30, spacing="karras", guidance=7, seed=5, width=512, height=768,
+        loras=[ctrl.Lora("ink", 0.8)],
+    )  # fmt: skip
+    said = " ".join(str(one.message) for one in warned)
+    assert "sd15" in said and "clip skip 2" in said
+    assert {one.filename for one in warned} == {__file__}
+
+
+def test_what_lies_outside_a_recipe_s_bounds_is_left_out_with_a_warning(tmp_path):
+    path = parameters(tmp_path / "a.png", "a\nSteps: 5000, Sampler: LMS, CFG scale: 700, Seed: -1, Size: 4x9999")
+    with pytest.warns(UserWarning) as warned:
+        assert Recipe.load(path) == Recipe("a")
+    assert len(warned) == 5

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from diffusers import StableDiffusionPipeline
 import ctrl
 
 array: np.ndarray[Any, Any] = np.zeros((8, 8, 3), np.uint8)
@@ -31,7 +30,7 @@ depth, edges, ink, wash, photo = array, torch.zeros(3, 8, 8), Image.new("RGB", (
 sketch = photo
 model = ctrl.load()
 recipe = ctrl.Recipe("a fox")
-pipe: StableDiffusionPipeline = StableDiffusionPipeline.from_pretrained("folder")
+pipe: Any = None
 """
 
 GOOD = """
@@ -54,7 +53,7 @@ ctrl.Depth(ctrl.sample(model, recipe))
 
 BAD = """
 recipe.replace(stepz=8)  # call-arg
-recipe.replace(steps="8")  # typeddict-item
+recipe.replace(steps="8")  # arg-type
 ctrl.Recipe("a", guidence=3)  # call-arg
 ctrl.Recipe("a", sampler="eular")  # arg-type
 ctrl.Recipe("a", spacing="karas")  # arg-type
@@ -80,6 +79,7 @@ def mypy(folder, **files):
     done = subprocess.run(
         [
             sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--no-error-summary",
+            "--untyped-calls-exclude=diffusers",  # whose from_pretrained has no types
             f"--cache-dir={folder}", *(f"{name}.py" for name in files),
         ],
         cwd=folder,

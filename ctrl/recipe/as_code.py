@@ -11,7 +11,7 @@ from typing import Any
 from ctrl.images import Picture, save
 from ctrl.recipe.as_json import changed
 from ctrl.recipe.schedule import Schedule
-from ctrl.skeleton import POSES, Skeleton
+from ctrl.skeleton import POSES, People, Skeleton
 
 BARE = ("prompt", "kind", "picture", "name")  # arguments that are typed without their names
 MAX_BASE64 = 128 * 2**10  # characters of pictures in one piece of code
@@ -91,6 +91,8 @@ class _Writer:
             return self.skeleton(value) if name is None else f"{self.prefix}Skeleton.named({name!r})"
         if isinstance(value, Schedule):
             return self.prefix + _schedule(value)
+        if isinstance(value, People):
+            return self.write(value.skeletons)
         if isinstance(value, tuple):
             return f"[{', '.join(map(self.write, value))}]"
         if hasattr(value, "__dataclass_fields__"):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ctrl.images import Picture
 from ctrl.recipe.recipe import Recipe
-from ctrl.skeleton import Skeleton
+from ctrl.skeleton import People, Skeleton
 
 
 def batch_shape(recipe: Recipe) -> Hashable:
@@ -24,7 +24,7 @@ def batch_shape(recipe: Recipe) -> Hashable:
 
 
 def _shape(value: Any) -> Hashable:
-    if isinstance(value, Picture | Skeleton):
+    if isinstance(value, Picture | Skeleton | People):
         return "picture"
     if isinstance(value, tuple):
         return tuple(map(_shape, value))

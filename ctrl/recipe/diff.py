@@ -17,7 +17,7 @@ from ctrl.recipe.guidance import Guidance
 from ctrl.recipe.samplers import ONE_A_STEP
 from ctrl.recipe.schedule import Schedule
 from ctrl.recipe.show import difference_html
-from ctrl.skeleton import Skeleton
+from ctrl.skeleton import People, Skeleton
 
 PARTS = ("regions", "controls", "styles", "loras")
 RUN = (
@@ -263,7 +263,7 @@ def _words(value: Any) -> str:
     if isinstance(value, Schedule):
         values = " to ".join(f"{number:g}" for number in dict.fromkeys(v for _, v in value.points))
         return f"{values} from {value.start:g} until {value.until:g}{' by noise' if value.by == 'noise' else ''}"
-    if isinstance(value, Picture | Skeleton):
+    if isinstance(value, Picture | Skeleton | People):
         return f"{type(value).__name__.lower()} {value.sha256[:8]}"
     if isinstance(value, tuple) and not all(isinstance(one, str | float) for one in value):
         return f"{len(value)} of them"

@@ -12,7 +12,7 @@ from typing import Any
 from ctrl.images import Picture
 from ctrl.recipe.as_code import brief
 from ctrl.recipe.as_json import changed
-from ctrl.skeleton import Skeleton
+from ctrl.skeleton import People, Skeleton
 
 THUMBNAIL = 64  # pixels
 
@@ -52,9 +52,9 @@ def _table(rows: Sequence[tuple[str, str]]) -> str:
     return f"<table>{''.join(cells)}</table>"
 
 
-def _pictures(value: Any) -> Iterator[Picture | Skeleton]:
+def _pictures(value: Any) -> Iterator[Picture | Skeleton | People]:
     """The pictures and skeletons in a value, each once, in the order of its fields."""
-    if isinstance(value, Picture | Skeleton):
+    if isinstance(value, Picture | Skeleton | People):
         yield value
     elif isinstance(value, tuple):
         for one in value:
@@ -64,9 +64,9 @@ def _pictures(value: Any) -> Iterator[Picture | Skeleton]:
             yield from _pictures(getattr(value, field.name))
 
 
-def _thumbnail(shown: Picture | Skeleton) -> str:
+def _thumbnail(shown: Picture | Skeleton | People) -> str:
     """A small PNG in base64."""
-    picture = Picture(shown.draw(2 * THUMBNAIL, 2 * THUMBNAIL)) if isinstance(shown, Skeleton) else shown
+    picture = shown if isinstance(shown, Picture) else Picture(shown.draw(2 * THUMBNAIL, 2 * THUMBNAIL))
     image = picture.image
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
