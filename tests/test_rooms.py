@@ -42,7 +42,7 @@ ROOMS = {
     "sweep": {"sampling"},
     "detect": {"images", "skeleton", "atelier"},
     "atelier": {"attention", "images", "skeleton"},
-    "widgets": {FRONT},
+    "widgets": {FRONT, "skeleton"},
 }
 EVERY_ROOM = {*ROOMS} - {"widgets"}
 ROOMS["__init__"] = EVERY_ROOM
