@@ -6,7 +6,7 @@ Importing this package is quick and does nothing: torch and diffusers load in th
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ctrl.images import Picture
+from ctrl.images import Picture, PictureLike
 from ctrl.recipe import (
     APG,
     PAG,
@@ -51,6 +51,7 @@ __all__ = [
     "Lora",
     "Model",
     "Picture",
+    "PictureLike",
     "Pose",
     "Recipe",
     "Region",

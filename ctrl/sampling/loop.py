@@ -93,6 +93,7 @@ def sample_many(model: Model, recipes: Sequence[Recipe], *, batch: int = 16) -> 
 
 def _lengths(model: Model, recipe: Recipe) -> tuple[int, int]:
     """The chunks of its longest text, without and with the negative prompt."""
+    recipe = recipe.canonical
     regions = [region.prompt for region in recipe.regions]
     longest = max(model.text.chunks(prompt) for prompt in (recipe.prompt, *regions))
     return longest, max(longest, model.text.chunks(recipe.negative))
@@ -128,7 +129,7 @@ def prepare(
     """A run of recipes of one `batch_shape`, ready to begin; a ValueError says what the model cannot do."""
     memory = Memory(limit=None) if memory is None else memory
     memory.begin_run()
-    adapted = model.with_loras([(lora.name, lora.weight) for lora in recipes[0].loras])
+    adapted = model.with_loras([(lora.name, lora.weight) for lora in recipes[0].canonical.loras])
     return Run.of(adapted, recipes, memory, observers)
 
 
