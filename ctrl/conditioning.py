@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctrl.images import Picture
+from ctrl.images import Picture, PictureLike
 from ctrl.memory import Memory
 from ctrl.recipe import MAX_SIDE, Control, Guidance, Recipe, Region, Style
 from ctrl.rows import PromptRows
@@ -149,7 +149,7 @@ class Conditioning:
             key = ("image embeds", self.revision(adapter), pictures)
             return self.memory(key, lambda: adapter.embed(pictures))
 
-        negatives = [() if one.negative is None else (one.negative,) for one in column]
+        negatives = [() if one.negative is None else (Picture.of(one.negative),) for one in column]
         return adapter.reference(
             torch.stack([embeds(one.pictures) for one in column]),
             torch.stack([embeds(pictures) for pictures in negatives]),
@@ -161,7 +161,7 @@ class Conditioning:
 
     def start(self, recipes: Sequence[Recipe]) -> Start | None:
         """What the recipes start from; None where that is noise alone."""
-        pictures = [recipe.image.fit(*self.size) for recipe in recipes if recipe.image is not None]
+        pictures = [Picture.of(recipe.image).fit(*self.size) for recipe in recipes if recipe.image is not None]
         if not pictures:
             return None
         coloured = [one if one.ndim == 3 else np.repeat(one[..., None], 3, axis=2) for one in pictures]
@@ -172,7 +172,7 @@ class Conditioning:
             mask = F.interpolate(mask, size=self._latent).to(self.model.dtype)  # nearest, as diffusers does
         return Start((2.0 * pixels - 1.0).to(self.model.device, self.model.dtype), mask)
 
-    def guidance_map(self, column: Sequence[Picture | None]) -> Tensor | None:
+    def guidance_map(self, column: Sequence[PictureLike | None]) -> Tensor | None:
         """Where guidance acts, (N, 1, h, w) in [0, 1]; None for everywhere."""
 
         def make() -> Tensor | None:
@@ -186,10 +186,10 @@ class Conditioning:
         """Height and width in latents."""
         return self.size[1] // self.model.vae_scale_factor, self.size[0] // self.model.vae_scale_factor
 
-    def _masks(self, column: Sequence[Picture | None]) -> Tensor | None:
+    def _masks(self, column: Sequence[PictureLike | None]) -> Tensor | None:
         """Masks at the size of the picture, (N, 1, H, W) float32 in [0, 1], as diffusers keeps them; None of none."""
         fitted = [self._mask(mask) for mask in column if mask is not None]
         return torch.cat(fitted) if fitted else None
 
-    def _mask(self, mask: Picture) -> Tensor:
-        return torch.from_numpy(mask.fit(*self.size)[None, None]).to(self.model.device)
+    def _mask(self, mask: PictureLike) -> Tensor:
+        return torch.from_numpy(Picture.of(mask).fit(*self.size)[None, None]).to(self.model.device)

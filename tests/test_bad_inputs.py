@@ -330,7 +330,7 @@ EXTRAS = [
     ("B4.11 as a LoRA", lambda b: b.lora(b.adapter),
      "is no LoRA .* it looks like an IP-Adapter, to be given as ip_ada"),
     ("B4.11 as a net", lambda b: b.control(b.file(b.adapter)), "is no ControlNet .* it looks like an IP-Adapter"),
-    ("B4.14", lambda b: ctrl.sample(Model.from_pipeline(pipe(b.model)), RECIPE.replace(styles=[ctrl.Style(RGB)])),
+    ("B4.14", lambda b: ctrl.sample(ctrl.load(pipe(b.model)), RECIPE.replace(styles=[ctrl.Style(RGB)])),
      r"this model has no IP-Adapter; it has none: load\(..., ip_adapter=...\)"),
     ("B4.26", lambda b: b.control(tiny_formats.controlnet(tiny_formats.sdxl().unet)),
      "the it ControlNet was made for another model: its cross_attention_dim is 128, not 32|and 32 here"),
@@ -613,7 +613,7 @@ def test_a_bad_adapter_leaves_the_good_one_as_it_was(bench):  # B4.02, B4.04
 
 
 def test_a_style_needs_an_image_encoder(bench):  # B4.12
-    model = Model.from_pipeline(pipe(bench.model), ip_adapter=bench.file(bench.adapter))
+    model = ctrl.load(pipe(bench.model), ip_adapter=bench.file(bench.adapter))
     with pytest.raises(ValueError, match="a style needs an image encoder, and there is none: put its folder"):
         ctrl.sample(model, RECIPE.replace(styles=[ctrl.Style(RGB)]))
 
@@ -644,9 +644,9 @@ def test_attention_that_somebody_changed_is_said_and_not_passed_over(bench):  # 
 def test_a_unet_and_a_scheduler_may_serve_two_pipelines(bench):  # B4.24, B4.25
     one = pipe(bench.model)
     config = dict(one.scheduler.config)
-    first, second = Model.from_pipeline(one), Model.from_pipeline(one)
+    first, second = ctrl.load(one), ctrl.load(one)
     expected = bits(first, RECIPE)[0]
-    styled = Model.from_pipeline(one, controlnets={"depth": bench.model.controlnet("depth").module})
+    styled = ctrl.load(one, controlnets={"depth": bench.model.controlnet("depth").module})
     ctrl.sample(styled, RECIPE.replace(controls=FULL.controls, sampler="lcm", spacing="default"))
     assert bits(second, RECIPE)[0] == bits(first, RECIPE)[0] == expected
     assert dict(one.scheduler.config) == config

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from test_recipe import PICTURE, quick, recipes
 
 import ctrl
-from ctrl.recipe import Guidance, Recipe, as_number
+from ctrl.recipe import Guidance, Recipe, as_number, batch_shape
 
 TIMES = [1.0, 0.75, 0.5, 0.25]
 MAP = np.full((8, 8), 200, np.uint8)
@@ -82,3 +82,100 @@ def test_order_does_not_matter_and_a_step_is_its_own_step(recipe, random, index)
         assert as_number(part.weight) > 0
     if not now.guidance.zero_init:
         assert now.at(index, TIMES) == now
+
+
+def depth(**how):
+    return Recipe("a", controls=[ctrl.Depth(PICTURE, **how)])
+
+
+def guided(weight, **how):
+    return Recipe("a", guidance=Guidance(weight, **how))
+
+
+DEPTH, EDGES, STYLE, OTHER = ctrl.Depth(PICTURE), ctrl.Edges(MAP), ctrl.Style(PICTURE), ctrl.Style(MAP)
+PAG, SEG = ctrl.PAG(), ctrl.SEG()
+EQUAL = [
+    (Recipe("a", controls=[DEPTH, EDGES]), Recipe("a", controls=[EDGES, DEPTH])),
+    (Recipe("a", styles=[STYLE, OTHER]), Recipe("a", styles=[OTHER, STYLE])),
+    (Recipe("a", loras=[ctrl.Lora("x"), ctrl.Lora("y")]), Recipe("a", loras=[ctrl.Lora("y"), ctrl.Lora("x")])),
+    (depth(weight=0), Recipe("a")),
+    (depth(on=False), Recipe("a")),
+    (depth(weight=ctrl.ramp(0, 0)), Recipe("a")),
+    (depth(weight=ctrl.hold(0.5)), depth(weight=0.5)),
+    (depth(uncond=1), depth()),
+    (depth(mode="control first", uncond=1), depth(mode="prompt first")),
+    (Recipe("a", controls=[ctrl.Control("depth", PICTURE)]), depth()),
+    (Recipe("a", styles=[ctrl.Style(PICTURE, on=False)]), Recipe("a", styles=[ctrl.Style(MAP, 0)])),
+    (Recipe("a", styles=[ctrl.Style(PICTURE, combine="average")]), Recipe("a", styles=[ctrl.Style([PICTURE])])),
+    (Recipe("a", regions=[ctrl.Region("b", MAP, on=False)]), Recipe("a")),
+    (Recipe("a", loras=[ctrl.Lora("x", on=False), ctrl.Lora("y", 0)]), Recipe("a")),
+    (guided(6), Recipe("a", guidance=6)),
+    (Recipe("a", guidance=1, negative="b"), Recipe("a", guidance=0.5)),
+    (guided(1, rescale=0.5, map=MAP, apg=ctrl.APG(), zero=ctrl.CFGZero()), Recipe("a", guidance=0)),
+    (guided(6, perturb=[ctrl.PAG(0)]), Recipe("a")),
+    (guided(6, perturb=[PAG, SEG]), guided(6, perturb=[SEG, PAG])),
+    (Recipe("a", strength=0.3), Recipe("a")),
+    (Recipe("a", sampler="dpm++"), Recipe("a")),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), EQUAL)
+def test_recipes_that_make_equal_pictures_are_equal_and_hash_equally(one, other):
+    assert one == other
+    assert hash(one) == hash(other) and one.hash == other.hash
+    assert {change.step for change in one.diff(other)} <= {None}
+
+
+UNEQUAL = [
+    (depth(), Recipe("a")),
+    (depth(weight=ctrl.hold(1, until=0.5)), depth()),
+    (depth(uncond=0), depth()),
+    (guided(1, zero=ctrl.CFGZero(1)), Recipe("a", guidance=1)),
+    (guided(1, rescale=0.5, perturb=[PAG]), guided(1, perturb=[PAG])),
+    (Recipe("a", controls=[DEPTH, DEPTH]), depth()),
+    (Recipe("a", image=PICTURE, strength=0.3), Recipe("a", image=PICTURE)),
+    (Recipe("a", negative="b"), Recipe("a")),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), UNEQUAL)
+def test_recipes_that_may_make_other_pictures_are_not_equal(one, other):
+    assert one != other and one.hash != other.hash
+
+
+def test_what_was_written_comes_back_with_what_is_switched_off():
+    recipe = Recipe("a", controls=[ctrl.Edges(MAP, 0.3, on=False), ctrl.Depth(PICTURE, 0)], negative="b", guidance=1)
+    names = {"ctrl": ctrl}
+    exec(recipe.code(), names)
+    for back in (Recipe.from_json(recipe.to_json()), names["recipe"], recipe.replace(seed=1).replace(seed=0)):
+        assert back.to_json() == recipe.to_json()
+        assert back.controls == recipe.controls and back.negative == "b"
+
+
+def test_a_batch_shares_everything_but_prompts_seed_and_pixels():
+    one = Recipe("a", seed=1, controls=[ctrl.Depth(PICTURE, 0.5), ctrl.Edges(MAP, on=False)], styles=[ctrl.Style(MAP)])
+    other = Recipe("b", negative="c", seed=2, controls=[ctrl.Depth(MAP, 0.5)], styles=[ctrl.Style(PICTURE)])
+    assert batch_shape(one) == batch_shape(other)
+    refined, averaged = Guidance(6, apg=ctrl.APG(0.5)), ctrl.Style([MAP, PICTURE], combine="average")
+    for change in (
+        {"guidance": refined}, {"steps": 3}, {"controls": [ctrl.Depth(MAP, 0.6)]}, {"controls": []},
+        {"styles": [ctrl.Style([MAP, PICTURE])]}, {"styles": [ctrl.Style(MAP, blocks="style")]},
+        {"controls": [ctrl.Depth(MAP, 0.5, mask=MAP)]}, {"loras": [ctrl.Lora("x")]}, {"width": 64, "height": 64},
+        {"image": MAP}, {"regions": [ctrl.Region("a", MAP)]}, {"spacing": "karras"},
+    ):  # fmt: skip
+        assert batch_shape(one.replace(**change)) != batch_shape(one)
+    less = one.replace(guidance=Guidance(6, apg=ctrl.APG(0.4)))
+    assert batch_shape(less) != batch_shape(one.replace(guidance=refined))
+    joined = one.replace(styles=[ctrl.Style([MAP, PICTURE])])
+    assert batch_shape(one.replace(styles=[averaged])) != batch_shape(joined)
+
+
+def test_parts_that_differ_in_weight_only_keep_to_batches_of_their_like():
+    """Their order is that of their weights, which may change from step to step."""
+    twins = Recipe("a", controls=[ctrl.Depth(MAP, 1), ctrl.Depth(MAP, ctrl.ramp(2, 0))])
+    others = Recipe("a", controls=[ctrl.Depth(MAP, 1), ctrl.Depth(PICTURE, ctrl.ramp(2, 0))])
+    assert batch_shape(twins) != batch_shape(others)
+    assert batch_shape(twins) == batch_shape(
+        twins.replace(controls=[ctrl.Depth(PICTURE, 1), ctrl.Depth(PICTURE, ctrl.ramp(2, 0))])
+    )
+    assert [[c.weight for c in twins.at(i, TIMES).controls] for i in (0, 3)] == [[1, 2], [1]]

@@ -26,12 +26,23 @@ ROOMS = {
     "model": {"attention", "images", "memory", "predictions", "prompts", "rows"},
     "notes": {"recipe", "images"},
     "conditioning": {"images", "memory", "recipe", "rows"},
-    "sampling": {"attention", "conditioning", "guidance", "images", "maps", "memory", "notes", "recipe", "rows"},
+    "sampling": {
+        "attention",
+        "conditioning",
+        "guidance",
+        "images",
+        "maps",
+        "memory",
+        "model",
+        "notes",
+        "recipe",
+        "rows",
+    },
     "live": {"sampling"},
     "sweep": {"sampling"},
     "detect": {"images", "skeleton", "atelier"},
     "atelier": {"attention", "images", "skeleton"},
-    "widgets": {FRONT},
+    "widgets": {FRONT, "skeleton"},
 }
 EVERY_ROOM = {*ROOMS} - {"widgets"}
 ROOMS["__init__"] = EVERY_ROOM
@@ -45,7 +56,7 @@ ANNEXES: dict[str, str] = {}
 DOORS = {"ctrl/atelier/measure.py": {FRONT}}
 
 # A name used in an annotation only, under `if TYPE_CHECKING:`, runs nothing.
-TYPES_ONLY = {"notes": {"model"}, "conditioning": {"model"}, "sampling": {"model"}}
+TYPES_ONLY = {"notes": {"model"}, "conditioning": {"model"}}
 
 BORDER = {"diffusers", "transformers"}
 HEAVY = {"torch", "diffusers", "transformers"}

@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,12 +53,44 @@ def test_steps_may_be_kept_and_scribbled_on(model):
     assert torch.equal(again[-1].latents, fresh.latents)
 
 
+def parts_of(step):
+    """Every tensor that a step hands out."""
+    found = [step.latents, step.denoised, step.branches.cond, step.branches.uncond, *step.branches.perturbed]
+    return [part for part in found if part is not None]
+
+
 def test_scribbling_does_not_reach_the_run(model):
     run = ctrl.steps(model, RECIPE)
     for step in run:
-        step.latents.fill_(float("nan"))
-        step.denoised.fill_(float("nan"))
+        for part in parts_of(step):
+            part.fill_(float("nan"))
     assert step.index == 3
+
+
+@pytest.mark.parametrize("guidance", [1.0, ctrl.Guidance(6.0, apg=ctrl.APG(), perturb=[ctrl.PAG(2.0)])])
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize(
+    "sampler", ["dpm++", "dpm++ sde", "heun", "pndm", "unipc", "ddim"]
+)  # most remember predictions
+def test_scribbling_changes_no_later_step(model, sampler, kind, guidance):
+    own = dict(model.parts.scheduler) | {"prediction_type": kind}
+    model = ctrl.Model(replace(model.parts, scheduler=own), model.shelf, device=model.device, dtype=model.dtype)
+    recipe = RECIPE.replace(sampler=sampler, guidance=guidance)
+    expected = [[part.clone() for part in parts_of(step)] for step in ctrl.steps(model, recipe)]
+    for step, own in zip(ctrl.steps(model, recipe), expected, strict=True):
+        for part, was in zip(parts_of(step), own, strict=True):
+            assert torch.equal(part, was)
+        for part in parts_of(step):
+            part.fill_(9.0)
+
+
+def test_what_was_scribbled_on_a_step_is_not_in_its_checkpoint(model):
+    kept = list(ctrl.steps(model, RECIPE))
+    scribbled = list(ctrl.steps(model, RECIPE))[1]
+    for part in parts_of(scribbled):
+        part.fill_(9.0)
+    *_, last = ctrl.steps(model, RECIPE, after=scribbled.checkpoint)
+    assert torch.equal(last.latents, kept[-1].latents)
 
 
 def test_same_recipe_same_picture_other_seed_another(model):

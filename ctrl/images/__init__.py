@@ -11,6 +11,7 @@ from ctrl.images.encode import (
     png_with_text,
 )
 from ctrl.images.files import MAX_FILE, local_file, save, why
+from ctrl.images.like import PictureLike
 from ctrl.images.map_check import looks_like, map_notes
 from ctrl.images.metadata import Generation, read_generation, to_parameters
 from ctrl.images.picture import BLACK, MAX_SIDE, WHITE, Picture
@@ -27,6 +28,7 @@ __all__ = [
     "Generation",
     "Origin",
     "Picture",
+    "PictureLike",
     "encode",
     "local_file",
     "looks_like",

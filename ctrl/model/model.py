@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ctrl.model import codec
 from ctrl.model.controlnet import ControlNet
-from ctrl.model.ip_adapter.adapter import read_style_adapter
+from ctrl.model.ip_adapter.adopted import style_adapter
 from ctrl.model.ip_adapter.encoder import IPAdapter
-from ctrl.model.loading.extras import Shelf
+from ctrl.model.loading.extras import Extras
 from ctrl.model.loading.families import family_of
 from ctrl.model.loading.lora import merged
 from ctrl.model.parts import Parts
@@ -37,7 +37,7 @@ class Model:
     """
 
     def __init__(
-        self, parts: Parts, shelf: Shelf, *, device: torch.device, dtype: torch.dtype, loaded: Loaded | None = None
+        self, parts: Parts, shelf: Extras, *, device: torch.device, dtype: torch.dtype, loaded: Loaded | None = None
     ) -> None:
         self.parts, self.shelf, self.device, self.dtype = parts, shelf, device, dtype
         self._loaded = Loaded() if loaded is None else loaded
@@ -48,13 +48,6 @@ class Model:
         identity = new_number()
         self.denoiser = UNet(parts.unet, self.vae_scale_factor, identity, self.lock)
         self.text = TextEncoders(parts.towers, identity, device, dtype, parts.zero_negative, self.lock)
-
-    @staticmethod
-    def from_pipeline(pipe: Any, **extras: Any) -> Model:
-        """The components of a diffusers pipeline."""
-        from ctrl.model.loading.load import from_pipeline
-
-        return from_pipeline(pipe, **extras)
 
     def __repr__(self) -> str:
         width, height = self.size
@@ -133,7 +126,7 @@ class Model:
         with self.lock:
             adapters = self._loaded.ip_adapters
             if name not in adapters:
-                adapter = read_style_adapter(self.shelf.adapter_file(name), self.unet, self.device, self.dtype)
+                adapter = style_adapter(self.shelf.adapter_file(name), self.unet, self.device, self.dtype)
                 encoder, processor = self._own_encoder or self.shelf.image_encoder(name, self.device, self.dtype)
                 adapter.check(encoder)
                 adapters[name] = IPAdapter(adapter, encoder, processor, self.family.key, new_number(), self.lock)

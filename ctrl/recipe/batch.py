@@ -1,36 +1,41 @@
-"""Which recipes can run as one batch."""
+"""Which recipes can run in one batch."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from ctrl.images import Picture
-from ctrl.recipe.guidance import Guidance
+from ctrl.recipe.checks import rebuilt
 from ctrl.recipe.recipe import Recipe
 from ctrl.skeleton import Skeleton
 
-PER_PICTURE = ("prompt", "negative", "seed")  # fields in which recipes of one batch may differ
+
+def batch_shape(recipe: Recipe) -> Hashable:
+    """What recipes must share to run in one batch: all of `canonical` but prompts, seed and what pictures show.
+
+    Pictures count by being there. Of controls and styles that differ in nothing but their weight the shape says so
+    too: their order may change from step to step, which must be the same change in every recipe of the batch.
+    """
+    effective = recipe.canonical
+    twins = [_twins(parts) for parts in (effective.controls, effective.styles)]
+    return (_shape(effective), *twins)
 
 
-def batch_key(recipe: Recipe) -> tuple[Any, ...]:
-    """What recipes must share to run in one batch: everything but prompts, seeds and pixels."""
-    parts = {name: sorted(getattr(recipe, name), key=lambda part: part.sort_key) for name in ("controls", "styles")}
-    regions = [region for region in recipe.regions if region.weight != 0]
-    strength = Recipe.strength if recipe.image is None else recipe.strength
-    plain = dataclasses.replace(recipe, controls=(), styles=(), regions=(), strength=strength, guidance=6.0)
-    lists = {**parts, "regions": sorted(regions, key=lambda part: part.sort_key)}
-    own = tuple(tuple(_plain(part) for part in found) for found in lists.values())
-    return (_plain(plain), _plain(Guidance.of(recipe.guidance)), *own)
-
-
-def _plain(value: Any) -> Any:
-    """A value without its pixels: of a picture only that it is there."""
+def _shape(value: Any) -> Hashable:
     if isinstance(value, Picture | Skeleton):
-        return True
+        return "picture"
     if isinstance(value, tuple):
-        return tuple(_plain(one) for one in value)
+        return tuple(map(_shape, value))
     if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value) if field.name not in PER_PICTURE]
-        return (type(value).__name__, *(_plain(getattr(value, name)) for name in names))
-    return value
+        shared = [field.name for field in dataclasses.fields(value) if "per picture" not in field.metadata]
+        return (type(value).__name__, *(_shape(getattr(value, name)) for name in shared))
+    return value  # type: ignore[no-any-return]  # a number, a word or None
+
+
+def _twins(parts: Sequence[Any]) -> tuple[bool, ...]:
+    """For each of these sorted parts whether it differs from the one before in its weight at most."""
+    bare = [rebuilt(part, weight=1.0) for part in parts]
+    return tuple(one == other for one, other in itertools.pairwise(bare))

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 from PIL import Image
 
 from ctrl.images import Picture
 
 FEATHER = 4.0  # pixels: the standard deviation of the border's blur, half a latent of Stable Diffusion
+Grey: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def with_original(drawn: Image.Image, original: Picture, mask: Picture) -> Image.Image:
-    """The drawn picture with the original's own pixels where the mask is black, feathered on the white side of the edge.
+    """The drawn picture, and the original's own pixels where the mask is black.
 
-    Latents are many pixels wide and a VAE loses detail, so without this a picture changes everywhere a little. Where the
-    mask is white, more than a few pixels from the edge, the result is the drawn picture; black all over gives the
-    original back, white all over the drawn picture, to the bit.
+    Latents are many pixels wide and a VAE loses detail, so without this the whole picture changes a little. The edge is
+    feathered on the white side. A mask that is black all over gives the original, one that is white all over the drawn
+    picture, to the bit.
     """
     weight = drawn_share(mask.fit(*drawn.size))[..., None]
     kept = original.fit(*drawn.size)
     if kept.ndim == 2:
         kept = np.repeat(kept[..., None], 3, axis=2)
-    pixels = np.asarray(drawn).astype(np.float32)
-    mixed = weight * pixels + (1 - weight) * kept * 255.0
+    mixed = weight * np.asarray(drawn).astype(np.float32) + (1 - weight) * kept * 255.0
     return Image.fromarray(mixed.round().clip(0, 255).astype(np.uint8))
 
 
-def drawn_share(mask: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def drawn_share(mask: Grey) -> Grey:
     """The share (H, W) of the drawn picture for a mask (H, W) in [0, 1]: 0 where it is black, never above the mask."""
     import cv2
 
     blurred = cv2.GaussianBlur(mask, (0, 0), FEATHER, borderType=cv2.BORDER_REPLICATE)
     inner = np.clip(2 * blurred - 1, 0, 1)
     inner[blurred > 1 - 1e-5] = 1  # a blur of ones is rounded
-    share: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = np.minimum(mask, inner)
+    share: Grey = np.minimum(mask, inner)
     return share

@@ -14,15 +14,19 @@ import torch
 from torch import Tensor
 
 from ctrl.guidance import GuidanceState, guide
+from ctrl.images import Picture
 from ctrl.memory import Memory
 from ctrl.notes import notes
-from ctrl.recipe import Recipe, batch_key
-from ctrl.recipe.checks import whole
+from ctrl.recipe import Recipe, batch_shape
+from ctrl.recipe.checks import integer
 from ctrl.sampling.checkpoint import Checkpoint
+from ctrl.sampling.inpainting import with_original
 from ctrl.sampling.run import Run
 from ctrl.sampling.shot import Shot, Step
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from ctrl.model import Model
 
 MAX_BATCH = 1024
@@ -72,10 +76,10 @@ def sample_many(model: Model, recipes: Sequence[Recipe], *, batch: int = 16) -> 
         raise TypeError(f"recipes must be a list of recipes, got {type(recipes).__name__}; write [recipe].")
     for at, recipe in enumerate(recipes):
         _check(model, recipe, f"recipes[{at}]")
-    batch = whole("batch", batch, 1, MAX_BATCH)
+    batch = integer("batch", batch, 1, MAX_BATCH)
     groups: dict[object, list[int]] = {}
     for at, recipe in enumerate(recipes):
-        groups.setdefault((batch_key(recipe), _lengths(model, recipe)), []).append(at)
+        groups.setdefault((batch_shape(recipe), _lengths(model, recipe)), []).append(at)
     shots: dict[int, Shot] = {}
     for members in groups.values():
         for start in range(0, len(members), batch):
@@ -162,9 +166,15 @@ def _walk(run: Run, model: Model, after: Checkpoint | None) -> Iterator[Step]:
 
 
 def _finished(run: Run, model: Model, latents: Tensor) -> list[Shot]:
-    images = model.decode(latents)
+    images = [_restored(image, one) for image, one in zip(model.decode(latents), run.recipes, strict=True)]
     every = [notes(model, recipe, run.given.texts(recipe), run.given.size) for recipe in run.recipes]
     return [Shot(*parts) for parts in zip(images, run.recipes, every, strict=True)]
+
+
+def _restored(image: Image, recipe: Recipe) -> Image:
+    if recipe.image is None or recipe.mask is None or recipe.unmasked == "latents":
+        return image
+    return with_original(image, Picture.of(recipe.image), Picture.of(recipe.mask))
 
 
 def _check_finite(latents: Tensor, index: int, count: int) -> None:

@@ -79,7 +79,7 @@ class ControlRun:
             if self.given.mask is not None:
                 residual = residual * self._mask(self.given.mask, residual)
             if asked.guided and uncond != 1:
-                residual = residual * _branch_weights(uncond, asked, residual)
+                residual = residual * self._branch_weights(uncond, asked, residual)
             weighed.append(residual)
         return tuple(weighed)
 
@@ -103,16 +103,16 @@ class ControlRun:
 
         return self.memory(("control mask", self.given.number, rows, tuple(size)), fitted)
 
+    def _branch_weights(self, uncond: float, asked: Rows, residual: Tensor) -> Tensor:
+        """(R, 1, 1, 1): `uncond` for the rows without the prompt, 1 for the others."""
+        rows = [uncond] * asked.pictures + [1.0] * asked.pictures
+        key = ("branch weights", uncond, asked, residual.dtype, str(residual.device))
+        return self.memory(key, lambda: residual.new_tensor(rows)[:, None, None, None])
+
     def _over_all_rows(self, residuals: Residuals, asked: Rows, rows: Rows) -> Residuals:
         if asked == rows:
             return residuals
         return tuple(_spread(residual, asked, rows) for residual in residuals)
-
-
-def _branch_weights(uncond: float, asked: Rows, residual: Tensor) -> Tensor:
-    """(R, 1, 1, 1): `uncond` for the rows without the prompt, 1 for the others."""
-    rows = [uncond] * asked.pictures + [1.0] * asked.pictures
-    return residual.new_tensor(rows)[:, None, None, None]
 
 
 def _spread(residual: Tensor, asked: Rows, rows: Rows) -> Tensor:

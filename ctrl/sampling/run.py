@@ -54,7 +54,7 @@ class Run:
     @staticmethod
     def of(model: Model, recipes: Sequence[Recipe], memory: Memory, observers: Sequence[Observer] = ()) -> Run:
         """A run that is ready to begin; a ValueError says what does not go together."""
-        first = recipes[0]  # all have the same settings, see `recipe.batch_key`
+        first = recipes[0]  # all have the same settings, see `recipe.batch_shape`
         given = Conditioning(model, size_of(model, first), memory)
         generators = [torch.Generator().manual_seed(recipe.seed) for recipe in recipes]
         begins = given.start(recipes)

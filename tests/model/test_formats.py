@@ -1,8 +1,10 @@
 """Tiny models in every layout in which models are published, read through the real code, bit for bit."""
 
+import copy
 import json
 import shutil
 
+import diffusers
 import numpy as np
 import pytest
 import tiny_formats as tiny
@@ -10,9 +12,13 @@ import torch
 from diffusers import (
     AutoencoderKL,
     ControlNetUnionModel,
+    DDIMPipeline,
+    DDIMScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    UNet2DModel,
 )
 from diffusers.loaders.single_file_utils import (
     convert_controlnet_checkpoint,
@@ -21,10 +27,11 @@ from diffusers.loaders.single_file_utils import (
     convert_open_clip_checkpoint,
 )
 from diffusers.models.attention_processor import AttnProcessor2_0
+from PIL import Image
 from safetensors.torch import load_file
 
 import ctrl
-from ctrl.model.loading import original_names
+from ctrl.model.loading import files, original_names
 from ctrl.model.loading.controlnets import OneKind, controlnet
 from ctrl.model.loading.shapes import unet_config, vae_config
 
@@ -120,6 +127,99 @@ def test_a_single_file_draws_the_picture_its_folder_draws(shelf, family):
     recipe = ctrl.Recipe("ab, c", negative="d", steps=2, seed=3, width=64, height=64)
     shots = [ctrl.sample(load(shelf, family, layout), recipe).image for layout in ("folder", "single file")]
     assert np.array_equal(*(np.asarray(image) for image in shots))
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_what_save_pretrained_writes_today_is_read_and_draws_the_same_picture(shelf, tmp_path, family):
+    again = tiny.saved_again(shelf / family, tmp_path / "again")
+    for folder in sorted(again.glob("tokenizer*")):
+        assert {path.name for path in folder.iterdir()} == {"tokenizer.json", "tokenizer_config.json"}
+    recipe = ctrl.Recipe("ab, c", negative="d", steps=2, seed=3, width=64, height=64, sampler="ddim")
+    models = [ctrl.load(place, device="cpu") for place in (shelf / family, again)]
+    assert np.array_equal(*(np.asarray(ctrl.sample(model, recipe).image) for model in models))
+    pads = [[tower.tokenizer.pad_token for tower in model.towers] for model in models]
+    assert pads[0] == pads[1]
+
+
+SCHEDULERS = [
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+    "UniPCMultistepScheduler",
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [*(("sd1", name) for name in SCHEDULERS), ("sdxl", "DPMSolverMultistepScheduler")]
+)
+def test_a_folder_with_any_scheduler_that_diffusers_saves_runs_as_the_pipeline_itself(shelf, tmp_path, family, name):
+    again = tiny.saved_again(shelf / family, tmp_path / "again", getattr(diffusers, name))
+    kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
+    loaded = ctrl.load(again, device="cpu")
+    adopted = ctrl.load(kind.from_pretrained(again, dtype=torch.float32))
+    recipe = ctrl.Recipe("ab, c", steps=3, seed=3, width=32, height=32)
+    ours, theirs = (np.asarray(ctrl.sample(model, recipe).image) for model in (loaded, adopted))
+    assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("lambda_min_clipped", "inf"), ("lambda_min_clipped", "nan"), ("beta_end", "nan"), ("flow_shift", "-inf")],
+)
+def test_a_schedule_with_any_other_number_that_is_not_finite_is_refused(shelf, tmp_path, field, value):
+    folder = shutil.copytree(shelf / "sd1", tmp_path / "odd")
+    file = folder / "scheduler" / "scheduler_config.json"
+    held = json.loads(file.read_text()) | {field: float(value)}
+    file.write_text(json.dumps(held))
+    with pytest.raises(ValueError, match=f"{field} in scheduler_config.json must"):
+        ctrl.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("small", ["scheduler/scheduler_config.json", "tokenizer/vocab.json", "vae/config.json"])
+def test_small_files_are_checked_before_any_weight_is_read(shelf, tmp_path, monkeypatch, small):
+    folder = shutil.copytree(shelf / "sd1", tmp_path / "odd")
+    (folder / small).write_text("{")
+    monkeypatch.setattr(files, "safe_open", lambda *_: pytest.fail("weights were opened"))
+    with pytest.raises(ValueError, match="is not JSON"):
+        ctrl.load(folder, device="cpu")
+
+
+def test_all_files_of_weights_are_looked_for_before_any_is_read(shelf, tmp_path, monkeypatch):
+    folder = shutil.copytree(shelf / "sd1", tmp_path / "odd")
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    monkeypatch.setattr(files, "safe_open", lambda *_: pytest.fail("weights were opened"))
+    with pytest.raises(FileNotFoundError, match=r"'vae' has no \.safetensors file"):
+        ctrl.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("inside", ["tokenizer", "."])
+def test_a_single_file_takes_the_tokenizer_that_is_written_today(shelf, tmp_path, inside):
+    again = tiny.saved_again(shelf / "sdxl", tmp_path / "again")
+    models = [
+        ctrl.load(shelf / "sdxl.safetensors", device="cpu", tokenizer=place)
+        for place in (shelf / "clip", again / inside)
+    ]
+    recipe = ctrl.Recipe("ab, c", negative="d", steps=2, seed=3, width=64, height=64)
+    assert np.array_equal(*(np.asarray(ctrl.sample(model, recipe).image) for model in models))
+
+
+@pytest.mark.parametrize("model", [None, 7, {"type": "Unigram", "vocab": {"a": 1}}, {"type": "BPE", "vocab": [["a"]]}])
+def test_a_tokenizer_json_of_another_kind_is_refused(shelf, tmp_path, model):
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    with pytest.raises(ValueError, match=r"tokenizer.json is no CLIP tokenizer"):
+        ctrl.load(shelf / "sd1.safetensors", device="cpu", tokenizer=tmp_path)
 
 
 def test_a_text_encoder_by_its_names_of_today_is_read_too(shelf, written, tmp_path):
@@ -306,8 +406,10 @@ def test_an_adopted_pipeline_is_left_as_it_was_and_draws_its_own_picture(shelf, 
     pipe = kind.from_pretrained(shelf / family, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     before = looks(pipe)
-    model = ctrl.Model.from_pipeline(pipe)
-    assert model.unet is pipe.unet and model.vae is pipe.vae
+    model = ctrl.load(pipe)
+    assert model.vae is pipe.vae
+    ours, theirs = ({one.data_ptr() for one in net.parameters()} for net in (model.unet, pipe.unet))
+    assert ours == theirs
     recipe = ctrl.Recipe("ab, c", negative="d", steps=2, seed=3, width=64, height=64, guidance=5.0, sampler="ddim")
     ours = np.asarray(ctrl.sample(model, recipe).image)
     assert looks(pipe) == before
@@ -341,21 +443,70 @@ def looks(pipe):
     return held, processors, hooks, flags, configs, own, dict(pipe.config)
 
 
+def overflowing(written):
+    """SDXL in halves of numbers, with a codec whose activations no float16 holds."""
+    model = written["sdxl"]
+    vae = copy.deepcopy(model.vae)
+    with torch.no_grad():
+        vae.decoder.conv_in.weight *= 2e4
+        vae.encoder.conv_in.weight *= 2e5
+    parts = [part.half().float() for part in copy.deepcopy([model.unet, vae, *model.texts])]
+    return tiny.Written(*parts[:2], tuple(parts[2:]), model.schedule)
+
+
+@pytest.mark.parametrize("road", ["folder", "single file", "pipeline"])
+def test_sdxl_in_float16_has_its_codec_in_float32_and_draws_what_diffusers_draws(written, tmp_path, road):
+    model = overflowing(written)
+    folder = tiny.save_folder(model, tmp_path / "sdxl")
+    pipe = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float16)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.unet.requires_grad_(requires_grad=False)  # else torch takes another kernel for float16 on the CPU
+    if road == "pipeline":
+        got = ctrl.load(pipe)
+    else:
+        file = tiny.save_single(model, tmp_path / "sdxl.safetensors")
+        place, more = (folder, {}) if road == "folder" else (file, {"tokenizer": folder})
+        got = ctrl.load(place, device="cpu", dtype=torch.float16, **more)
+    assert (got.unet.dtype, got.vae.dtype) == (torch.float16, torch.float32)
+    photo = Image.fromarray(np.random.default_rng(1).integers(0, 255, (32, 32, 3), np.uint8))
+    recipe = ctrl.Recipe("ab, c", steps=2, seed=3, width=32, height=32, guidance=5.0, sampler="ddim")
+    again = StableDiffusionXLImg2ImgPipeline(**pipe.components)
+    again.set_progress_bar_config(disable=True)
+    shared = {"guidance_scale": 5.0, "num_inference_steps": 2}
+    given = shared | {"generator": torch.Generator().manual_seed(3)}
+    theirs = pipe("ab, c", width=32, height=32, **given).images[0]
+    assert np.array_equal(np.asarray(ctrl.sample(got, recipe).image), np.asarray(theirs))
+    given = shared | {"generator": torch.Generator().manual_seed(3)}
+    theirs = again("ab, c", image=photo, strength=0.5, **given).images[0]
+    assert np.array_equal(np.asarray(ctrl.sample(got, recipe.replace(image=photo, strength=0.5)).image), theirs)
+    assert pipe.vae.dtype == torch.float16
+
+
+def test_a_codec_that_says_it_does_not_overflow_stays_in_float16(written, tmp_path):
+    written = copy.deepcopy(written["sdxl"])
+    written.vae.register_to_config(force_upcast=False)
+    folder = tiny.save_folder(written, tmp_path / "sdxl")
+    pipe = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float16)
+    assert ctrl.load(folder, device="cpu", dtype=torch.float16).vae.dtype == torch.float16
+    assert ctrl.load(pipe).vae is pipe.vae
+
+
 def test_what_a_pipeline_has_that_cannot_be_followed_is_refused(shelf, nets):
     pipe = StableDiffusionPipeline.from_pretrained(shelf / "sd1", dtype=torch.float32)
-    model = ctrl.Model.from_pipeline(pipe, controlnets={"pose": nets["sd1"]})
+    model = ctrl.load(pipe, controlnets={"pose": nets["sd1"]})
     assert model.controlnet("pose").module is nets["sd1"]
-    pipe.enable_attention_slicing()
-    with pytest.raises(ValueError, match=r"attends by SlicedAttnProcessor.*set_attn_processor\(AttnProcessor2_0\(\)\)"):
-        ctrl.Model.from_pipeline(pipe)
+    pipe.unet.set_attn_processor(type("Mine", (AttnProcessor2_0,), {})())
+    with pytest.raises(ValueError, match=r"attends by Mine, which.*set_attn_processor\(AttnProcessor2_0\(\)\)"):
+        ctrl.load(pipe)
     pipe.unet.set_attn_processor(AttnProcessor2_0())
-    pipe.unet.encoder_hid_proj = torch.nn.Linear(1, 1)
-    with pytest.raises(ValueError, match=r"has an IP-Adapter loaded; call pipe.unload_ip_adapter\(\)"):
-        ctrl.Model.from_pipeline(pipe)
-    pipe.unet.encoder_hid_proj = None
+    for name, value in {"device": "cpu", "dtype": torch.float32, "tokenizer": "x/y", "prediction": "v"}.items():
+        with pytest.raises(ValueError, match=f"{name} is not for a pipeline"):
+            ctrl.load(pipe, **{name: value})
     pipe.vae.to("meta")
     with pytest.raises(ValueError, match="parts lie on cpu, meta or are moved about by hooks"):
-        ctrl.Model.from_pipeline(pipe)
-    for other in (object(), pipe.unet):
-        with pytest.raises(ValueError, match="as its unet; ctrl adopts pipelines with a UNet2DConditionModel"):
-            ctrl.Model.from_pipeline(other)
+        ctrl.load(pipe)
+    for other in (object(), pipe.unet, 7):
+        with pytest.raises(TypeError, match=r"source must be a path, a hub id .* or a pipeline, got "):
+            ctrl.load(other)
+    with pytest.raises(ValueError, match="as its unet; ctrl supports pipelines with a UNet2DConditionModel"):
+        ctrl.load(DDIMPipeline(UNet2DModel(sample_size=8, block_out_channels=(32, 64, 64, 64)), DDIMScheduler()))

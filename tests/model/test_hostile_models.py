@@ -131,7 +131,7 @@ def test_a_configuration_out_of_bounds_is_refused(copy, part, field, value):
 
 def test_what_is_out_of_bounds_is_never_built(copy, monkeypatch):
     kinds = []
-    monkeypatch.setattr(pretrained, "blank", lambda kind, config, name: kinds.append(kind.__name__))
+    monkeypatch.setattr(pretrained, "on_meta", lambda kind, config, name: kinds.append(kind.__name__))
     change(copy / "text_encoder" / "config.json", num_hidden_layers=20_000)
     with pytest.raises(ValueError, match=r"num_hidden_layers in text_encoder/config.json must lie between 1 and 96"):
         load(copy)
@@ -156,7 +156,8 @@ def test_what_is_no_json_object_is_refused(copy, text):
     for name in ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json", "tokenizer/vocab.json"):
         kept = (copy / name).read_bytes()
         (copy / name).write_text(text)
-        with pytest.raises(ValueError, match=rf"{name.rpartition('/')[2]} (is not JSON|must hold an object)"):
+        refused = "is not JSON|must hold an object|must be finite"
+        with pytest.raises(ValueError, match=f"{name.rpartition('/')[2]} ({refused})"):
             load(copy)
         (copy / name).write_bytes(kept)
 
@@ -300,16 +301,17 @@ def test_a_tokenizer_of_another_model_is_refused(copy):
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        (["lora_unet_x.lora_down.weight"], "it is a LoRA; give it as lora="),
-        (["control_model.input_hint_block.0.weight"], "it is a ControlNet; give it in controlnets="),
-        (["image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"], "it is an IP-Adapter; give it as ip_adapter="),
-        (["down_blocks.0.x"], "it is a U-Net alone"),
-        (["model.diffusion_model.double_blocks.0.x"], "it has no U-Net but a diffusion transformer"),
+        (["lora_unet_x.lora_down.weight"], "it looks like a LoRA, to be given as lora="),
+        (["control_model.input_hint_block.0.weight"], "it looks like a ControlNet, to be given in controlnets="),
+        (["image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"], "it looks like an IP-Adapter, to be given as ip_"),
+        (["down_blocks.0.x"], "it looks like a U-Net alone"),
+        (["model.diffusion_model.double_blocks.0.x"], "it looks like a diffusion transformer"),
         (["model.diffusion_model.x", "conditioner.embedders.0.model.x"], "is an SDXL refiner"),
         (["model.diffusion_model.x", "edm_mean"], "is an EDM model"),
-        (["model.diffusion_model.x"], r"it has no codec \(first_stage_model.…\) and no text encoder"),
+        (["model.diffusion_model.x"], r"it has no VAE \(first_stage_model.…\) and no text encoder"),
         (["model.diffusion_model.x", "first_stage_model.x", "cond_stage_model.y.x"], "text encoder is of no layout"),
-        (["emb_params"], r"it has no U-Net \(model.diffusion_model.…\) and no codec"),
+        (["emb_params"], r"it looks like a textual inversion"),
+        (["other"], r"it has no U-Net \(model.diffusion_model.…\) and no VAE"),
     ],
 )
 def test_a_single_file_that_is_no_model_says_what_it_is(tmp_path, whole, names, sentence):
@@ -332,13 +334,13 @@ def test_a_single_file_must_be_whole_and_have_nothing_over(tmp_path, whole):
     refused({unet + "out.2.weight": None}, "one.safetensors lacks out.2.weight: it is incomplete")
     refused({unet + "middle_block.1.norm.bias": torch.ones(3)}, "of shape")
     refused({unet + "more": torch.ones(1)}, "the U-Net in one.safetensors has 1 tensors that it has no place for")
-    refused({vae + "decoder.mid.attn_1.q.bias": None}, "the codec in one.safetensors lacks 1 tensors")
-    refused({vae + "more": torch.ones(1)}, "the codec in one.safetensors has 1 tensors that it has no place for")
+    refused({vae + "decoder.mid.attn_1.q.bias": None}, "the VAE in one.safetensors lacks 1 tensors")
+    refused({vae + "more": torch.ones(1)}, "the VAE in one.safetensors has 1 tensors that it has no place for")
     refused({text + "final_layer_norm.bias": None}, "the text encoder at cond_stage_model.transformer.… in one.safe")
     refused({text + "more": torch.ones(1)}, "has 1 tensors that it has no place for, such as text_model.more")
     refused({vae + "loss.logvar": torch.ones(1), unet + "input_blocks.0.0.bias": None}, "lacks 1 tensors")
     file = tiny.save(held | {"stranger": torch.ones(1)}, tmp_path / "more.safetensors")
-    with pytest.warns(UserWarning, match="has 1 tensors, such as stranger, that no SD 1 model has; they are left out"):
+    with pytest.warns(UserWarning, match="such as stranger, that no Stable Diffusion 1 model has; they are left out"):
         ctrl.load(file, device="cpu", tokenizer=whole)
 
 

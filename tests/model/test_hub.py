@@ -13,9 +13,9 @@ from huggingface_hub import constants, errors
 
 import ctrl
 from ctrl.model.loading import families, hub
-from ctrl.model.loading.extras import shelf_of
-from ctrl.model.loading.families import Adapter, Family, Net
-from ctrl.model.loading.hub import Courier, Hub
+from ctrl.model.loading.extras import Extras, extras_in, extras_of, readers_in
+from ctrl.model.loading.families import SD1, Adapter, ControlNetSource, Family
+from ctrl.model.loading.hub import Downloader, Hub
 
 offline = pytest.fixture(autouse=True)(tiny.offline)
 REAL = (huggingface_hub.model_info, huggingface_hub.snapshot_download)
@@ -118,6 +118,15 @@ def test_the_hubs_own_functions_take_what_they_are_given():
     fetch.bind("owner/one", revision=FIRST, allow_patterns=["a"])
 
 
+def test_no_weight_is_fetched_of_a_model_whose_small_files_are_refused(theirs, published, said, tmp_path):
+    odd = shutil.copytree(published, tmp_path / "odd")
+    (odd / "scheduler" / "scheduler_config.json").write_text('{"beta_end": 7.0}')
+    theirs.publish("owner/one", odd)
+    with pytest.raises(ValueError, match=r"beta_end in scheduler_config\.json must lie between"):
+        ctrl.load("owner/one", device="cpu", tell=said.append)
+    assert theirs.fetched("owner/one") == {name for name in WANTED if not name.endswith(".safetensors")}
+
+
 def test_what_a_model_needs_is_fetched_once_and_said_before(theirs, published, said):
     theirs.publish("owner/one", published)
 
@@ -163,7 +172,7 @@ def test_with_local_files_only_nothing_is_asked_of_the_hub(theirs, published, sa
     model = ctrl.load("owner/one", device="cpu", local_files_only=True, tell=said.append)
     with pytest.raises(ValueError, match="no ControlNet for 'pose'"):  # it is not in the cache
         model.controlnet("pose")
-    shelf = shelf_of(None, _family(), Courier(local_files_only=True, tell=said.append))
+    shelf = extras_of(Extras(), _family(), Downloader(local_files_only=True, tell=said.append))
     with pytest.raises(FileNotFoundError, match=r"controlnets\['depth'\] owner/net is not in the local cache"):
         shelf.controlnet("depth", model.unet)
     with pytest.raises(FileNotFoundError, match=r"ip_adapter owner/ip/one.safetensors is not in the local cache"):
@@ -182,8 +191,8 @@ def _family():
         "a tiny one",
         None,
         width=tiny.SIDE,
-        towers=1,
-        controlnets={"depth": Net(Hub("owner/net"))},
+        text_encoders=SD1.text_encoders,
+        controlnets={"depth": ControlNetSource(Hub("owner/net"))},
         adapters={"base": Adapter(Hub("owner/ip", "one.safetensors"))},
         loras={"lcm": Hub("owner/lora", "one.safetensors")},
     )
@@ -194,8 +203,9 @@ def test_what_is_published_for_a_family_is_fetched_when_it_is_needed(theirs, sai
     net = tiny.controlnet(written.unet)
     tiny.save(tiny.original_controlnet(net), tmp_path / "nets" / "line art.safetensors")
     theirs.publish("owner/nets", tmp_path / "nets")
-    family = Family("tiny", None, tiny.SIDE, 1, {"line art": Net(Hub("owner/nets", "line art.safetensors"))})
-    shelf = shelf_of(None, family, Courier(tell=said.append))
+    net_of_hub = ControlNetSource(Hub("owner/nets", "line art.safetensors"))
+    family = Family("tiny", None, tiny.SIDE, SD1.text_encoders, controlnets={"line art": net_of_hub})
+    shelf = extras_of(Extras(), family, Downloader(tell=said.append))
     assert shelf.controls == ("line art",) and not theirs.calls
     got = shelf.controlnet("line art", written.unet)
     assert all(torch.equal(*pair) for pair in zip(got.state_dict().values(), net.state_dict().values(), strict=True))
@@ -212,22 +222,22 @@ def test_the_users_own_come_first_then_the_folders_then_the_familys(published, t
     (folder / "image_encoder" / "config.json").write_text("{}")
     (folder / "controlnet_line_art").mkdir()
     (folder / "controlnet_line_art" / "config.json").write_text("{}")
-    found = Courier().folder("source", folder, "model_index.json", tuple)
-    bare = shelf_of(found, _family(), Courier())
+    found = Downloader().folder("source", folder, "model_index.json", tuple)
+    bare = extras_of(extras_in(found), _family(), Downloader())
     assert bare.controls == ("depth", "line art", "pose")
     assert bare.styles == ("base", "plus face") and bare.loras == ("lcm", "ink")
     assert bare.adapters["base"].file == folder / "ip_adapter" / "ip_adapter.safetensors"
     assert bare.adapters["base"].encoder == folder / "image_encoder"
     mine = {"controlnets": {"pose": tmp_path / "net"}, "ip_adapter": {"own": given}, "lora": given}
-    full = shelf_of(found, _family(), Courier(), **mine)
+    full = extras_of(extras_in(found), _family(), Downloader(), readers_in(found), **mine)
     assert full.controlnets["pose"].place == tmp_path / "net"
-    assert full.styles == ("own", "base", "plus face") and full.lora_places["lcm"] == given
+    assert full.styles == ("own", "base", "plus face") and full.lora_sources["lcm"] == given
     with pytest.raises(ValueError, match="the kind 'canny', which is called 'edges' here"):
-        shelf_of(found, _family(), Courier(), controlnets={"canny": given})
+        extras_of(extras_in(found), _family(), Downloader(), controlnets={"canny": given})
     for kind in ("controlnets", "ip_adapter", "lora"):
         wrong = {"pose": "./none"} if kind == "controlnets" else tmp_path / "none.safetensors"
         with pytest.raises(FileNotFoundError, match=rf"{kind}.* must be "):
-            shelf_of(found, _family(), Courier(), **{kind: wrong})
+            extras_of(extras_in(found), _family(), Downloader(), readers_in(found), **{kind: wrong})
     with pytest.raises(ValueError, match=r"no ControlNet for 'tile'; it has .*pose: load\(..., controlnets=...\)"):
         full.controlnet("tile", None)
     with pytest.raises(ValueError, match="no IP-Adapter 'none'; it has own, base, plus face"):

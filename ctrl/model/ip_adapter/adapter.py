@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ctrl.attention import Projections, sites
-from ctrl.model.loading.files import likeness, read_tensors
+from ctrl.model.loading.files import guess_file_kind, read_tensors
 
 HEAD = 64  # channels of a head of every published resampler; no tensor's shape tells it
 
@@ -177,7 +177,7 @@ def _layout(file: Path, tensors: Mapping[str, Tensor]) -> Layout:
     for layout in (BASE, FULL, PLUS):
         if layout.mark in names:
             return layout
-    looks = likeness(tensors, but="IP-Adapter")
+    looks = guess_file_kind(tensors, not_a="IP-Adapter")
     raise ValueError(f"{file.name} is no IP-Adapter of the base, plus or full layout: {looks}.")
 
 

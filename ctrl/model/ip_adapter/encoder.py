@@ -60,7 +60,7 @@ class IPAdapter:
         cond: Tensor,
         uncond: Tensor,
         *,
-        blocks: str | tuple[tuple[str, float], ...],
+        blocks: str | Mapping[str, float] | Sequence[tuple[str, float]],
         combine: str,
         mask: Tensor | None,
         keep: Keep,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ ENTRIES = 16  # of a list
 BLOCKS = 8  # of a U-Net or a codec
 LETTERS = 100  # of a string
 BETAS = 10_000
+UNCLIPPED = ("lambda_min_clipped", -math.inf)  # what every DPM-Solver of diffusers writes, as -Infinity
 SIDE = 4096  # pixels, of a picture on its way to an image encoder
 
 # What transformers' CLIP is made of; its configurations carry some eighty more fields, some of which have chosen
@@ -102,6 +104,8 @@ def checked_schedule(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     kept = {field: value for field, value in config.items() if field != "trained_betas"}
     for field, value in kept.items():
         _check(f"{field} in {name}", field, value)
+        if isinstance(value, float) and not math.isfinite(value) and (field, value) != UNCLIPPED:
+            raise ValueError(f"{field} in {name} must be finite, got {value}.")
     betas = config.get("trained_betas")
     if betas is not None:
         if not isinstance(betas, list) or not 0 < len(betas) <= BETAS or not all(isinstance(b, float) for b in betas):

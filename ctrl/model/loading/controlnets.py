@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ctrl.model.loading.configs import BLOCKS, checked
-from ctrl.model.loading.files import likeness, read_json, read_tensors, read_weights
-from ctrl.model.loading.original_names import Drawer, controlnet_name
-from ctrl.model.loading.pretrained import blank, built
+from ctrl.model.loading.files import guess_file_kind, read_json, read_tensors, read_weights
+from ctrl.model.loading.original_names import TensorPicker, controlnet_name
+from ctrl.model.loading.pretrained import build, on_meta
 
 PREFIX = "control_model."  # in the original layout, if anything
 ENTRY = "controlnet_cond_embedding.conv_in.weight"
@@ -105,7 +105,7 @@ def _of_folder(kind: str, folder: Path, unet: Any) -> Any:
         net, own = ControlNetUnionModel, {**config, "_class_name": ControlNetUnionModel.__name__}
     kept = checked(net, own, folder.name)
     _fit(kind, kept, unet)
-    return built(net, kept, read_weights(folder), name=repr(folder.name), dtype=unet.dtype, device=unet.device)
+    return build(net, kept, read_weights(folder), name=repr(folder.name), dtype=unet.dtype, device=unet.device)
 
 
 def _check_module(kind: str, net: Any, unet: Any) -> None:
@@ -156,23 +156,23 @@ def _of_file(kind: str, file: Path, unet: Any) -> Any:
         tensors = {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items() if key.startswith(PREFIX)}
     original = "input_hint_block.0.weight" in tensors
     if not original and ENTRY not in tensors:
-        looks = likeness(tensors, but="ControlNet")
+        looks = guess_file_kind(tensors, not_a="ControlNet")
         raise ValueError(f"{file.name} is no ControlNet by diffusers' or the original names: {looks}.")
     known = list(inspect.signature(ControlNetModel.__init__).parameters)[1:]
     config = {field: unet.config[field] for field in known if field in unet.config}
     config["conditioning_embedding_out_channels"] = _hints(tensors, original=original)
-    module = blank(ControlNetModel, config, file.name)
-    drawer = Drawer(tensors, set())
+    module = on_meta(ControlNetModel, config, file.name)
+    picker = TensorPicker(tensors, set())
     rename: Callable[[str], str] = partial(controlnet_name, config=config) if original else str
-    found = drawer.take(module.state_dict(), rename)
+    found = picker.take(module.state_dict(), rename)
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     odd = [name for name in shapes if name not in found or tuple(found[name].shape) != shapes[name]]
-    if odd := [*odd, *drawer.left()]:
+    if odd := [*odd, *picker.left()]:
         raise ValueError(
             f"the {kind} ControlNet in {file.name} was made for another model, or is not whole: {len(odd)} of its "
             f"tensors, such as {odd[0]}, are not what this U-Net's would be."
         )
-    return built(ControlNetModel, config, found, name=file.name, dtype=unet.dtype, device=unet.device)
+    return build(ControlNetModel, config, found, name=file.name, dtype=unet.dtype, device=unet.device)
 
 
 def _hints(tensors: Mapping[str, Tensor], *, original: bool) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,16 +25,25 @@ STEMS = ("diffusion_pytorch_model", "model")  # of weights, as diffusers and tra
 VARIANTS = ("", ".fp16")  # the same weights twice; the whole ones are taken where there are both
 MODULES = ("unet", "vae", "text_encoder", "text_encoder_2")
 DATA = ("tokenizer", "tokenizer_2", "scheduler")
+TOKENIZER = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+             "added_tokens.json")  # fmt: skip
 SHARD = re.compile(r"[A-Za-z0-9][\w.-]*\.safetensors")  # a plain name, so that it lies where it is named
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 
 
-# What files hold that are given in the place of another, by how the names of their tensors begin.
-KINDS = (
-    (("lora_", "unet.", "text_encoder."), "it looks like a LoRA, to be given as lora="),
-    (("control_model.", "controlnet_", "input_hint_block."), "it looks like a ControlNet, to be given in controlnets="),
-    (("ip_adapter.", "image_proj."), "it looks like an IP-Adapter, to be given as ip_adapter="),
-    (("model.diffusion_model.", "cond_stage_model.", "conditioner."), "it looks like a whole model, for load(file)"),
+# What the files of other kinds are, by how the names of their tensors begin.
+FILE_KINDS = (
+    (("lora_", "unet.", "text_encoder.", "base_model."), "a LoRA, to be given as lora="),
+    (("control_model.", "controlnet_", "input_hint_block."), "a ControlNet, to be given in controlnets="),
+    (("ip_adapter.", "image_proj."), "an IP-Adapter, to be given as ip_adapter="),
+    (("emb_params", "string_to_param", "clip_g", "clip_l"), "a textual inversion"),
+    (
+        tuple(f"{start}{kind}_blocks." for start in ("", "model.diffusion_model.") for kind in ("double", "joint")),
+        "a diffusion transformer, such as SD 3's or Flux's, which has no U-Net",
+    ),
+    (("model.diffusion_model.", "cond_stage_model.", "conditioner."), "a whole model, for load(file)"),
+    (("down_blocks.", "input_blocks."), "a U-Net alone, and a model has a VAE and a text encoder too"),
+    (("encoder.down", "decoder.up", "first_stage_model."), "a VAE alone"),
 )
 TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -65,15 +74,16 @@ def dtype_given(dtype: object) -> torch.dtype:
     return dtype
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file: finite numbers, no key twice."""
+def read_json(path: Path, *, constant: Callable[[str], Any] | None = None) -> dict[str, Any]:
+    """A JSON object from a file, no key twice. `constant` reads NaN and ±Infinity, which raise a ValueError else."""
     where = f"{path.parent.name}/{path.name}"
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent.name!r} has no {path.name}: it is no model in diffusers' layout.")
     if path.stat().st_size > MAX_JSON:
         raise ValueError(f"{where} has {path.stat().st_size} bytes, and {MAX_JSON} are the most that is read.")
     try:
-        read = json.loads(path.read_text(encoding="utf-8"), parse_constant=_not_finite, object_pairs_hook=_once)
+        text = path.read_text(encoding="utf-8")
+        read = json.loads(text, parse_constant=constant or _not_finite, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON: {why(error)}.") from error
     if not isinstance(read, dict):
@@ -113,12 +123,12 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(f"{file.name} cannot be read as safetensors: {reason}.") from error
 
 
-def likeness(names: Iterable[str], but: str) -> str:
-    """What a file with tensors of these names looks like, `but` for what it is not, or what one of them is called."""
+def guess_file_kind(names: Iterable[str], *, not_a: str) -> str:
+    """What a file with tensors of these names looks like, other than `not_a`, as a sentence without an end."""
     held = sorted(names)
-    for beginnings, what in KINDS:
-        if but not in what and any(name.startswith(beginnings) for name in held):
-            return what
+    for beginnings, what in FILE_KINDS:
+        if not_a not in what and any(name.startswith(beginnings) for name in held):
+            return f"it looks like {what}"
     return f"it holds {len(held)} tensors that are no part of one, such as {held[0]!r}" if held else "it holds nothing"
 
 
@@ -143,8 +153,8 @@ def _is_shard(name: str, stem: str, variant: str) -> bool:
     return bool(re.fullmatch(f"{stem}({other}{number}|{number}{other})\\.safetensors", name))
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a module's folder, of all its shards, as `read_tensors` gives them."""
+def weight_paths(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files of a module's folder; a FileNotFoundError says that there are none, or that one lacks."""
     files = weight_files(path.name for path in folder.iterdir())
     if not files:
         raise FileNotFoundError(f"{folder.name!r} has no .safetensors file; pickled weights are not read: convert.")
@@ -153,10 +163,17 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         if not isinstance(shards, dict) or not all(SHARD.fullmatch(str(shard)) for shard in shards.values()):
             raise ValueError(f"{folder.name}/{files[0]} names shards outside its folder; it is not to be trusted.")
         files = tuple(sorted(set(shards.values())))
+    if absent := [name for name in files if not (folder / name).is_file()]:
+        raise FileNotFoundError(f"there is no file {absent[0]!r} in {folder.name!r}.")
+    return tuple(folder / name for name in files)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a module's folder, of all its shards, as `read_tensors` gives them."""
     tensors: dict[str, Tensor] = {}
-    for name in files:
+    for path in weight_paths(folder):
         try:
-            tensors |= read_tensors(folder / name)[0]
+            tensors |= read_tensors(path)[0]
         except ValueError as error:
             raise ValueError(f"the weights in {folder.name!r} cannot be read: {error}") from error
     return tensors
@@ -218,8 +235,10 @@ def module_files(names: Sequence[str], part: str = "it") -> tuple[str, ...]:
 
 
 def tokenizer_files(names: Sequence[str]) -> tuple[str, ...]:
-    """Those of a tokenizer's files that it is loaded from."""
-    if not {"vocab.json", "merges.txt"} <= set(names):
-        raise FileNotFoundError("it has no vocab.json and merges.txt, so it is no CLIP tokenizer")
-    known = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
-    return tuple(name for name in known if name in names)
+    """Those of a tokenizer's files that it is loaded from; a FileNotFoundError says that it is none.
+
+    transformers wrote a vocabulary and its merges, and beside them tokenizer.json; since release 5 that one alone.
+    """
+    if not {"vocab.json", "merges.txt"} <= set(names) and "tokenizer.json" not in names:
+        raise FileNotFoundError("it has no vocab.json and merges.txt and no tokenizer.json, so it is no CLIP tokenizer")
+    return tuple(name for name in TOKENIZER if name in names)

@@ -18,6 +18,7 @@ from ctrl.model.loading.files import PICKLES
 OWNER_AND_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 FILES = (".safetensors", ".json", ".gguf", ".onnx", *PICKLES)
 Choice = Callable[[Sequence[str]], Sequence[str]]
+Check = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class Hub:
         return replace(self, path=f"{self.path}/{name}" if self.path else name)
 
 
-Place = Path | Hub
+Source = Path | Hub
 
 
-def place_of(name: str, given: str | Path | Hub, revision: str | None = None) -> Place:
+def source_of(name: str, given: str | Path | Hub, revision: str | None = None) -> Source:
     """Where `given` is: a folder or file that exists, or a hub id like 'owner/name'; `name` is the argument's.
 
     What looks like a path is never asked of the hub: it exists here, or a FileNotFoundError says that it does not.
@@ -79,14 +80,14 @@ def _existing(given: str | Path) -> Path | None:
 
 
 @dataclass(frozen=True)
-class Found:
+class Snapshot:
     """A place brought here: the folder, the names in it, and the place again, at the commit it came from."""
 
-    place: Place
+    place: Source
     folder: Path
     names: tuple[str, ...]
 
-    def inside(self, name: str) -> Place:
+    def inside(self, name: str) -> Source:
         """The place of this name in it."""
         return self.place.inside(name) if isinstance(self.place, Hub) else self.place / name
 
@@ -97,7 +98,7 @@ def say(sentence: str) -> None:
 
 
 @dataclass(frozen=True)
-class Courier:
+class Downloader:
     """Brings what lies elsewhere; `tell` is called with a sentence before anything is fetched."""
 
     local_files_only: bool = False
@@ -107,19 +108,23 @@ class Courier:
         if not callable(self.tell):
             raise TypeError(f"tell must be a function of a sentence, got {self.tell!r:.60}.")
 
-    def folder(self, name: str, place: Place, mark: str, choose: Choice) -> Found:
-        """A folder, with those of its files that `choose` picks from their names; `mark` is a file it has.
+    def folder(
+        self, name: str, place: Source, marks: Sequence[str], choose: Choice, check: Check = lambda _: None
+    ) -> Snapshot:
+        """A folder, with those of its files that `choose` picks from their names; it has one of `marks`.
+
+        Where weights must be fetched, the smaller files come first and `check` is called with the folder.
 
         `choose` raises a FileNotFoundError of half a sentence where something lacks. What cannot be had raises a
         FileNotFoundError that says why and what to do; `name` is the argument's.
         """
         if isinstance(place, Hub):
-            return self._brought(f"{name} {place}", place, mark, choose)
+            return self._brought(f"{name} {place}", place, marks, choose, check)
         if not place.is_dir():
             raise FileNotFoundError(f"{name} must be a folder, and {str(place)!r} is none.")
-        return Found(place, place, names_in(place))
+        return Snapshot(place, place, names_in(place))
 
-    def file(self, name: str, place: Place) -> Path:
+    def file(self, name: str, place: Source) -> Path:
         """A .safetensors file."""
         if isinstance(place, Path):
             if not place.is_file() or place.suffix != ".safetensors":
@@ -134,12 +139,16 @@ class Courier:
                 raise FileNotFoundError(f"there is no {file}")
             return (file,)
 
-        return self._brought(f"{name} {place}", replace(place, path=folder), file, only).folder / file
+        return self._brought(f"{name} {place}", replace(place, path=folder), (file,), only).folder / file
 
-    def _brought(self, what: str, hub: Hub, mark: str, choose: Choice) -> Found:
-        return (self._cached if self.local_files_only else self._fetched)(what, hub, mark, choose)
+    def _brought(
+        self, what: str, hub: Hub, marks: Sequence[str], choose: Choice, check: Check = lambda _: None
+    ) -> Snapshot:
+        if self.local_files_only:
+            return self._cached(what, hub, marks, choose)
+        return self._fetched(what, hub, marks, choose, check)
 
-    def _fetched(self, what: str, hub: Hub, mark: str, choose: Choice) -> Found:
+    def _fetched(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice, check: Check) -> Snapshot:
         import huggingface_hub
         from huggingface_hub import errors
 
@@ -153,7 +162,7 @@ class Courier:
         except errors.RevisionNotFoundError as error:
             raise FileNotFoundError(f"{what} has no revision {hub.revision!r} on the hub.") from error
         except Exception as error:  # what a lost connection raises is named by the hub's client of the day
-            return self._offline(what, hub, mark, choose, error)
+            return self._offline(what, hub, marks, choose, error)
         start = f"{hub.path}/" if hub.path else ""
         sizes = {one.rfilename.removeprefix(start): one.size or 0 for one in info.siblings or ()
                  if one.rfilename.startswith(start)}  # fmt: skip
@@ -166,18 +175,15 @@ class Courier:
         if absent:
             size, many = _size(sum(sizes[file] for file in absent)), f"{len(absent)} file{'s' * (len(absent) > 1)}"
             self.tell(f"{what}: fetching {size} ({many}) at {commit[:10]} from the hub.")
-        exactly = [_literal(start + file) for file in wanted]
-        try:
-            root = Path(huggingface_hub.snapshot_download(hub.repo, revision=commit, allow_patterns=exactly))
-        except Exception as error:
-            raise FileNotFoundError(
-                f"fetching {what} broke off ({type(error).__name__}: {error}); load it again, what has come is kept."
-            ) from error
-        return Found(replace(hub, revision=commit), root / hub.path, tuple(sizes))
+        small = [file for file in wanted if not file.endswith(".safetensors")]
+        if small and any(file.endswith(".safetensors") for file in absent):
+            check(_download(what, hub.repo, commit, [start + file for file in small]) / hub.path)
+        root = _download(what, hub.repo, commit, [start + file for file in wanted])
+        return Snapshot(replace(hub, revision=commit), root / hub.path, tuple(sizes))
 
-    def _offline(self, what: str, hub: Hub, mark: str, choose: Choice, error: Exception) -> Found:
+    def _offline(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice, error: Exception) -> Snapshot:
         try:
-            found = self._cached(what, hub, mark, choose)
+            found = self._cached(what, hub, marks, choose)
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{what} could not be fetched from the hub ({type(error).__name__}) and is not in the local "
@@ -187,17 +193,18 @@ class Courier:
         self.tell(f"{what}: the hub cannot be reached ({type(error).__name__}); {commit} is in the cache.")
         return found
 
-    def _cached(self, what: str, hub: Hub, mark: str, choose: Choice) -> Found:
+    def _cached(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice) -> Snapshot:
         import huggingface_hub
 
-        marked = f"{hub.path}/{mark}" if hub.path else mark
-        at = huggingface_hub.try_to_load_from_cache(hub.repo, marked, revision=hub.revision)
+        marked = [f"{hub.path}/{mark}" if hub.path else mark for mark in marks]
+        there = {one: huggingface_hub.try_to_load_from_cache(hub.repo, one, revision=hub.revision) for one in marked}
+        name, at = next((pair for pair in there.items() if isinstance(pair[1], str)), (marked[0], None))
         revision = f" at {hub.revision!r}" if hub.revision else ""
         remedy = "load it once without local_files_only, or give a folder"
         if not isinstance(at, str):
-            raise FileNotFoundError(f"{what}{revision} is not in the local cache (no {marked}); {remedy}.")
-        root = Path(at).parents[marked.count("/")]
-        found = Found(replace(hub, revision=root.name), root / hub.path, names_in(root / hub.path))
+            raise FileNotFoundError(f"{what}{revision} is not in the local cache (no {name}); {remedy}.")
+        root = Path(at).parents[name.count("/")]
+        found = Snapshot(replace(hub, revision=root.name), root / hub.path, names_in(root / hub.path))
         try:
             choose(found.names)
         except FileNotFoundError as error:
@@ -209,6 +216,19 @@ def names_in(folder: Path) -> tuple[str, ...]:
     """The files in a folder and in its folders, by their names relative to it."""
     inside = (path for pattern in ("*", "*/*") for path in folder.glob(pattern))
     return tuple(sorted(path.relative_to(folder).as_posix() for path in inside if path.is_file()))
+
+
+def _download(what: str, repo: str, commit: str, files: Sequence[str]) -> Path:
+    """These files of a commit, in the cache: the commit's folder."""
+    import huggingface_hub
+
+    exactly = [_literal(file) for file in files]
+    try:
+        return Path(huggingface_hub.snapshot_download(repo, revision=commit, allow_patterns=exactly))
+    except Exception as error:
+        raise FileNotFoundError(
+            f"fetching {what} broke off ({type(error).__name__}: {error}); load it again, what has come is kept."
+        ) from error
 
 
 def _in_cache(repo: str, file: str, commit: str) -> bool:

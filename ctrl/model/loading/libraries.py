@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 
 
 class Classes(NamedTuple):
-    """A U-Net, a codec, a CLIP text tower, and one that projects too."""
+    """A U-Net, a VAE, a CLIP text encoder, and one that projects too."""
 
     unet: Any
-    codec: Any
-    tower: Any
+    vae: Any
+    text_encoder: Any
     projecting: Any
 
 
 def classes() -> Classes:
     """The classes that every model is made of."""
-    with uncollected():
+    with without_gc():
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
         from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
@@ -32,7 +32,7 @@ def classes() -> Classes:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def without_gc() -> Iterator[None]:
     """For the length of the block Python's garbage collector rests, if it was at work.
 
     What an import makes is there to stay, and the collector would look through all of it time and again: about a

@@ -8,7 +8,6 @@ diffusers' names, and kohya's after the original names, in which SDXL's are publ
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctrl.model.loading.files import likeness, read_tensors
+from ctrl.model.loading.files import guess_file_kind, read_tensors
 from ctrl.model.loading.original_names import unet_name
+from ctrl.model.loading.views import view
 
 DOWN = (".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", ".lora_down.weight", "_lora.down.weight",
         ".lora_linear_layer.down.weight")  # fmt: skip
@@ -36,6 +36,7 @@ REFUSED = (
 )
 LARGEST = 1e6  # of an α
 NOTED = ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "lora_bias")
+PEFT_LAYERS = (".lora_A.", ".lora_B.", ".lora_magnitude_vector.")  # beside the layer they change
 TOWERS = (("text_encoder.", "lora_te_", "lora_te1_"), ("text_encoder_2.", "lora_te2_"))
 
 
@@ -86,7 +87,7 @@ def read_lora(file: Path) -> Lora:
         alpha = float(said) if said is not None else noted.get(_component(base), float(len(down) if down.ndim else 0))
         changes.append(_change(file, base, down, up, alpha))
     if rest or not changes:
-        raise ValueError(f"{file.name} is no LoRA that ctrl can read: {likeness(rest, but='LoRA')}.")
+        raise ValueError(f"{file.name} is no LoRA that ctrl can read: {guess_file_kind(rest, not_a='LoRA')}.")
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     return Lora(file.name, digest, tuple(changes))
@@ -141,7 +142,7 @@ def merged(unet: Any, towers: Sequence[Any], loras: Sequence[tuple[Lora, float]]
             at, path = _target(lora, change, names)
             changes[at].setdefault(path, []).append((change, weight))
     parts = [unet, *towers]
-    views = [_view(part, own) if own else part for part, own in zip(parts, changes, strict=True)]
+    views = [_changed(part, own) if own else part for part, own in zip(parts, changes, strict=True)]
     return views[0], tuple(views[1:])
 
 
@@ -153,12 +154,11 @@ def _target(lora: Lora, change: Change, names: Sequence[Mapping[str, str]]) -> t
     raise ValueError(f"{lora.name} is no LoRA for this model: it changes {change.base}, which the model does not have.")
 
 
-def _view(module: Any, changes: Mapping[str, Sequence[tuple[Change, float]]]) -> Any:
+def _changed(module: Any, changes: Mapping[str, Sequence[tuple[Change, float]]]) -> Any:
     """A second module that shares every tensor with the first but those that are changed."""
-    shared = {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
-    view = copy.deepcopy(module, memo=shared)
+    changed = view(module)
     for path, own in changes.items():
-        layer = view.get_submodule(path)
+        layer = changed.get_submodule(path)
         merged = layer.weight.float()
         for change, weight in own:
             if change.up.shape[0] * change.down[0].numel() != layer.weight.numel():
@@ -168,21 +168,28 @@ def _view(module: Any, changes: Mapping[str, Sequence[tuple[Change, float]]]) ->
                 )
             merged = merged + weight * change.delta(layer.weight)
         layer.weight = nn.Parameter(merged.to(layer.weight.dtype), requires_grad=False)
-    return view
+    return changed
 
 
-def _layers(module: Any) -> Iterator[str]:
-    return (path for path, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d))
+def _layers(module: Any) -> Iterator[tuple[str, str]]:
+    """The layers that a LoRA can change, by where they are and what they are called.
+
+    They differ under the LoRAs of a pipeline that was adopted: PEFT puts a layer of its own around each.
+    """
+    for path, layer in module.named_modules():
+        inside = any(mark in f".{path}." for mark in PEFT_LAYERS)
+        if isinstance(layer, nn.Linear | nn.Conv2d) and not inside:
+            yield path, path.removesuffix(".base_layer")
 
 
 def _unet_names(unet: Any) -> dict[str, str]:
     """Every name by which a LoRA may call a layer of this U-Net."""
     found: dict[str, str] = {}
-    for path in _layers(unet):
-        processor = path.replace(".to_out.0", ".to_out").replace(".to_", ".processor.to_")
-        kohya = (path, unet_name(path, unet.config))
-        names = [path, processor, *("lora_unet_" + name.replace(".", "_") for name in kohya)]
-        found |= {start + name: path for name in names for start in ("", "unet.", "base_model.model.")}
+    for path, name in _layers(unet):
+        processor = name.replace(".to_out.0", ".to_out").replace(".to_", ".processor.to_")
+        kohya = (name, unet_name(name, unet.config))
+        names = [name, processor, *("lora_unet_" + one.replace(".", "_") for one in kohya)]
+        found |= {start + one: path for one in names for start in ("", "unet.", "base_model.model.")}
     return found
 
 
@@ -190,9 +197,9 @@ def _tower_names(at: int, tower: Any) -> dict[str, str]:
     """Every name by which a LoRA may call a layer of this text tower."""
     found: dict[str, str] = {}
     dotted, *kohya = TOWERS[at]
-    for path in _layers(tower):
-        full = path if path.startswith("text_") else f"text_model.{path}"
+    for path, name in _layers(tower):
+        full = name if name.startswith("text_") else f"text_model.{name}"
         former = full.replace("self_attn.", "self_attn.to_").removesuffix("_proj")
-        found |= {dotted + name: path for name in (path, full, former)}
+        found |= {dotted + one: path for one in (name, full, former)}
         found |= {start + full.replace(".", "_"): path for start in kohya}
     return found

@@ -156,7 +156,7 @@ def open_clip_part(path: str, tensor: Tensor) -> Tensor:
 
 
 @dataclass
-class Drawer:
+class TensorPicker:
     """The tensors of a file, and which of them were taken."""
 
     tensors: Mapping[str, Tensor]

@@ -1,7 +1,7 @@
 """Recipes as JSON: every value under its class's name, with all its fields; and back.
 
-What comes in is untrusted: names are looked up among the values of this room, fields among the constructor's, and
-the constructor has the last word.
+What comes in is untrusted: names are looked up among the classes a recipe's fields are annotated with, fields among
+the constructor's, and the constructor has the last word. A picture is in the recipe itself: a file's name is refused.
 """
 
 from __future__ import annotations
@@ -9,15 +9,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 from ctrl.images import Picture
-from ctrl.recipe.controls import Control, Depth, Edges, Pose
-from ctrl.recipe.guidance import APG, PAG, SEG, CFGZero, Guidance
-from ctrl.recipe.recipe import Lora, Recipe, Region
-from ctrl.recipe.schedule import Schedule
-from ctrl.recipe.styles import Style
 from ctrl.skeleton import Skeleton
 
 VERSION = 2
@@ -25,22 +20,22 @@ MAX_TEXT = 64 * 2**20  # characters
 MAX_DEPTH = 16
 MAX_VALUES = 10**6  # of lists, of objects and in them; more would be memory many times the text's
 MAX_DIGITS = 40  # of a whole number
-VALUES = (Recipe, Region, Control, Pose, Depth, Edges, Style, Guidance, APG, CFGZero, PAG, SEG, Schedule, Lora)
+T = TypeVar("T")
 
 
-def to_json(recipe: Recipe) -> str:
+def to_json(recipe: Any) -> str:
     """See `Recipe.to_json`."""
     return json.dumps({"ctrl": VERSION, **_write(recipe, _png)}, allow_nan=False)
 
 
-def fingerprint(recipe: Recipe) -> str:
+def fingerprint(recipe: Any) -> str:
     """See `Recipe.hash`; pictures count by their pixels, since PNG's compression is no matter of the recipe."""
     written = json.dumps({"ctrl": VERSION, **_write(recipe, _digest)}, allow_nan=False, sort_keys=True)
     return hashlib.sha256(written.encode()).hexdigest()
 
 
-def from_json(given: str) -> Recipe:
-    """See `Recipe.from_json`."""
+def from_json(given: str, cls: type[T]) -> T:
+    """A value of class `cls`, the recipe's; see `Recipe.from_json`."""
     if not isinstance(given, str):
         raise TypeError(f"a recipe's JSON must be a string, got {type(given).__name__}.")
     if len(given) > MAX_TEXT:
@@ -48,7 +43,7 @@ def from_json(given: str) -> Recipe:
     if (many := sum(map(given.count, ",[{"))) > MAX_VALUES:
         raise ValueError(f"the recipe holds some {many} values; at most {MAX_VALUES} are read.")
     try:
-        read = json.loads(given, parse_constant=_no_constant, parse_int=_whole, object_pairs_hook=_no_twins)
+        read = json.loads(given, parse_constant=_no_constant, parse_int=_integer, object_pairs_hook=_no_twins)
     except RecursionError:
         raise ValueError("the recipe is nested too deeply to be one.") from None
     except json.JSONDecodeError as error:
@@ -61,10 +56,10 @@ def from_json(given: str) -> Recipe:
             f"the recipe has version {version!r:.40}; this ctrl reads {VERSION}: use the one it came from."
         )
     try:
-        recipe = _read(read, 0)
+        recipe = _read(read, 0, _classes(cls))
     except (TypeError, OverflowError) as error:
         raise ValueError(str(error)) from error
-    if not isinstance(recipe, Recipe):
+    if not isinstance(recipe, cls):
         raise ValueError(f"this JSON is a {type(recipe).__name__} and not a recipe.")
     return recipe
 
@@ -99,16 +94,33 @@ def _write(value: Any, picture: Callable[[Picture], Any]) -> Any:
         return picture(value)
     if isinstance(value, Skeleton):
         return {"is": "Skeleton", **value.to_dict()}
-    if isinstance(value, VALUES):
+    if dataclasses.is_dataclass(value):
         return {"is": type(value).__name__, **{f.name: _write(getattr(value, f.name), picture) for f in _fields(value)}}
     return value
 
 
-def _read(read: Any, depth: int) -> Any:
+def _classes(root: type) -> dict[str, type]:
+    """The classes of the values that a recipe may hold, by name: those its fields are annotated with, and so on."""
+    classes: dict[str, type] = {}
+    waiting: list[Any] = [root]
+    while waiting:
+        cls = waiting.pop(0)
+        waiting += get_args(cls)
+        if (
+            dataclasses.is_dataclass(cls)
+            and isinstance(cls, type)
+            and cls not in (*classes.values(), Picture, Skeleton)
+        ):
+            classes[cls.__name__] = cls
+            waiting += [*get_type_hints(cls).values(), *cls.__subclasses__()]
+    return classes
+
+
+def _read(read: Any, depth: int, classes: Mapping[str, type]) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError("the recipe is nested too deeply to be one.")
     if isinstance(read, list):
-        return tuple(_read(one, depth + 1) for one in read)
+        return tuple(_read(one, depth + 1, classes) for one in read)
     if not isinstance(read, dict):
         return read
     name = read.pop("is", None)
@@ -116,21 +128,20 @@ def _read(read: Any, depth: int) -> Any:
         return _read_picture(read)
     if name == "Skeleton":
         return Skeleton.from_dict(read)
-    for kind in VALUES:
-        if name == kind.__name__:
-            return _build(kind, {field: _read(given, depth + 1) for field, given in read.items()})
-    names = ", ".join(kind.__name__ for kind in VALUES)
-    raise ValueError(f"the recipe holds a value of class {name!r:.60}; there is {names}, Picture and Skeleton.")
+    if not isinstance(name, str) or name not in classes:
+        names = ", ".join(classes)
+        raise ValueError(f"the recipe holds a value of class {name!r:.60}; there is {names}, Picture and Skeleton.")
+    return _build(classes[name], {field: _read(given, depth + 1, classes) for field, given in read.items()})
 
 
-def _build(kind: Any, given: dict[str, Any]) -> Any:
-    """Through the constructor; but a word in place of a picture would be a file's name, and recipes name no files."""
-    for field in _fields(kind):
-        told = given.get(field.name)
-        words = told if isinstance(told, tuple) else (told,)
-        if field.type == "Shown" and any(isinstance(word, str) for word in words):
-            raise ValueError(f"{field.name} must be a picture in the recipe itself, got {told!r:.60}.")
-    return kind(**given)
+def _build(cls: type, given: dict[str, Any]) -> Any:
+    """Through the constructor, which would open a file by its name: so nothing but pictures is a picture here."""
+    for field in _fields(cls):
+        value = given.get(field.name)
+        pictures = value if isinstance(value, tuple) else (value,)
+        if "picture" in field.metadata and not all(isinstance(one, Picture | Skeleton | None) for one in pictures):
+            raise ValueError(f"{field.name} must be a picture in the recipe itself, got {value!r:.60}.")
+    return cls(**given)
 
 
 def _read_picture(read: dict[str, Any]) -> Picture:
@@ -147,7 +158,7 @@ def _only(read: dict[str, Any], names: set[str], what: str) -> None:
         raise ValueError(f"{what} has wrong or missing fields: {', '.join(map(repr, odd))[:200]}.")
 
 
-def _whole(digits: str) -> int:
+def _integer(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
         raise ValueError(f"the recipe holds a whole number of {len(digits)} digits; at most {MAX_DIGITS} are read.")
     return int(digits)
