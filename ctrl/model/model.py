@@ -45,7 +45,7 @@ class Model:
         self.family = family_of(parts.unet, len(parts.towers))
         self._nets: dict[str, Any] = {}
         self._adapters: dict[str | None, Styling] = {}
-        self._laid: dict[tuple[tuple[str, float], ...], Model] = {}
+        self._laid: dict[tuple[tuple[str, float, float], ...], Model] = {}
         self._sizes: dict[tuple[int, ...], Tensor] = {}
         self._made_as = _lives(self.unet)
         if self.unet.config.time_cond_proj_dim is not None:
@@ -82,17 +82,19 @@ class Model:
         """Whether there is an LCM-LoRA."""
         return "lcm" in self.shelf.loras
 
-    def under(self, loras: Sequence[tuple[str, float]]) -> Model:
+    def under(self, loras: Sequence[tuple[str, float] | tuple[str, float, float]]) -> Model:
         """This model with LoRAs laid over it: a view that shares all they leave alone, itself without any.
 
-        The last view made is kept. What it is made from is never changed, so unloading is letting go.
+        Each is its name, its weight, and the weight for the text encoders where that is another. The last view made is
+        kept. What it is made from is never changed, so unloading is letting go.
         """
-        wanted = tuple((name, weight) for name, weight in loras if weight != 0)
+        wanted = tuple((name, weight, *(more or (weight,))) for name, weight, *more in loras)
+        wanted = tuple(one for one in wanted if any(one[1:]))
         if not wanted:
             return self
         with self.lock:
             if wanted not in self._laid:
-                read = [(self.shelf.lora(name), weight) for name, weight in wanted]
+                read = [(self.shelf.lora(name), weight, text) for name, weight, text in wanted]
                 view = copy.copy(self)
                 view.unet, encoders = merged(self.unet, [tower.encoder for tower in self.towers], read)
                 view.towers = tuple(
