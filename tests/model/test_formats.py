@@ -13,6 +13,7 @@ import tiny_formats as tiny
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     ControlNetUnionModel,
     DDIMPipeline,
     DDIMScheduler,
@@ -35,7 +36,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 import ctrl
 from ctrl.model.loading import files, original_names
-from ctrl.model.loading.controlnets import OneKind, controlnet
+from ctrl.model.loading.control_modules import OneKind, Pooled
+from ctrl.model.loading.controlnets import controlnet
 from ctrl.model.loading.pretrained import read_schedule
 from ctrl.model.loading.shapes import unet_config, vae_config
 from ctrl.model.samplers import scheduled
@@ -476,8 +478,8 @@ def test_a_controlnet_of_another_model_or_in_pieces_is_refused(shelf, nets, tmp_
     part = tiny.save(held, tmp_path / "part.safetensors")
     with pytest.raises(ValueError, match=r"or is not whole: 2 of its tensors, such as controlnet_down_blocks.0"):
         controlnet("pose", part, model.unet)
-    more = tiny.save(whole | {"lora_controlnet": torch.ones(1)}, tmp_path / "more.safetensors")
-    with pytest.raises(ValueError, match="1 of its tensors, such as lora_controlnet"):
+    more = tiny.save(whole | {"stranger": torch.ones(1)}, tmp_path / "more.safetensors")
+    with pytest.raises(ValueError, match="1 of its tensors, such as stranger"):
         controlnet("pose", more, model.unet)
     with pytest.raises(ValueError, match="it looks like a whole model"):
         controlnet("pose", shelf / "sd1.safetensors", model.unet)
@@ -517,9 +519,88 @@ def test_a_union_controlnet_serves_each_of_its_kinds(shelf, tmp_path):
         assert all(torch.equal(*pair) for pair in zip(down, expected[0], strict=True))
         answers.append(mid)
     assert not torch.equal(*answers)
-    for mode in (None, 6):
-        with pytest.raises(ValueError, match="the pose ControlNet serves 6 kinds"):
-            controlnet("pose", tmp_path / "union", unet, mode)
+    for kind, mode, says in (("pose", 6, "the number of its kind is 6"), ("tile", None, "'tile' is none")):
+        with pytest.raises(ValueError, match=f"the {kind} ControlNet serves 6 kinds, and {says}.*: pose, depth, "):
+            controlnet(kind, tmp_path / "union", unet, mode)
+    assert [controlnet(kind, union, unet).mode for kind in ("pose", "depth", "line art")] == [0, 1, 3]
+    file = tiny.save(union.state_dict(), tmp_path / "union.safetensors")
+    alone = controlnet("normal", file, unet)
+    assert alone.mode == 4
+    assert_same(alone.net, union)
+
+
+def asked(net, hint, rows=2):
+    """What a ControlNet of SD 1 answers to one question."""
+    draw = torch.Generator().manual_seed(4)
+    sample, states = (torch.randn(*size, generator=draw) for size in ((rows, 4, 8, 8), (rows, 20, 64)))
+    down, mid = net(sample, torch.tensor(5), encoder_hidden_states=states, controlnet_cond=hint, return_dict=False)
+    return [*down, mid]
+
+
+def test_a_controlnet_whose_residuals_are_pooled_gives_their_means_at_full_size(shelf, nets):
+    unet = ctrl.load(shelf / "sd1", device="cpu").unet
+    net = copy.deepcopy(nets["sd1"])
+    hint = torch.rand(2, 3, 64, 64)
+    plain = asked(net, hint)
+    net.register_to_config(global_pool_conditions=True)
+    got = controlnet("shuffle", net, unet)
+    assert isinstance(got, Pooled) and got.prompted_only
+    for ours, theirs, before in zip(asked(got, hint), asked(net, hint), plain, strict=True):
+        assert ours.shape == before.shape and torch.equal(ours, theirs.expand_as(before))
+    assert net.config.global_pool_conditions
+
+
+def test_a_controlnet_that_reads_blue_green_red_is_shown_red_green_blue(shelf, nets):
+    unet = ctrl.load(shelf / "sd1", device="cpu").unet
+    net = copy.deepcopy(nets["sd1"])
+    net.register_to_config(controlnet_conditioning_channel_order="bgr")
+    got, hint = controlnet("pose", net, unet), torch.rand(2, 3, 64, 64)
+    assert all(torch.equal(*pair) for pair in zip(asked(got, hint), asked(net, hint), strict=True))
+    expected = net.controlnet_cond_embedding(hint.flip(1))
+    assert torch.equal(got.controlnet_cond_embedding(hint), expected)
+
+
+def test_a_controlnet_of_other_maps_is_refused_when_it_is_loaded(shelf, tmp_path):
+    unet = ctrl.load(shelf / "sd1", device="cpu").unet
+    net = ControlNetModel.from_unet(unet, conditioning_channels=4)
+    net.save_pretrained(tmp_path / "net")
+    for given in (net, tmp_path / "net", tiny.save(tiny.original_controlnet(net), tmp_path / "net.safetensors")):
+        with pytest.raises(ValueError, match="the pose ControlNet reads maps of 4 channels, and ctrl shows it 3"):
+            controlnet("pose", given, unet)
+    file = tiny.save({"lllite_unet_x.depth_emb.weight": torch.ones(1)}, tmp_path / "lllite.safetensors")
+    with pytest.raises(ValueError, match="it looks like a ControlNet-LLLite, which ctrl does not run"):
+        controlnet("pose", file, unet)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+@pytest.mark.parametrize("form", ["control-lora", "difference"])
+def test_a_controlnet_that_is_written_as_what_it_adds_to_the_unet(shelf, nets, tmp_path, family, form):
+    unet = ctrl.load(shelf / family, device="cpu").unet
+    net = copy.deepcopy(nets[family])
+    held, own = {}, unet.state_dict()
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for key, tensor in tiny.original_controlnet(net).items():
+            held[key] = tensor.clone()
+        pointers = {tensor.data_ptr(): name for name, tensor in net.state_dict().items()}
+        for key, tensor in tiny.original_controlnet(net).items():
+            name = pointers[tensor.data_ptr()]
+            if name not in own:
+                continue
+            base = own[name]
+            if form == "difference":
+                held[key] = tensor - base
+            elif key.endswith(".weight") and base.ndim > 1:
+                up, down = torch.randn(base.shape[0], 2, *(1 for _ in base.shape[2:])), torch.randn(2, *base.shape[1:])
+                del held[key]
+                if not key.startswith("middle"):  # these are the U-Net's own
+                    held[key.replace(".weight", ".up")], held[key.replace(".weight", ".down")] = up / 9, down / 9
+                    base = base + (up.flatten(1) @ down.flatten(1)).view(base.shape) / 81
+                net.get_parameter(name).copy_(base)
+    mark = {"lora_controlnet" if form == "control-lora" else "difference": torch.ones(())}
+    got = controlnet("pose", tiny.save(held | mark, tmp_path / "one.safetensors"), unet)
+    for name, tensor in net.state_dict().items():
+        assert torch.allclose(got.state_dict()[name], tensor, atol=1e-5), name
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
