@@ -90,12 +90,14 @@ class Model:
         """The names of the LoRAs."""
         return self.shelf.loras
 
-    def with_loras(self, loras: Sequence[tuple[str, float]]) -> Model:
+    def with_loras(self, loras: Sequence[tuple[str, float] | tuple[str, float, float]]) -> Model:
         """A model with LoRAs merged that shares all unchanged tensors; with no LoRA, the model itself.
 
-        The last one made is kept. Unloading is letting go, since this model is never changed.
+        Each is its name, its weight, and the weight for the text encoders where that is another. The last model made is
+        kept. Unloading is letting go, since this model is never changed.
         """
-        wanted = tuple((name, weight) for name, weight in loras if weight != 0)
+        wanted = tuple((name, weight, *(more or (weight,))) for name, weight, *more in loras)
+        wanted = tuple(one for one in wanted if any(one[1:]))
         if not wanted:
             return self
         with self.lock:
@@ -105,8 +107,8 @@ class Model:
                 self._adapted[key] = self._merged(wanted)
             return self._adapted[key]
 
-    def _merged(self, wanted: Sequence[tuple[str, float]]) -> Model:
-        files = [(self.shelf.lora(name), weight) for name, weight in wanted]
+    def _merged(self, wanted: Sequence[tuple[str, float, float]]) -> Model:
+        files = [(self.shelf.lora(name), weight, text) for name, weight, text in wanted]
         towers = self.parts.towers
         unet, encoders = merged(self.unet, [tower.encoder for tower in towers], files)
         towers = tuple(replace(tower, encoder=own) for tower, own in zip(towers, encoders, strict=True))

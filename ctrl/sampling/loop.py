@@ -129,7 +129,7 @@ def prepare(
     """A run of recipes of one `batch_shape`, ready to begin; a ValueError says what the model cannot do."""
     memory = Memory(limit=None) if memory is None else memory
     memory.begin_run()
-    adapted = model.with_loras([(lora.name, lora.weight) for lora in recipes[0].canonical.loras])
+    adapted = model.with_loras([(lora.name, *lora.weights) for lora in recipes[0].canonical.loras])
     return Run.of(adapted, recipes, memory, observers)
 
 

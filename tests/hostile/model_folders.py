@@ -67,7 +67,7 @@ SCHEDULE = [
     ("num_train_timesteps", "x", SIZES),
     ("beta_start", 1e308, "must lie between"),
     ("beta_end", "0.1", "must lie between"),
-    ("beta_schedule", "eval", "cannot follow"),
+    ("beta_schedule", "eval", "describes no DDIMScheduler"),
     ("prediction_type", "eval", "prediction_type 'eval' is unknown"),
     ("trained_betas", [0.1] * 10**6, "at most"),
     ("trained_betas", [7.0] * 1000, None),
