@@ -13,7 +13,7 @@ from PIL import Image
 from ctrl.skeleton import COLOURS, JOINTS, LIMBS, MIRRORED, POSES, Skeleton
 from widgets import openpose
 from widgets.encode import checked, jpeg
-from widgets.leaf import Leaf, Message, module, traitlets
+from widgets.leaf import Leaf, Message, module, styles, traitlets
 from widgets.openpose import Figure
 
 _SKELETON = {
@@ -48,8 +48,9 @@ class PosePad(Leaf):
     """
 
     _esm = f"const SKELETON = {json.dumps(_SKELETON, separators=(',', ':'))};\n" + module(
-        "figures.js", "posing.js", "pose.js"
+        "figures.js", "pose_canvas.js", "pose_hands.js", "pose_tools.js", "pose.js"
     )
+    _css = styles("pose.css")
 
     figures = traitlets.List(traitlets.Dict()).tag(sync=True)
     width = traitlets.Int(512, min=8, max=4096).tag(sync=True)
