@@ -257,10 +257,9 @@ def test_closing_leaves_no_listener_behind(stage, pad):
     assert stage.page.evaluate("models[0].model.listening") == 0
 
 
-@pytest.mark.parametrize("theme", ["light", "dark", "jupyter"])
+@pytest.mark.parametrize("theme", ["light", "dark", "jupyter", "contrast"])
 def test_it_can_be_read_by_everyone_and_fits_a_phone(stage, pad, theme):
-    if theme != "light":
-        stage.dark("system" if theme == "dark" else "jupyter")
+    stage.theme(theme)
     pad.people = [
         ctrl.Skeleton.named("waving"),
         ctrl.Skeleton(ctrl.Skeleton.named("running").points * 0.7 + [0.3, 0.25], ctrl.Skeleton.named("running").shown),
