@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ctrl.images import Picture
+from ctrl.images import Picture, PictureLike
 from ctrl.recipe import Control, Guidance, Recipe, Schedule, Style
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ def notes(model: Model, recipe: Recipe, said: Sequence[Text], size: tuple[int, i
     for part in parts:
         found += _part(part, size)
     for style in recipe.styles:
-        found += model.style_notes(style.pictures, style.adapter)
+        found += model.ip_adapter(style.adapter).notes(style.pictures)
     if recipe.image is not None:
-        found += _picture("image", recipe.image, size, resize="stretch")
+        found += _picture("image", Picture.of(recipe.image), size, resize="stretch")
     elif recipe.strength != Recipe.strength:
         found.append(f"strength {recipe.strength:g} has no effect without an image")
     found += _mask("mask", recipe.mask, "the image stays as it is")
@@ -71,7 +71,7 @@ def _part(part: Control | Style, size: tuple[int, int]) -> list[str]:
     name = type(part).__name__
     found = _mask(f"{name}'s mask", part.mask, f"{name} has no effect")
     if isinstance(part, Style):
-        for picture in (*part.pictures, *([part.negative] if part.negative else [])):
+        for picture in (*part.pictures, *([Picture.of(part.negative)] if part.negative is not None else [])):
             found += _entered(name, picture)
     elif isinstance(part.picture, Picture):
         found += _picture(name, part.picture, size, part.resize)
@@ -89,9 +89,10 @@ def _picture(name: str, picture: Picture, size: tuple[int, int], resize: str) ->
     return found
 
 
-def _mask(name: str, mask: Picture | None, so: str) -> list[str]:
-    if mask is None:
+def _mask(name: str, given: PictureLike | None, so: str) -> list[str]:
+    if given is None:
         return []
+    mask = Picture.of(given)
     return [*_entered(name, mask), *([] if mask.pixels.any() else [f"{name} is black all over, so {so}"])]
 
 
@@ -102,7 +103,7 @@ def _loras(model: Model, recipe: Recipe) -> list[str]:
         weights = [lora.weight for lora in recipe.loras if lora.name == name]
         if len(weights) > 1:
             found.append(f"LoRA {name!r} is listed {len(weights)} times, which amounts to a weight of {sum(weights):g}")
-        if name not in model.shelf.loras:
+        if name not in model.loras:
             found.append(f"the model has no LoRA {name!r}; at weight 0 it is not needed")
     return found
 

@@ -106,5 +106,5 @@ def beside(folder: Path, *, device: str = "cpu") -> Beside:
         pipe.to(device)
         pipe.set_progress_bar_config(disable=True)
     file = folder / "ip_adapter" / "ip_adapter.safetensors"
-    model = ctrl.Model.from_pipeline(plain, controlnets={"pose": net}, ip_adapter=file)
+    model = ctrl.load(plain, controlnets={"pose": net}, ip_adapter=file)
     return Beside(model, plain, controlled, styled, both)

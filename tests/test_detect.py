@@ -23,8 +23,7 @@ from ctrl.atelier.edges import edges_of
 from ctrl.atelier.metrics import edge_f1, pck, spearman
 from ctrl.atelier.scene import EVALUATION_SEEDS, STYLES, sample
 from ctrl.detect import borrowed
-from ctrl.detect.already import looks_like
-from ctrl.images import Picture
+from ctrl.images import Picture, looks_like
 from ctrl.skeleton import Skeleton
 
 

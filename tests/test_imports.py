@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrl.model.libraries import uncollected
+from ctrl.model.loading.libraries import uncollected
 
 ROOT = Path(__file__).parent.parent
 # Slow to import, or of no use before something is asked for that a bare model does not do.
@@ -28,7 +28,7 @@ NOT_BY_LOAD = (
 FRESH = """
 import gc, json, sys
 import ctrl
-from ctrl.model.libraries import classes
+from ctrl.model.loading.libraries import classes
 collections = []
 gc.callbacks.append(lambda phase, _: phase == "start" and collections.append(phase))
 classes()

@@ -7,9 +7,16 @@ import json
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -173,6 +180,16 @@ def save_folder(model: Written, folder: Path) -> Path:
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(model.schedule))
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+def saved_again(folder: Path, place: Path, scheduler: Any = None) -> Path:
+    """A model's folder as the installed diffusers and transformers write it, perhaps with another scheduler."""
+    kind = StableDiffusionXLPipeline if (folder / "text_encoder_2").is_dir() else StableDiffusionPipeline
+    pipe = kind.from_pretrained(folder, dtype=torch.float32)
+    if scheduler is not None:
+        pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+    pipe.save_pretrained(place)
+    return place
 
 
 def save_all(models: dict[str, Written], folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from ctrl import Schedule, hold
 from widgets.leaf import Leaf, module, styles, traitlets
@@ -61,7 +62,8 @@ class CurvePad(Leaf):
     @property
     def schedule(self) -> Schedule:
         """The curve as a value."""
-        return Schedule(tuple((x, y) for x, y in self.points), self.start, self.until, self.by)
+        by: Literal["steps", "noise"] = "noise" if self.by == "noise" else "steps"
+        return Schedule(tuple((x, y) for x, y in self.points), self.start, self.until, by)
 
     @schedule.setter
     def schedule(self, schedule: Schedule | float) -> None:

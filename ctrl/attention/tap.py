@@ -1,10 +1,10 @@
-"""One tap on attention: it reads every call of cross-attention, and writes by changing the terms of a call.
+"""One tap on attention: it reads every call, and writes by changing the terms of a call.
 
-A call is a list of terms, Σ gate · mask · SDPA(q, k, v, bias), at first one. An edit turns the list into
-another; an observer reads q and k and changes nothing. Processors are neither replaced nor wrapped: for the
-length of a `with` block each attention module runs its own forward under a TorchFunctionMode that catches
-`scaled_dot_product_attention`, so whatever else is attached to the model keeps working, and leaving the block
-by any road leaves the model as it was. A module on which nothing acts is not touched.
+A call is a list of terms, Σ gate · mask · SDPA(q, k, v, bias), at first one. An edit turns the list into another; an
+observer sees the list after the edits and changes nothing. Processors are neither replaced nor wrapped: inside a `with`
+block each attention module runs its own forward under a TorchFunctionMode that catches `scaled_dot_product_attention`,
+so whatever else is attached to the model keeps working, and leaving the block by any road leaves the model as it was.
+A module on which nothing acts is not touched.
 """
 
 from __future__ import annotations
@@ -20,43 +20,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ctrl.attention.perturbed import SelfEdit
-from ctrl.attention.sites import sites, within_blocks
-from ctrl.attention.terms import Call, Edit, Observer, Site, Term
-from ctrl.attention.texts import Texts
+from ctrl.attention.hooks import Hooks
+from ctrl.attention.terms import PROMPT, SELF, Call, Edit, Observer, Site, Term
 
 
 @contextmanager
-def tap(
-    component: nn.Module,
-    *,
-    name: str = "unet",
-    edits: Sequence[Edit] = (),
-    observers: Sequence[Observer] = (),
-    texts: Texts | None = None,
-) -> Iterator[None]:
-    """Edit and observe the attention calls of `component` inside the block.
+def tap(places: Sequence[Site], hooks: Hooks) -> Iterator[None]:
+    """Let hooks act on the attention calls of one component, whose `sites` are given, inside the block.
 
-    Edits act on every call of cross-attention, in their order, and a `SelfEdit` on those of self-attention in
-    its blocks. An observer is called as `observer(site, q, k, (height, width))` with q (R, heads,
-    height·width, d) and k (R, heads, T, d) of the text's call; it must not change them. `texts` keeps what
-    the text was projected to. Blocks may be nested. A ValueError names a block that has no self-attention; a
-    RuntimeError says so when a site was never seen, since a map with holes would look like a whole one.
+    Blocks may be nested. A ValueError names a block in which a hook has no site; a RuntimeError says that there is
+    nothing to tap, or that a site was never reached, since a map with holes would look like a whole one.
     """
-    selves = [edit for edit in edits if isinstance(edit, SelfEdit)]
-    others = tuple(edit for edit in edits if not isinstance(edit, SelfEdit))
-    cross: tuple[Site, ...] = ()
-    if texts is not None:
-        cross = texts.sites(component, name)
-    elif others or observers:
-        cross = sites(component, name)
-    if (others or observers) and not cross:
-        raise RuntimeError(f"{name} has no cross-attention (no module named attn2): there is nothing to tap.")
-    taps = [_Tap(site, others, tuple(observers)) for site in cross if others or observers]
-    taps += _self_taps(component, name, selves) if selves else []
+    acting = hooks.at(places)
+    if (hooks.edits or hooks.observers) and not places:
+        raise RuntimeError("the network has no attention (no module named attn1 or attn2): there is nothing to tap.")
+    taps = [_Tap(site, *acting[site.name], hooks) for site in places if site.name in acting]
     with ExitStack() as stack:
-        if texts is not None:
-            stack.enter_context(texts.attached(cross))
+        if hooks.kv is not None:
+            stack.enter_context(hooks.kv.attached([site for site in places if site.kind == "cross"]))
         for one in taps:
             stack.enter_context(one.attached())
         yield
@@ -68,14 +49,15 @@ def tap(
 @dataclass
 class _Tap:
     site: Site
-    edits: tuple[Edit, ...]
-    observers: tuple[Observer, ...]
+    edits: Sequence[Edit]
+    observers: Sequence[Observer]
+    hooks: Hooks
     shape: tuple[int, int] = (0, 0)
     calls: int = field(default=0)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Put this tap's forward in front of the module's own, and take it away again."""
+        """Temporarily replace the module's forward."""
         module, original = self.site.module, self.site.module.forward
 
         @functools.wraps(original)
@@ -103,22 +85,23 @@ class _Tap:
         self.shape = (states.shape[-2], states.shape[-1])
 
     def run(self, sdpa: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """The call as edited, after the observers have seen it."""
+        """The call as edited; the observers see what is computed."""
         self.calls += 1
         q, k, v, bias, rest = _arguments(*args, **kwargs)
-        call = Call(self.site.name, q, k, v, *self.shape, module=self.site.module)
-        for observer in self.observers:
-            observer(call.site, q, k, self.shape)
-        if not self.edits:
-            return sdpa(*args, **kwargs)
-        terms = [Term(q, k, v, bias)]
+        site, hooks = self.site, self.hooks
+        call = Call(site.name, q, k, v, *self.shape, site.module, site.kind, hooks.rows, hooks.step)
+        terms = [Term(q, k, v, bias, source=PROMPT if site.kind == "cross" else SELF)]
         for edit in self.edits:
             terms = edit(call, terms)
+        for observer in self.observers:
+            observer(call, tuple(terms))
+        if not self.edits:
+            return sdpa(*args, **kwargs)
         return functools.reduce(torch.add, (_summand(term, sdpa, rest) for term in terms))
 
 
 class _Catch(TorchFunctionMode):
-    """Hands the first attention call of a module's forward, the text's, to its tap."""
+    """Hands the first attention call of a module's forward to its tap."""
 
     def __init__(self, tapped: _Tap) -> None:
         self.tapped, self.caught = tapped, False
@@ -144,13 +127,6 @@ def _forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
             del held["forward"]
         else:
             module.forward = before
-
-
-def _self_taps(component: nn.Module, name: str, edits: Sequence[SelfEdit]) -> list[_Tap]:
-    places = sites(component, name, kind="self")
-    within = within_blocks(places, name, [block for edit in edits for block in edit.blocks])
-    acting = ((site, tuple(e for e in edits if any(site in within[b] for b in e.blocks))) for site in places)
-    return [_Tap(site, here, ()) for site, here in acting if here]
 
 
 def _summand(term: Term, sdpa: Callable[..., Tensor], rest: dict[str, Any]) -> Tensor:

@@ -23,8 +23,7 @@ import numpy as np
 from PIL import Image
 
 from ctrl.detect import borrowed, sight
-from ctrl.detect.already import looks_like
-from ctrl.images import BLACK, Picture
+from ctrl.images import BLACK, Picture, looks_like
 from ctrl.skeleton import Skeleton
 
 __all__ = ["FOR_DEPTH", "FOR_EDGES", "FOR_LINE_ART", "FOR_POSE", "depth", "edges", "line_art", "pose"]

@@ -15,12 +15,15 @@ from torch import Tensor
 
 
 def encoded(vae: Any, pixels: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Latents (N, C, h, w) of pictures (N, 3, H, W) in [-1, 1], drawn from what the codec says of each."""
+    """Latents (N, C, h, w) of pictures (N, 3, H, W) in [-1, 1], drawn from what the codec says of each.
+
+    They are in the pictures' type, also of a codec in another, and in that type they are scaled, as in diffusers.
+    """
     drawn = [
         vae.encode(one.to(vae.dtype)).latent_dist.sample(generator)
         for one, generator in zip(pixels.split(1), generators, strict=True)  # strides and all
     ]
-    return vae.config.scaling_factor * torch.cat(drawn)
+    return vae.config.scaling_factor * torch.cat(drawn).to(pixels.dtype)
 
 
 def decoded(vae: Any, latents: Tensor) -> Tensor:

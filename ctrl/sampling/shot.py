@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ctrl.images import png_with_text, save
 from ctrl.recipe import KEYWORD, Recipe
+from ctrl.rows import Branches
+from ctrl.sampling.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,16 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step of a run: `latents` after it and the clean ones it believes in, both (N, C, h, w), to keep.
+    """One step of a run: the `latents` after it and the model's current estimate of x0, both (N, C, h, w), to keep.
 
     `index` counts from 0 to `count` - 1, `progress` goes up to 1. Samplers of second order evaluate the model, and
-    count, more than once for a step of the recipe.
+    count, more than once for a step of the recipe. `branches` are the model's predictions before guidance. A run can go
+    on from `checkpoint`, see `ctrl.steps`.
     """
 
     index: int
     count: int
     latents: Tensor
     denoised: Tensor
+    branches: Branches = field(repr=False)
+    checkpoint: Checkpoint = field(repr=False)
     model: Model = field(repr=False)
 
     @property
@@ -37,7 +42,7 @@ class Step:
         return (self.index + 1) / self.count
 
     def preview(self) -> Image:
-        """What the picture would be if the run stopped believing here: one decoding."""
+        """The picture of the current estimate of x0: one decoding."""
         return self.model.decode(self.denoised[:1])[0]
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 import ctrl
-from ctrl.model.loading import ATELIER
+from ctrl.model.loading.load import ATELIER
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

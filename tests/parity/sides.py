@@ -51,7 +51,7 @@ class Sides:
     def __init__(self, family: Family, model: ctrl.Model | None = None) -> None:
         self.family = family
         self.plain = family.pipelines.text(**family.components)
-        self.model = model or ctrl.Model.from_pipeline(
+        self.model = model or ctrl.load(
             self.plain, controlnets=dict(family.nets), ip_adapter=dict(family.adapters)
         )
         self.ours = cache(self._ours)  # cells are also compared with each other
@@ -102,7 +102,7 @@ def difference(one: Tensor, other: Tensor) -> float:
 
 def _ordered(parts: tuple[Any, ...]) -> list[Any]:
     """A sum of floats depends on its order. diffusers adds in the caller's, we in one of our own: it is given ours."""
-    return sorted(parts, key=lambda part: part.rank)
+    return sorted(parts, key=lambda part: part.sort_key)
 
 
 def _words(recipe: ctrl.Recipe) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""IP-Adapters: style references as terms of cross-attention."""

@@ -1,0 +1,188 @@
+"""ControlNets of both layouts, for the U-Net they will act on.
+
+A ControlNet is a copy of a U-Net's encoder. So one in a single file, which says nothing of its form, is built after
+the U-Net; and one in diffusers' folder must fit it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ctrl.model.loading.configs import BLOCKS, checked
+from ctrl.model.loading.files import guess_file_kind, read_json, read_tensors, read_weights
+from ctrl.model.loading.original_names import TensorPicker, controlnet_name
+from ctrl.model.loading.pretrained import build, on_meta
+
+PREFIX = "control_model."  # in the original layout, if anything
+ENTRY = "controlnet_cond_embedding.conv_in.weight"
+FITTING = (
+    "cross_attention_dim",
+    "block_out_channels",
+    "addition_embed_type",
+    "projection_class_embeddings_input_dim",
+    "in_channels",
+)
+
+
+class OneKind(nn.Module):
+    """A ControlNet that serves many kinds (github.com/xinsir6/ControlNetPlus), held to one of them.
+
+    It is called as diffusers' ControlNetModel is.
+    """
+
+    def __init__(self, net: Any, mode: int) -> None:
+        super().__init__()
+        self.net, self.mode = net, mode
+
+    @property
+    def config(self) -> Any:
+        """The ControlNet's configuration."""
+        return self.net.config
+
+    def forward(self, sample: Tensor, timestep: Any, *, controlnet_cond: Tensor, **rest: Any) -> Any:
+        """The residuals for a hint (R, 3, H, W) of this kind."""
+        shape = (sample.shape[0], self.net.config.num_control_type)
+        kinds = torch.zeros(shape, device=sample.device, dtype=sample.dtype)
+        kinds[:, self.mode] = 1.0
+        scale = rest.pop("conditioning_scale", 1.0)
+        return self.net(
+            sample,
+            timestep,
+            controlnet_cond=[controlnet_cond],
+            control_type=kinds,
+            control_type_idx=[self.mode],
+            conditioning_scale=[scale],
+            **rest,
+        )
+
+
+def controlnet(kind: str, given: Path | nn.Module, unet: Any, mode: int | None = None) -> Any:
+    """The ControlNet of a `kind` for this U-Net, on its device and in its dtype.
+
+    `given` is a folder in diffusers' layout, a .safetensors file in the original or diffusers' names, a folder that
+    holds one such file, or the module itself, which is taken as it is; `mode` is the number of this kind in one that
+    serves many. One that does not fit the U-Net or is not whole raises a ValueError.
+    """
+    if isinstance(given, nn.Module):
+        net: Any = given
+        _check_module(kind, net, unet)
+        _fit(kind, net.config, unet)
+    elif (given / "config.json").is_file():
+        net = _of_folder(kind, given, unet)
+    else:
+        net = _of_file(kind, _only_file(given), unet)
+    _check_residuals(kind, net, unet)
+    many = getattr(net.config, "num_control_type", None)
+    if (mode is None) != (many is None) or (many is not None and mode is not None and not 0 <= mode < many):
+        serves = f"serves {many} kinds" if many else "serves one kind"
+        raise ValueError(f"the {kind} ControlNet {serves}, and the number of its kind is {mode}.")
+    return net if mode is None else OneKind(net, mode)
+
+
+def _only_file(given: Path) -> Path:
+    if given.is_file():
+        return given
+    inside = sorted(given.glob("*.safetensors"))
+    if len(inside) != 1:
+        raise FileNotFoundError(f"{given.name!r} has no config.json and {len(inside)} .safetensors files, not one.")
+    return inside[0]
+
+
+def _of_folder(kind: str, folder: Path, unet: Any) -> Any:
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+    from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
+
+    config = read_json(folder / "config.json")
+    net, own = ControlNetModel, config
+    if "num_control_type" in config:  # the published ones call their class ControlNetModel_Union
+        net, own = ControlNetUnionModel, {**config, "_class_name": ControlNetUnionModel.__name__}
+    kept = checked(net, own, folder.name)
+    _fit(kind, kept, unet)
+    return build(net, kept, read_weights(folder), name=repr(folder.name), dtype=unet.dtype, device=unet.device)
+
+
+def _check_module(kind: str, net: Any, unet: Any) -> None:
+    """Refuse a module that is no ControlNet, or does not live where the U-Net does."""
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+    from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
+
+    if not isinstance(net, ControlNetModel | ControlNetUnionModel):
+        raise TypeError(f"the {kind} ControlNet must be a ControlNetModel or its folder, got a {type(net).__name__}.")
+    if (net.dtype, net.device) != (unet.dtype, unet.device):
+        raise ValueError(
+            f"the {kind} ControlNet is in {net.dtype} on {net.device} and the U-Net in {unet.dtype} on {unet.device}; "
+            f"give it as net.to(device={str(unet.device)!r}, dtype={unet.dtype})."
+        )
+
+
+def _check_residuals(kind: str, net: Any, unet: Any) -> None:
+    """Refuse, by a ValueError, a ControlNet whose residuals are not what the U-Net's skips are."""
+    skips = [unet.conv_in.out_channels]
+    for block in unet.down_blocks:
+        skips += [resnet.out_channels for resnet in block.resnets]
+        skips += [sampler.out_channels for sampler in block.downsamplers or ()]
+    got = [conv.out_channels for conv in net.controlnet_down_blocks]
+    if got != skips:
+        raise ValueError(
+            f"the {kind} ControlNet was made for another model: it adds to {len(got)} skips, of {got} channels, "
+            f"and there are {len(skips)} here, of {skips}."
+        )
+
+
+def _fit(kind: str, config: Mapping[str, Any], unet: Any) -> None:
+    """Refuse, by a ValueError, a ControlNet that was made for another U-Net."""
+    for field in FITTING:
+        got, want = (_plain(one.get(field)) for one in (config, unet.config))
+        if field in config and got != want:
+            raise ValueError(f"the {kind} ControlNet was made for another model: its {field} is {got}, not {want}.")
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _of_file(kind: str, file: Path, unet: Any) -> Any:
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    tensors, _ = read_tensors(file)
+    if any(key.startswith(PREFIX) for key in tensors):  # perhaps with the model it was trained on beside it
+        tensors = {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items() if key.startswith(PREFIX)}
+    original = "input_hint_block.0.weight" in tensors
+    if not original and ENTRY not in tensors:
+        looks = guess_file_kind(tensors, not_a="ControlNet")
+        raise ValueError(f"{file.name} is no ControlNet by diffusers' or the original names: {looks}.")
+    known = list(inspect.signature(ControlNetModel.__init__).parameters)[1:]
+    config = {field: unet.config[field] for field in known if field in unet.config}
+    config["conditioning_embedding_out_channels"] = _hints(tensors, original=original)
+    module = on_meta(ControlNetModel, config, file.name)
+    picker = TensorPicker(tensors, set())
+    rename: Callable[[str], str] = partial(controlnet_name, config=config) if original else str
+    found = picker.take(module.state_dict(), rename)
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    odd = [name for name in shapes if name not in found or tuple(found[name].shape) != shapes[name]]
+    if odd := [*odd, *picker.left()]:
+        raise ValueError(
+            f"the {kind} ControlNet in {file.name} was made for another model, or is not whole: {len(odd)} of its "
+            f"tensors, such as {odd[0]}, are not what this U-Net's would be."
+        )
+    return build(ControlNetModel, config, found, name=file.name, dtype=unet.dtype, device=unet.device)
+
+
+def _hints(tensors: Mapping[str, Tensor], *, original: bool) -> tuple[int, ...]:
+    """The channels of the layers that read the hint, by their shapes: of every other convolution."""
+    channels: list[int] = []
+    while len(channels) < BLOCKS:
+        at = len(channels)
+        ours = f"controlnet_cond_embedding.blocks.{2 * at - 1}.weight" if at else ENTRY
+        weight = tensors.get(f"input_hint_block.{4 * at}.weight" if original else ours)
+        if weight is None:
+            break
+        channels.append(weight.shape[0])
+    return tuple(channels)

@@ -1,0 +1,219 @@
+"""What can be put on a model: ControlNets by kind, IP-Adapters and LoRAs by name, and where each lies.
+
+First what the user gave, then what lies in the model's own folder, then what is published for its family. Nothing is
+fetched or read before it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctrl.model.loading.controlnets import controlnet
+from ctrl.model.loading.families import ALIASES, Adapter, ControlNetSource, Family, LoadedAdapter
+from ctrl.model.loading.files import module_files
+from ctrl.model.loading.hub import Downloader, Hub, Snapshot, Source, source_of
+from ctrl.model.loading.lora import Lora, read_lora
+from ctrl.model.loading.pretrained import image_processor, image_tower
+
+BASE, LCM = "base", "lcm"  # what an adapter and a LoRA without a name are called
+KIND = "controlnet_"
+LETTERS = 64  # of a name, as in recipes
+PROCESSOR = "preprocessor_config.json"
+Given = str | Path | Hub
+Readers = tuple[Source | None, Source | None]  # an image encoder, and what prepares its pictures
+
+
+@dataclass(frozen=True, eq=False)
+class Extras:
+    """The extras of one model. `controls`, `styles` and `loras` say what there is; the methods bring it."""
+
+    controlnets: Mapping[str, ControlNetSource] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    lora_sources: Mapping[str, Source] = field(default_factory=dict)
+    downloader: Downloader = field(default_factory=Downloader)
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The kinds of control there is a ControlNet for."""
+        return tuple(self.controlnets)
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """The names of the IP-Adapters; the first is the one a style uses that names none."""
+        return tuple(self.adapters)
+
+    @property
+    def loras(self) -> tuple[str, ...]:
+        """The names of the LoRAs."""
+        return tuple(self.lora_sources)
+
+    def controlnet(self, kind: str, unet: Any) -> Any:
+        """The ControlNet of this kind, for this U-Net; a ValueError says that there is none, or why it does not fit."""
+        if kind not in self.controlnets:
+            raise ValueError(self._lacks(f"ControlNet for {kind!r}", self.controls, "controlnets"))
+        net, name = self.controlnets[kind], f"controlnets[{kind!r}]"
+        place = net.place
+        if isinstance(place, Hub):
+            file = place.path.endswith(".safetensors")
+            place = self.downloader.file(name, place) if file else self._module(name, place)
+        return controlnet(kind, place, unet, net.mode)
+
+    def adapter_file(self, name: str | None = None) -> Path | LoadedAdapter:
+        """The IP-Adapter of this name, or the first; one that a pipeline had loaded is no file."""
+        file = self._adapter(name).file
+        return file if isinstance(file, LoadedAdapter) else self.downloader.file("ip_adapter", file)
+
+    def image_encoder(self, name: str | None, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
+        """The CLIP image tower that this IP-Adapter reads, and what prepares pictures for it."""
+        adapter = self._adapter(name)
+        if adapter.encoder is None:
+            raise ValueError(
+                "a style needs an image encoder, and there is none: put its folder, image_encoder, beside the "
+                "IP-Adapter's file or into the model's folder."
+            )
+        encoder = image_tower(self._module("image_encoder", adapter.encoder), device, dtype)
+        place, folder = adapter.processor, None
+        if place is not None:
+            folder = self.downloader.folder("feature_extractor", place, (PROCESSOR,), _processor).folder
+        return encoder, image_processor(folder, encoder)
+
+    def lora(self, name: str) -> Lora:
+        """The LoRA of this name."""
+        if name not in self.lora_sources:
+            raise ValueError(self._lacks(f"LoRA {name!r}", self.loras, "lora"))
+        return read_lora(self.downloader.file(f"lora[{name!r}]", self.lora_sources[name]))
+
+    def _adapter(self, name: str | None) -> Adapter:
+        chosen = next(iter(self.adapters), "") if name is None else name
+        if chosen not in self.adapters:
+            what = "IP-Adapter" if name is None else f"IP-Adapter {name!r}"
+            raise ValueError(self._lacks(what, self.styles, "ip_adapter"))
+        return self.adapters[chosen]
+
+    def _module(self, name: str, place: Source) -> Path:
+        return self.downloader.folder(name, place, ("config.json",), module_files).folder
+
+    def _lacks(self, what: str, there: tuple[str, ...], argument: str) -> str:
+        have = f"it has {', '.join(there)}" if there else "it has none"
+        return f"this model has no {what}; {have}: load(..., {argument}=...)."
+
+
+def _processor(names: Sequence[str]) -> tuple[str, ...]:
+    if PROCESSOR not in names:
+        raise FileNotFoundError(f"it has no {PROCESSOR}")
+    return (PROCESSOR,)
+
+
+def extras_of(
+    own: Extras,
+    family: Family,
+    downloader: Downloader,
+    readers: Readers = (None, None),
+    *,
+    controlnets: Mapping[str, Given | ControlNetSource | Any] | None = None,
+    ip_adapter: Given | Adapter | Mapping[str, Given | Adapter] | None = None,
+    lora: Given | Mapping[str, Given] | None = None,
+) -> Extras:
+    """The extras of a model of this family with extras of its `own`, and with what the user gave for it.
+
+    `controlnets` maps kinds to folders, .safetensors files, hub ids or ControlNetModels; `ip_adapter` and `lora` are
+    .safetensors files, or map names to them, and `readers` the model's own image encoder for them. Nothing is opened;
+    a path that does not exist raises a FileNotFoundError.
+    """
+    if not isinstance(controlnets, Mapping | None):
+        got = type(controlnets).__name__
+        raise TypeError(f"controlnets must map kinds to ControlNets, such as {{'pose': 'folder'}}, got {got}.")
+    nets = {_kind(kind): _net(kind, net) for kind, net in (controlnets or {}).items()}
+    loras = {name: _file(f"lora[{name!r}]", one) for name, one in _named(lora, LCM).items()}
+    others = {**family.adapters, **own.adapters}
+    adapters = {name: _given_adapter(one, readers, others.get(name)) for name, one in _named(ip_adapter, BASE).items()}
+    return Extras(
+        {**family.controlnets, **own.controlnets, **nets},
+        adapters | {name: one for name, one in others.items() if name not in adapters},
+        {**family.loras, **own.lora_sources, **loras},
+        downloader,
+    )
+
+
+def extras_in(found: Snapshot) -> Extras:
+    """What a model's own folder holds beside the model, by the names of its files."""
+    folders = dict.fromkeys(name.split("/")[0] for name in found.names if "/" in name)
+    kinds = [folder for folder in folders if folder.startswith(KIND)]
+    files = [name for name in found.names if name.endswith(".safetensors")]
+    adapters = {_called(name, BASE, "ip_adapter"): name for name in files if name.startswith("ip_adapter/")}
+    loras = {_called(name, LCM, "pytorch_lora_weights"): name for name in files if name.startswith("lora/")}
+    return Extras(
+        {kind.removeprefix(KIND).replace("_", " "): ControlNetSource(found.inside(kind)) for kind in kinds},
+        {name: Adapter(found.inside(file), *readers_in(found)) for name, file in adapters.items()},
+        {name: found.inside(file) for name, file in loras.items()},
+    )
+
+
+def readers_in(found: Snapshot) -> Readers:
+    """The folders of the image encoder and of what prepares its pictures, if a model has them."""
+    folders = {name.split("/")[0] for name in found.names}
+
+    def inside(folder: str) -> Source | None:
+        return found.inside(folder) if folder in folders else None
+
+    return inside("image_encoder"), inside("feature_extractor")
+
+
+def _called(file: str, default: str, stem: str) -> str:
+    """The name of an adapter or LoRA by its file's; a file by the usual `stem` is the default one."""
+    own = file.rpartition("/")[2].removesuffix(".safetensors")
+    return default if own == stem else own.replace("_", " ")
+
+
+def _named(given: Any, default: str) -> Mapping[str, Any]:
+    if given is None:
+        return {}
+    named = given if isinstance(given, Mapping) else {default: given}
+    for name in named:
+        _check_name(name)
+    return named
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not 0 < len(name) <= LETTERS:
+        raise TypeError(f"what is put on a model is named by a short string, such as 'pose', got {name!r:.80}.")
+
+
+def _kind(kind: str) -> str:
+    _check_name(kind)
+    if kind in ALIASES:
+        raise ValueError(f"controlnets has the kind {kind!r}, which is called {ALIASES[kind]!r} here.")
+    return kind
+
+
+def _net(kind: str, given: Any) -> ControlNetSource:
+    if isinstance(given, ControlNetSource):
+        return given
+    return ControlNetSource(given if isinstance(given, torch.nn.Module) else source_of(f"controlnets[{kind!r}]", given))
+
+
+def _file(name: str, given: Given) -> Source:
+    place = source_of(name, given)
+    if isinstance(place, Hub) and not place.path:
+        raise FileNotFoundError(f"{name} must be a .safetensors file, like Hub({place.repo!r}, 'one.safetensors').")
+    if isinstance(place, Path) and (not place.is_file() or place.suffix != ".safetensors"):
+        raise FileNotFoundError(f"{name} must be a .safetensors file, and {str(given)!r} is none.")
+    return place
+
+
+def _given_adapter(given: Given | Adapter, readers: Readers, other: Adapter | None) -> Adapter:
+    """A user's IP-Adapter; its encoder is beside it, else the model's, else what the `other` of its name reads."""
+    if isinstance(given, Adapter):
+        return given
+    file = _file("ip_adapter", given)
+    encoder, processor = readers
+    if isinstance(file, Path) and (beside := file.parent / "image_encoder").is_dir():
+        encoder = beside
+    if encoder is None and other is not None:
+        encoder, processor = other.encoder, other.processor
+    return Adapter(file, encoder, processor)

@@ -1,0 +1,96 @@
+"""Parts from a folder in diffusers' layout, and whether parts are of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctrl.model.loading.families import Family, family_of
+from ctrl.model.loading.files import check_index, read_json, weight_paths
+from ctrl.model.loading.libraries import classes
+from ctrl.model.loading.pretrained import described, fill_from, read_schedule, read_tokenizer
+from ctrl.model.parts import Parts, Tower
+
+TIME_IDS = 6  # of SDXL: the sizes before and after the crop, and its corner
+NUMBERS = ("", "_2")  # what ends the names of a text tower's folders
+
+
+def parts_of_folder(folder: Path, name: str, *, device: torch.device, dtype: torch.dtype) -> Parts:
+    """The parts of a model in diffusers' layout: SD 1.x, SD 2.x or SDXL. Its small files are read first."""
+    parts = described_parts(folder, name)
+    numbers = NUMBERS[: len(parts.towers)]
+    for part in ("unet", "vae", *(f"text_encoder{number}" for number in numbers)):
+        weight_paths(folder / part)
+    vae_type = vae_dtype(parts.vae.config, dtype, family_of(parts.unet, len(numbers)))
+    encoders = [
+        fill_from(folder / f"text_encoder{number}", tower.encoder, dtype, device)
+        for number, tower in zip(numbers, parts.towers, strict=True)
+    ]
+    return replace(
+        parts,
+        unet=fill_from(folder / "unet", parts.unet, dtype, device),
+        vae=fill_from(folder / "vae", parts.vae, vae_type, device),
+        towers=tuple(replace(tower, encoder=one) for tower, one in zip(parts.towers, encoders, strict=True)),
+    )
+
+
+def described_parts(folder: Path, name: str) -> Parts:
+    """The parts of a model in diffusers' layout, with modules on the meta device: no weight was read."""
+    made = classes()
+    index = check_index(read_json(folder / "model_index.json"), name)
+    encoders = [
+        described(kind, folder / f"text_encoder{number}")
+        for number, kind in list(zip(NUMBERS, (made.text_encoder, made.projecting), strict=True))[: index.towers]
+    ]
+    towers = [
+        Tower(read_tokenizer(folder / f"tokenizer{number}", encoder), encoder)
+        for number, encoder in zip(NUMBERS, encoders, strict=False)
+    ]
+    unet, vae = described(made.unet, folder / "unet"), described(made.vae, folder / "vae")
+    schedule = read_schedule(folder / "scheduler", repair=family_of(unet, index.towers).repairs_schedule)
+    return checked_parts(Parts(name, unet, vae, tuple(towers), schedule, index.zero_negative))
+
+
+def vae_dtype(config: Mapping[str, Any], dtype: torch.dtype, family: Family) -> torch.dtype:
+    """The type of a VAE in a model of this `dtype`: SDXL's is float32 in a float16 model, where it would overflow.
+
+    Its configuration can say otherwise (`force_upcast`); SD 1 and 2 do not ask it. As diffusers' pipelines have it.
+    """
+    upcast = family.upcast_vae and dtype == torch.float16 and config.get("force_upcast", True)
+    return torch.float32 if upcast else dtype
+
+
+def checked_parts(parts: Parts) -> Parts:
+    """The parts, if they are of one model; a ValueError says which of them are not."""
+    unet, name = parts.unet.config, parts.name
+    channels = parts.vae.config.latent_channels
+    if unet.in_channels != channels:
+        raise ValueError(
+            f"{name!r} has a U-Net that reads {unet.in_channels} channels, and its codec's latents have {channels}: an "
+            "inpainting or editing model, which ctrl does not run; it inpaints with the ordinary ones."
+        )
+    if unet.out_channels != channels:
+        raise ValueError(f"{name!r} has a U-Net that answers with {unet.out_channels} channels, not {channels}.")
+    widths = [tower.encoder.config.hidden_size for tower in parts.towers]
+    if sum(widths) != unet.cross_attention_dim:
+        raise ValueError(
+            f"{name!r} has text encoders of width {' + '.join(map(str, widths))}, and its U-Net reads "
+            f"{unet.cross_attention_dim}: they are not of one model."
+        )
+    added = family_of(parts.unet, len(parts.towers)).added
+    if unet.addition_embed_type != added or unet.class_embed_type is not None or unet.encoder_hid_dim_type is not None:
+        kind = unet.addition_embed_type or unet.class_embed_type or unet.encoder_hid_dim_type or "nothing"
+        raise ValueError(f"{name!r} has a U-Net conditioned by {kind} beside its {len(parts.towers)} text encoders.")
+    if added:
+        pooled = parts.towers[-1].encoder.config.projection_dim
+        reads = unet.projection_class_embeddings_input_dim
+        if reads != pooled + TIME_IDS * unet.addition_time_embed_dim:
+            raise ValueError(
+                f"{name!r} has a U-Net that reads {reads} numbers beside the text, and {pooled} of the pooled text and "
+                f"{TIME_IDS} times {unet.addition_time_embed_dim} of the size are given: they are not of one model."
+            )
+    return parts

@@ -1,0 +1,184 @@
+"""A pipeline of diffusers', with everything that was loaded into it: nothing of it is changed, no weight is copied.
+
+The U-Net and the text encoders are views (`views.py`): what the owner later loads into the pipeline is not in them,
+what the owner does to the weights is.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ctrl.model.loading.extras import Extras
+from ctrl.model.loading.families import Adapter, ControlNetSource, LoadedAdapter, family_of, kind_of, union_modes
+from ctrl.model.loading.folder import checked_parts, vae_dtype
+from ctrl.model.loading.libraries import classes
+from ctrl.model.loading.views import view
+from ctrl.model.parts import Parts, Tower
+
+# Attention that is the same but for rounding; what is put in its place can be watched and steered.
+EQUIVALENT = ("AttnProcessor", "AttnProcessor2_0", "SlicedAttnProcessor", "XFormersAttnProcessor",
+              "FusedAttnProcessor2_0", "IPAdapterAttnProcessor", "IPAdapterAttnProcessor2_0",
+              "IPAdapterXFormersAttnProcessor")  # fmt: skip
+LEFT_OUT = {
+    "safety_checker": "a safety checker, which ctrl does not ask",
+    "watermark": "a watermark, which ctrl does not draw",
+    "adapter": "a T2I-Adapter, which ctrl does not follow",
+}
+
+
+def is_pipeline(source: Any) -> bool:
+    """Whether this is a pipeline of diffusers', told without importing it."""
+    return isinstance(getattr(source, "components", None), dict)
+
+
+def parts_of_pipeline(pipe: Any) -> Parts:
+    """The parts of a pipeline that is of SD 1.x, SD 2.x or SDXL, on their device and in their dtype.
+
+    A VAE that must be in float32 (`vae_dtype`) is copied. What cannot be followed raises a ValueError that says what to
+    undo; what is left out, such as a safety checker, is said in a warning.
+    """
+    has: dict[str, Any] = pipe.components
+    kinds = _kinds(type(pipe).__name__, has)
+    _check_places(has, [part for part in (*kinds, "controlnet") if isinstance(has.get(part), nn.Module)])
+    unet = _default_attention(view(has["unet"])).eval()
+    encoders = [view(has[part]).eval() for part in kinds if part.startswith("text_encoder")]
+    towers = [Tower(has[f"tokenizer{end}"], encoder) for end, encoder in zip(("", "_2"), encoders, strict=False)]
+    family = family_of(unet, len(towers))
+    _warn_of_left_out(pipe)
+    return checked_parts(
+        Parts(
+            type(pipe).__name__,
+            unet,
+            _cast(has["vae"], vae_dtype(has["vae"].config, has["vae"].dtype, family)),
+            tuple(towers),
+            dict(has["scheduler"].config),
+            family.zero_negative and bool(pipe.config.get("force_zeros_for_empty_prompt", True)),
+            has.get("image_encoder"),
+            has.get("feature_extractor"),
+        )
+    )
+
+
+def extras_of_pipeline(pipe: Any, named: Mapping[str, Any]) -> Extras:
+    """The ControlNets and IP-Adapters that were loaded into a pipeline; those that the user `named` go without.
+
+    A ControlNet's kind is read from the name it was loaded by; one that does not tell is called "control".
+    """
+    given = {id(one) for one in named.values()}
+    controlnets: dict[str, ControlNetSource] = {}
+    for net in _controlnets(pipe.components.get("controlnet")):
+        if id(net) in given:
+            continue
+        modes = union_modes(net.config)
+        kind = kind_of(str(net.config.get("_name_or_path", "")))
+        if kind is None and not modes:
+            kind = _numbered("control", [*controlnets, *named])
+            warnings.warn(
+                f"pipe has a ControlNet that does not say its kind; it is called {kind!r} here. To name it: "
+                "controlnets={'pose': pipe.controlnet}.",
+                stacklevel=3,
+            )
+        sources = {one: ControlNetSource(net, mode) for one, mode in modes.items()} or {
+            _numbered(str(kind), controlnets): ControlNetSource(net)
+        }
+        controlnets |= {one: source for one, source in sources.items() if one not in controlnets}
+    loaded = list(_loaded_adapters(pipe.unet))
+    names = [_numbered("base", range(0))] if len(loaded) == 1 else [f"base {at + 1}" for at in range(len(loaded))]
+    return Extras(controlnets, {name: Adapter(one) for name, one in zip(names, loaded, strict=True)})
+
+
+def _kinds(name: str, has: Mapping[str, Any]) -> dict[str, Any]:
+    """The modules a model is made of, by their classes; a ValueError says that a pipeline has others."""
+    made = classes()
+    kinds = {"unet": made.unet, "vae": made.vae, "text_encoder": made.text_encoder}
+    if has.get("text_encoder_2") is not None:
+        kinds["text_encoder_2"] = made.projecting
+    for part, kind in kinds.items():
+        if not isinstance(has.get(part), kind):
+            got = type(has.get(part)).__name__
+            want = kind.__name__
+            raise ValueError(f"pipe, a {name}, has {got} as its {part}; ctrl supports pipelines with a {want}.")
+    return kinds
+
+
+def _check_places(has: Mapping[str, Any], parts: list[str]) -> None:
+    places = {str(tensor.device) for part in parts for tensor in has[part].parameters()}
+    if len(places) > 1 or "meta" in places or any(hasattr(has[part], "_hf_hook") for part in parts):
+        raise ValueError(
+            f"pipe's parts lie on {', '.join(sorted(places))} or are moved about by hooks; call "
+            "pipe.remove_all_hooks() and pipe.to(device) first."
+        )
+
+
+def _default_attention(unet: Any) -> Any:
+    """The U-Net with the default processors, and without the IP-Adapters that were loaded into it."""
+    from diffusers.models.attention_processor import AttnProcessor2_0
+
+    if odd := sorted({type(one).__name__ for one in unet.attn_processors.values()} - {*EQUIVALENT}):
+        raise ValueError(
+            f"pipe's U-Net attends by {', '.join(odd)}, which ctrl cannot watch or steer; "
+            "call pipe.unet.set_attn_processor(AttnProcessor2_0())."
+        )
+    for module in unet.modules():
+        if hasattr(module, "fused_projections"):
+            module.fused_projections = False
+    unet.set_attn_processor(AttnProcessor2_0())
+    if unet.config.encoder_hid_dim_type == "ip_image_proj":
+        unet.encoder_hid_proj = None
+        unet.register_to_config(encoder_hid_dim_type=None)
+    return unet
+
+
+def _loaded_adapters(unet: Any) -> Iterator[LoadedAdapter]:
+    layers = getattr(unet.encoder_hid_proj, "image_projection_layers", ())
+    for number, projection in enumerate(layers):
+        processors = {
+            f"unet.{name.removesuffix('.processor')}": processor
+            for name, processor in unet.attn_processors.items()
+            if hasattr(processor, "to_k_ip")
+        }
+        pairs = {
+            site: (one.to_k_ip[number].weight.detach(), one.to_v_ip[number].weight.detach())
+            for site, one in processors.items()
+        }
+        yield LoadedAdapter(f"pipe's IP-Adapter {number + 1}", projection, pairs)
+
+
+def _controlnets(given: Any) -> list[Any]:
+    """The ControlNets of a pipeline: none, one, or several in one of diffusers' containers or in a list."""
+    if given is None:
+        return []
+    if isinstance(given, list | tuple):
+        return list(given)
+    return list(given.nets) if hasattr(given, "nets") else [given]
+
+
+def _numbered(name: str, taken: Any) -> str:
+    """The name, or with the first number that makes it another than those that are taken."""
+    names = (name, *(f"{name} {number}" for number in range(2, 100)))
+    return next(one for one in names if one not in taken)
+
+
+def _cast(module: Any, dtype: torch.dtype) -> Any:
+    """The module if it is of this type, else a copy that is."""
+    return module if module.dtype == dtype else copy.deepcopy(module).to(dtype).requires_grad_(requires_grad=False)
+
+
+def _warn_of_left_out(pipe: Any) -> None:
+    left = [sentence for part, sentence in LEFT_OUT.items() if getattr(pipe, part, None) is not None]
+    processor = getattr(pipe, "image_processor", None)
+    if processor is not None and dict(processor.config) != dict(type(processor)(vae_scale_factor=_factor(pipe)).config):
+        left.append("an image processor of its own settings, which ctrl does not use")
+    if left:
+        warnings.warn(f"pipe has {', and '.join(left)}.", stacklevel=4)
+
+
+def _factor(pipe: Any) -> int:
+    factor: int = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
+    return factor

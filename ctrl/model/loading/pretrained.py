@@ -1,0 +1,182 @@
+"""Modules of diffusers and transformers from a folder or from tensors: complete, finite, safetensors only.
+
+They are built here, without memory, from a configuration that was looked at, and given copies of tensors that were
+looked at. So a folder and a single file come in by one road, no configuration has a say in what code is run, nothing
+is left to be drawn at random, and a file that changes later does not change the model.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ctrl.images import why
+from ctrl.model.loading.configs import checked, checked_processor, checked_schedule
+from ctrl.model.loading.files import read_json, read_weights, tokenizer_files
+
+# The names of a codec's attention before diffusers 0.16.
+OLD_NAMES = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
+
+
+def described(kind: Any, folder: Path) -> Any:
+    """The module of this `kind` that a folder's config.json describes, on the meta device."""
+    return on_meta(kind, checked(kind, read_json(folder / "config.json"), folder.name), repr(folder.name))
+
+
+def fill_from(folder: Path, module: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """The module with the weights of its folder."""
+    return fill(module, read_weights(folder), name=repr(folder.name), dtype=dtype, device=device)
+
+
+def build(
+    kind: Any,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    *,
+    name: str,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Any:
+    """A module of this `kind` and configuration, filled."""
+    return fill(on_meta(kind, config, name), tensors, name=name, dtype=dtype, device=device)
+
+
+def fill(module: Any, tensors: Mapping[str, Tensor], *, name: str, dtype: torch.dtype, device: torch.device) -> Any:
+    """The module with copies of these tensors, in evaluation mode and without gradients.
+
+    A tensor that is missing, of another shape, not of floating-point numbers or not finite raises a ValueError that
+    calls the module by `name`, and so does one too many in a part that the module has, since the configuration is of
+    another model then; one of no part of it is left out with a warning.
+    """
+    kind = type(module).__name__
+    wanted = module.state_dict()
+    given = {_present(kind, key): tensor for key, tensor in tensors.items() if not key.endswith(".position_ids")}
+    missing, strange = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    if missing:
+        raise ValueError(f"{name} lacks {len(missing)} tensors, such as {missing[0]}: it is incomplete.")
+    children = tuple(f"{child}." for child, _ in module.named_children())
+    if more := [key for key in strange if key.startswith(children)]:
+        raise ValueError(f"{name} has {len(more)} tensors that its configuration has no place for, such as {more[0]}.")
+    if strange:
+        many = f"{len(strange)} tensors, such as {strange[0]}"
+        warnings.warn(f"{name} has {many}, that no {kind} has; they are left out.", stacklevel=2)
+    ready = {key: _copied(given[key], key, name, shaped, dtype, device) for key, shaped in wanted.items()}
+    module.load_state_dict(ready, assign=True)
+    for part in module.modules():
+        places = getattr(part, "position_ids", None)
+        if isinstance(places, Tensor):  # counted, not learnt, and in no file
+            part.position_ids = torch.arange(places.shape[-1], device=device)[None]
+    if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+        raise RuntimeError(f"the installed library gives a {kind} a buffer that ctrl does not know to fill.")
+    return module.eval().requires_grad_(requires_grad=False)
+
+
+def on_meta(kind: Any, config: Mapping[str, Any], name: str) -> nn.Module:
+    """A module without memory: its names and shapes."""
+    try:
+        with torch.device("meta"):
+            module: nn.Module = kind(kind.config_class(**config)) if hasattr(kind, "config_class") else kind(**config)
+            return module
+    except Exception as error:  # whatever the library's constructor stumbles over
+        raise ValueError(f"the config.json of {name} describes no {kind.__name__}: {why(error)}.") from error
+
+
+def _present(kind: str, key: str) -> str:
+    """Today's name of a tensor that older releases called otherwise."""
+    if kind == "CLIPTextModel":
+        return key.removeprefix("text_model.")
+    for old, name in OLD_NAMES if ".mid_block.attentions." in key else ():
+        key = key.replace(f".{old}.", f".{name}.")
+    return key
+
+
+def _copied(tensor: Tensor, key: str, name: str, shaped: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    if tensor.shape != shaped.shape:
+        got, asked = tuple(tensor.shape), tuple(shaped.shape)
+        raise ValueError(f"{name} has {key} of shape {got}, and its configuration asks for {asked}.")
+    if not tensor.is_floating_point():
+        raise ValueError(f"{name} has {key} as {tensor.dtype}: ctrl reads no quantised weights.")
+    # Contiguous, since a kernel may round otherwise over the strides of a tensor that was transposed.
+    copy = tensor.to(device, dtype, copy=True, memory_format=torch.contiguous_format)
+    if not torch.isfinite(copy).all():
+        raise ValueError(f"{name} has NaN or infinite numbers in {key} (read as {dtype}): the file is damaged.")
+    return copy
+
+
+def read_tokenizer(folder: Path, encoder: Any, pad: str | None = None) -> Any:
+    """The CLIP tokenizer in a folder, for this text encoder; `pad` is another padding than it says itself.
+
+    Its texts are as long as the encoder reads, if not shorter by its own configuration; ids that the encoder has
+    no embedding for raise a ValueError.
+    """
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+    try:
+        files = tokenizer_files([path.name for path in folder.iterdir() if path.is_file()])
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(f"there is no tokenizer in {folder.name!r}: {why(error)}.") from error
+    vocabulary = _vocabulary(folder, files)
+    if pad is not None and pad not in vocabulary:
+        raise ValueError(f"the tokenizer in {folder.name!r} does not know {pad!r}, which this model's texts end with.")
+    changed: dict[str, Any] = {} if pad is None else {"pad_token": pad}
+    try:
+        read = CLIPTokenizer.from_pretrained(folder, local_files_only=True, **changed)
+    except Exception as error:  # the tokenizers library raises nothing more particular
+        raise ValueError(f"the tokenizer in {folder.name!r} cannot be read: {why(error)}.") from error
+    longest = read.model_max_length
+    if not isinstance(longest, int | float) or not longest > 2:
+        raise ValueError(f"the tokenizer in {folder.name!r} says that its texts have {longest!r:.40} tokens.")
+    read.model_max_length = min(longest, encoder.config.max_position_embeddings)
+    if len(read) > encoder.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer in {folder.name!r} has {len(read)} tokens, and the text encoder knows "
+            f"{encoder.config.vocab_size}: they are not of one model."
+        )
+    return read
+
+
+def _vocabulary(folder: Path, files: Sequence[str]) -> Mapping[str, Any]:
+    """The tokens' ids, after every JSON file of the tokenizer was looked at."""
+    read = {name: read_json(folder / name) for name in files if name.endswith(".json")}
+    if "tokenizer.json" in read:
+        model = read["tokenizer.json"].get("model")
+        if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
+            raise ValueError(f"{folder.name}/tokenizer.json is no CLIP tokenizer, whose model is of the type BPE.")
+    return read["vocab.json"] if "vocab.json" in read else read["tokenizer.json"]["model"]["vocab"]
+
+
+def read_schedule(folder: Path, *, repair: bool) -> dict[str, Any]:
+    """The noise schedule of a model folder; perhaps with the two repairs that diffusers' SD 1 and 2 pipelines make."""
+    read = read_json(folder / "scheduler_config.json", constant=float)  # DPM-Solver's has -Infinity
+    config = checked_schedule(read, "scheduler_config.json")
+    if not repair:
+        return config
+    config["steps_offset"] = 1
+    if config.get("clip_sample"):
+        config["clip_sample"] = False
+    return config
+
+
+def image_tower(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """The CLIP image tower that style references go through."""
+    from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
+
+    return fill_from(folder, described(CLIPVisionModelWithProjection, folder), dtype, device)
+
+
+def image_processor(folder: Path | None, encoder: Any) -> Any:
+    """What resizes and normalises a picture for an image tower: as its folder says, else in CLIP's usual way.
+
+    Always the one that works on PIL, so that pictures do not depend on whether torchvision is installed.
+    """
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    side, file = encoder.config.image_size, "preprocessor_config.json"
+    if folder is not None and (folder / file).is_file():
+        return CLIPImageProcessorPil(**checked_processor(read_json(folder / file), side, f"{folder.name}/{file}"))
+    return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
