@@ -1,11 +1,11 @@
 // PosePad: the drawing, as `ctrl.Skeleton.draw` makes it, with handles.
 
-const HAND_BONES = [0, 5, 9, 13, 17].flatMap((root, i) => [
-  [0, 4 * i + 1],
-  [4 * i + 1, 4 * i + 2],
-  [4 * i + 2, 4 * i + 3],
-  [4 * i + 3, 4 * i + 4],
-]);
+// From the wrist, 0, along each finger, in the colours of controlnet_aux.
+const FINGERS = Array.from({ length: 20 }, (_, i) => ({
+  from: i % 4 === 0 ? 0 : i,
+  to: i + 1,
+  colour: `hsl(${i * 18} 100% 50%)`,
+}));
 const colour = ([r, g, b], dim = 1) => `rgb(${Math.trunc(r * dim)} ${Math.trunc(g * dim)} ${Math.trunc(b * dim)})`;
 
 function poseCanvas() {
@@ -27,8 +27,8 @@ function poseCanvas() {
   function figureNodes() {
     const limbs = SKELETON.limbs.map((_, i) => draw("ellipse", { fill: colour(SKELETON.colours[i], 0.6) }));
     const parts = {
-      hand_left: draw("path", { class: "hand" }),
-      hand_right: draw("path", { class: "hand" }),
+      hand_left: draw("g", { class: "hand" }),
+      hand_right: draw("g", { class: "hand" }),
       face: draw("path", { class: "face" }),
     };
     const joints = SKELETON.joints.map((label, i) =>
@@ -47,7 +47,7 @@ function poseCanvas() {
         draw("circle", { class: "ring" }),
       ),
     );
-    const group = draw("g", {}, ...limbs, ...Object.values(parts), ...joints);
+    const group = draw("g", {}, ...limbs, ...joints, ...Object.values(parts));
     people.append(group);
     return { group, limbs, parts, joints };
   }
@@ -72,16 +72,10 @@ function poseCanvas() {
         [],
       );
     });
-    for (const hand of ["hand_left", "hand_right"]) parts[hand].setAttribute("d", handPath(figure[hand] ?? [], at));
-    parts.face.setAttribute(
-      "d",
-      (figure.face ?? [])
-        .filter((point) => point[2])
-        .map((point) => `M${at(point).join(" ")}h.01`)
-        .join(""),
-    );
-    for (const part of Object.values(parts)) part.setAttribute("stroke-width", thick / 2);
-    parts.face.setAttribute("stroke-linecap", "round");
+    const scale = Math.min(width, height) / 512;
+    for (const hand of ["hand_left", "hand_right"]) drawHand(parts[hand], figure[hand] ?? [], at, scale);
+    const dots = (figure.face ?? []).filter((point) => point[2]).map((point) => `M${at(point).join(" ")}h.01`);
+    dress(parts.face, { d: dots.join(""), "stroke-width": 6 * scale }, []);
     joints.forEach((node, i) => drawJoint(node, figure.body[i], i, which, state, at(figure.body[i]), thick));
   }
 
@@ -104,10 +98,23 @@ function poseCanvas() {
     node.lastChild.setAttribute("r", thick * 1.5 + 3 * unit);
   }
 
-  function handPath(points, at) {
-    return HAND_BONES.filter(([a, b]) => points[a]?.[2] && points[b]?.[2])
-      .map(([a, b]) => `M${at(points[a]).join(" ")}L${at(points[b]).join(" ")}`)
-      .join("");
+  function drawHand(group, points, at, scale) {
+    if (points.length && !group.firstChild) {
+      group.append(...FINGERS.map(({ colour }) => draw("line", { stroke: colour })));
+      group.append(...points.map(() => draw("circle", { fill: "#0000ff" })));
+    }
+    group.style.display = points.length ? "" : "none";
+    if (!points.length) return;
+    FINGERS.forEach(({ from, to }, i) => {
+      const [[x1, y1], [x2, y2]] = [at(points[from]), at(points[to])];
+      const visibility = points[from][2] && points[to][2] ? "visible" : "hidden";
+      dress(group.children[i], { x1, y1, x2, y2, "stroke-width": Math.max(1, 2 * scale), visibility }, []);
+    });
+    points.forEach((point, i) => {
+      const [cx, cy] = at(point);
+      const visibility = point[2] ? "visible" : "hidden";
+      dress(group.children[FINGERS.length + i], { cx, cy, r: Math.max(1, 4 * scale), visibility }, []);
+    });
   }
 
   function drawFrame(state, [width, height], pad) {
