@@ -188,7 +188,7 @@ class Gallery(Leaf):
                 self._insert(session.load(data, first_key=self._next))
             return
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"dropped{Path(name).suffix.lower()}"
+            path = Path(folder) / (Path(name).name[-100:].strip(".") or "dropped")
             path.write_bytes(data)
             recipe = Recipe.load(path)
             with Image.open(path) as image:

@@ -5,13 +5,11 @@ import gc
 import re
 import threading
 import weakref
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("anywidget")
 
-WIDGETS = Path(__file__).parent.parent.parent / "widgets"
 PROBE = bytes([0, 127, 128, 255])
 
 
