@@ -32,6 +32,7 @@ from ctrl.skeleton import Skeleton
 if TYPE_CHECKING:
     from ctrl import detect
     from ctrl.live import Live
+    from ctrl.maps import Watch, watching
     from ctrl.model import Hub, Model, load
     from ctrl.sampling import Shot, Step, sample, sample_many, steps
 
@@ -60,6 +61,7 @@ __all__ = [
     "Skeleton",
     "Step",
     "Style",
+    "Watch",
     "curve",
     "detect",
     "hold",
@@ -68,6 +70,7 @@ __all__ = [
     "sample",
     "sample_many",
     "steps",
+    "watching",
 ]
 
 
@@ -78,6 +81,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("ctrl.sampling"), name)
     if name == "Live":
         return getattr(import_module("ctrl.live"), name)
+    if name in ("Watch", "watching"):
+        return getattr(import_module("ctrl.maps"), name)
     if name == "detect":
         return import_module("ctrl.detect")
     raise AttributeError(f"module 'ctrl' has no attribute {name!r}; it has {', '.join(__all__)}.")
