@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from einops import reduce
 from torch import Tensor
 
 from ctrl.attention import At, Call, Observer, Site, Term
@@ -25,6 +24,7 @@ from ctrl.maps.texts import Text
 from ctrl.maps.watch import LAST, Watch
 from ctrl.rows import Rows
 
+SOME = 4  # steps, of which self-attention is read in the first: it is the larger part of the work
 Numbers = Mapping[tuple[str, int], int]  # by kind of source and its number at a step
 Texts = Mapping[str, Text]  # by source: "prompt", "negative", "region 0"
 Compare = Callable[[Tensor], None]
@@ -96,7 +96,8 @@ class Collector:
     def self_attention(self, call: Call, terms: Sequence[Term]) -> None:
         """An observer of self-attention, at the places that the prompt's rows attend to."""
         rows = call.rows or Rows(pictures=len(call.q), guided=False)
-        if rows.cond and self.watch.acts(call.step or 0, self.count):
+        step = call.step or 0
+        if rows.cond and self.watch.acts(step, self.count) and (step % SOME == 0 or step >= self.count - LAST):
             self.between.add(call, terms[0], rows.cond)
 
     @property
@@ -156,7 +157,7 @@ class Collector:
         if source in self._kept:
             maps = maps.index_select(-1, self._index(source, maps.device))
         mask = acting(term, rows)
-        return reduce(maps if mask is None else maps * mask, "n heads p t -> n p t", "mean")
+        return (maps if mask is None else maps * mask).mean(1)
 
     def _why_not(self, call: Call) -> str | None:
         """Why a call that could be watched is not; None if it is."""
