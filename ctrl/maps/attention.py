@@ -21,6 +21,7 @@ from ctrl.maps.split import Split
 from ctrl.maps.stack import Stack
 from ctrl.maps.sums import Array, Key, Layers, When
 from ctrl.maps.texts import Text, Word
+from ctrl.maps.watch import LAST
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -236,10 +237,18 @@ class Attention:
         asked: Mapping[str, Any],
     ) -> HeatMap:
         self.receipt.insist()
+        self._check_when(when)
         chosen = self._chosen(source, component, layers)
         maps = self._mean(chosen, at, when)
         late = self._mean(chosen, at, "last") if when == "all" else None
         return HeatMap(name, maps, self.ground, late, self._steps(chosen, at), asked)
+
+    def _check_when(self, when: object) -> None:
+        if when not in ("all", "last"):
+            raise ValueError(f"when must be 'all' or 'last', for the last three steps; got {when!r}.")
+        few = self.receipt.count <= LAST  # then the last three are all
+        if when == "last" and not few and not any(key.when == "last" for key in self.means):
+            raise KeyError("the last three steps were not watched: Watch(steps=…) ends before them, or the run did.")
 
     def _chosen(self, source: str, component: str, layers: str | Sequence[str] | None) -> list[Key]:
         """The sums over all steps of the layers that count."""

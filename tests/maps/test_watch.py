@@ -113,6 +113,16 @@ def test_the_last_three_steps_are_kept_apart(model, seen):
     assert not np.allclose(attention.map("red").heat, late[[2, 3, 4]].sum(0), atol=1e-6)
 
 
+def test_steps_that_were_not_watched_are_not_made_up(model, seen):
+    early = ctrl.sample(model, RECIPE.replace(steps=6), watch=ctrl.Watch(steps=(0, 0.5))).attention
+    with pytest.raises(KeyError, match="the last three steps were not watched"):
+        early.map("red", when="last")
+    with pytest.raises(ValueError, match="when must be 'all' or 'last'"):
+        early.map("red", when="first")
+    few = ctrl.sample(model, RECIPE.replace(steps=2), watch=WATCH).attention
+    assert np.array_equal(few.map("red", when="last").heat, few["red"].heat)
+
+
 def test_the_negative_prompt_and_regions_have_maps_of_their_own(seen):
     negative = seen["negative"].attention
     assert negative.map("dark", source="negative").heat.max() > 0
