@@ -178,11 +178,13 @@ def walk(run: Run, model: Model, after: Checkpoint | None, known: Branches | Non
         sample = run.solver.scale(moment.rows.stack(latents, latents), index)  # (R, C, h, w)
         branches = known if known and index == first else moment.rows.split(moment.predict(sample))
         prediction, state = guide(branches, moment.guidance, moment.guidance_map, moment.space(sample), state)
+        if prediction is branches.cond:  # a solver keeps it, and so may the caller
+            prediction = prediction.clone()
         latents, denoised = run.solver.step(prediction, index, latents)
         latents = run.restore_unmasked(latents, begun, index)
         _check_finite(latents, index, run.count)
         checkpoint = Checkpoint.of(run.recipes[0], index, latents.clone(), run.solver.state(), state)
-        yield Step(index, run.count, checkpoint.latents, denoised.clone(), branches, checkpoint, model, look(run))
+        yield Step(index, run.count, latents.clone(), denoised.clone(), branches, checkpoint, model, look(run))
 
 
 def finish(run: Run, model: Model, latents: Tensor) -> list[Shot]:
