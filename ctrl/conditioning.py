@@ -93,7 +93,8 @@ class Conditioning:
 
         negative = recipe.negative
         uncond = self.memory((key, "negative", negative), lambda: encoders.as_negative(negative, encoded(negative)))
-        return (encoded(recipe.prompt), uncond, *(encoded(region.prompt) for region in recipe.regions))
+        regions = [encoded(region.prompt) for region in recipe.regions if region.on and region.weight != 0]
+        return (encoded(recipe.prompt), uncond, *regions)
 
     def prompts(self, steps: Sequence[Recipe]) -> Prompts:
         """The prompts of recipes at a step (`Recipe.at`). Without guidance the negative one is left out: it might only

@@ -30,13 +30,14 @@ scales = st.sampled_from([1.0, 3.0]) | st.builds(
     lambda window, by: ctrl.hold(3.0, start=window[0], until=window[1], by=by), windows, by
 )
 controls = st.builds(
-    lambda kind, *how: kind(*how),
+    lambda kind, *how, on: kind(*how, on=on),
     st.sampled_from([ctrl.Depth, ctrl.Edges]),
     st.sampled_from([MAP, OTHER]),
     weights,
     st.sampled_from([None, LEFT]),
     st.sampled_from(["balanced", "prompt first", "control first"]),
     st.sampled_from([None, 0.0, 0.5]),
+    on=st.sampled_from([True, True, False]),
 )
 styles = st.builds(
     lambda picture, weight, negative: ctrl.Style(picture, weight, negative=negative),
@@ -56,6 +57,7 @@ guidances = st.builds(
     perturbations,
 )
 regions = st.builds(ctrl.Region, st.just("blue"), st.just(LEFT), st.sampled_from([0, 0.5, 1]))
+loras = st.builds(ctrl.Lora, st.just("lcm"), st.sampled_from([0.0, 0.5]), st.booleans())
 changes = st.fixed_dictionaries(
     {},
     optional={
@@ -64,6 +66,7 @@ changes = st.fixed_dictionaries(
         "regions": st.lists(regions, max_size=1),
         "controls": st.lists(controls, max_size=2),
         "styles": st.lists(styles, max_size=1),
+        "loras": st.lists(loras, max_size=1),
         "guidance": scales | guidances,
     },
 )  # fmt: skip

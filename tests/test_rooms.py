@@ -38,7 +38,7 @@ ROOMS = {
         "recipe",
         "rows",
     },
-    "live": {"sampling"},
+    "live": {"attention", "images", "memory", "model", "recipe", "rows", "sampling"},
     "sweep": {"sampling"},
     "detect": {"images", "skeleton", "atelier"},
     "atelier": {"attention", "images", "skeleton"},
@@ -46,7 +46,8 @@ ROOMS = {
 }
 EVERY_ROOM = {*ROOMS} - {"widgets"}
 ROOMS["__init__"] = EVERY_ROOM
-ROOMS["__main__"] = {*EVERY_ROOM, FRONT}
+ROOMS["__main__"] = {*EVERY_ROOM, FRONT, "options"}
+ROOMS["options"] = {"recipe", "skeleton", FRONT}
 ROOMS["train"] = {*EVERY_ROOM, FRONT}
 
 # A room that grew a second file is still one room.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ctrl.images import Picture, save
 from ctrl.recipe.as_json import changed
 from ctrl.recipe.schedule import Schedule
-from ctrl.skeleton import POSES, Skeleton
+from ctrl.skeleton import POSES, People, Skeleton
 
 BARE = ("prompt", "kind", "picture", "name")  # arguments that are typed without their names
 MAX_BASE64 = 128 * 2**10  # characters of pictures in one piece of code
@@ -19,13 +20,13 @@ MAX_BASE64 = 128 * 2**10  # characters of pictures in one piece of code
 def to_code(recipe: Any) -> str:
     """See `Recipe.code`, without a path."""
     pictures, call = _call(recipe)
-    written = [picture.to_base64() for picture in pictures]
-    if sum(map(len, written)) > MAX_BASE64:
+    texts = [picture.to_base64() for picture in pictures]
+    if (length := sum(map(len, texts))) > MAX_BASE64:
         raise ValueError(
-            f"the recipe's pictures are {sum(map(len, written)) / 2**20:.1f} MB as text, too long for code to read; "
+            f"the recipe's pictures are {length / 2**20:.1f} MB as text, too long for code to read; "
             "give a file to write, recipe.code('recipe.py'), and they are saved beside it."
         )
-    return _code([f'ctrl.Picture.from_base64("{one}")' for one in written], pictures, call)
+    return _code([f'ctrl.Picture.from_base64("{text}")' for text in texts], pictures, call)
 
 
 def write_code(recipe: Any, path: Path) -> str:
@@ -35,15 +36,17 @@ def write_code(recipe: Any, path: Path) -> str:
     pictures, call = _call(recipe)
     files = [path.with_name(f"{path.stem}_{number}.png") for number in range(1, len(pictures) + 1)]
     for picture, file in zip(pictures, files, strict=True):
-        save(file, _png(picture))
+        buffer = io.BytesIO()
+        picture.image.save(buffer, "PNG")
+        save(file, buffer.getvalue())
     code = _code([f"ctrl.Picture.of({str(file)!r})" for file in files], pictures, call)
     save(path, code.encode())
     return code
 
 
 def brief(value: Any) -> str:
-    """A value in one line of Python, as far as it differs from its defaults, with pictures named by their sizes."""
-    return _written(value, lambda picture: f"<{picture.size[0]}×{picture.size[1]}>")
+    """A value in one line as far as it differs from its defaults, with pictures by their sizes."""
+    return _Writer("", lambda picture: f"<{picture.size[0]}×{picture.size[1]}>", repr).write(value)
 
 
 def _call(recipe: Any) -> tuple[list[Picture], list[str]]:
@@ -55,7 +58,7 @@ def _call(recipe: Any) -> tuple[list[Picture], list[str]]:
             pictures.append(picture)
         return f"picture_{pictures.index(picture) + 1}"
 
-    return pictures, [f"    {line}," for line in _arguments(recipe, name)]
+    return pictures, [f"    {line}," for line in _Writer("ctrl.", name, _points).arguments(recipe)]
 
 
 def _code(loaders: list[str], pictures: list[Picture], call: list[str]) -> str:
@@ -66,38 +69,39 @@ def _code(loaders: list[str], pictures: list[Picture], call: list[str]) -> str:
     return "\n".join([*head, "recipe = ctrl.Recipe(", *call, ")"]) + "\n"
 
 
-def _arguments(value: Any, picture: Callable[[Picture], str]) -> list[str]:
-    pairs = [(name, _written(given, picture)) for name, given in changed(value)]
-    return [code if name in BARE else f"{name}={code}" for name, code in pairs]
-
-
-def _written(value: Any, picture: Callable[[Picture], str]) -> str:
-    if isinstance(value, Picture):
-        return picture(value)
-    if isinstance(value, Skeleton):
-        return _skeleton(value)
-    if isinstance(value, Schedule):
-        return _schedule(value)
-    if isinstance(value, tuple):
-        return f"[{', '.join(_written(one, picture) for one in value)}]"
-    if hasattr(value, "__dataclass_fields__"):
-        return f"ctrl.{type(value).__name__}({', '.join(_arguments(value, picture))})"
-    return repr(value)
-
-
-def _png(picture: Picture) -> bytes:
-    buffer = io.BytesIO()
-    picture.image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _skeleton(skeleton: Skeleton) -> str:
-    for name in POSES:
-        if Skeleton.named(name) == skeleton:
-            return f"ctrl.Skeleton.named({name!r})"
+def _points(skeleton: Skeleton) -> str:
     shown = "" if skeleton.shown.all() else f", {skeleton.shown.tolist()}"
     parts = "".join(f", {name}={part}" for name, part in skeleton.to_dict().items() if name not in ("points", "shown"))
     return f"ctrl.Skeleton({skeleton.points.tolist()}{shown}{parts})"
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """How values are written: what stands before every name, and what stands for pictures and unnamed skeletons."""
+
+    prefix: str
+    picture: Callable[[Picture], str]
+    skeleton: Callable[[Skeleton], str]
+
+    def write(self, value: Any) -> str:
+        if isinstance(value, Picture):
+            return self.picture(value)
+        if isinstance(value, Skeleton):
+            name = next((name for name in POSES if Skeleton.named(name) == value), None)
+            return self.skeleton(value) if name is None else f"{self.prefix}Skeleton.named({name!r})"
+        if isinstance(value, Schedule):
+            return self.prefix + _schedule(value)
+        if isinstance(value, People):
+            return self.write(value.skeletons)
+        if isinstance(value, tuple):
+            return f"[{', '.join(map(self.write, value))}]"
+        if hasattr(value, "__dataclass_fields__"):
+            return f"{self.prefix}{type(value).__name__}({', '.join(self.arguments(value))})"
+        return repr(value)
+
+    def arguments(self, value: Any) -> list[str]:
+        pairs = [(name, self.write(given)) for name, given in changed(value)]
+        return [code if name in BARE else f"{name}={code}" for name, code in pairs]
 
 
 def _schedule(schedule: Schedule) -> str:
@@ -105,7 +109,7 @@ def _schedule(schedule: Schedule) -> str:
     window = [f"{name}={given!r}" for name, given in changed(schedule) if name != "points"]
     positions = [position for position, _ in schedule.points]
     if positions == [0.0]:
-        return f"ctrl.hold({', '.join([repr(schedule.points[0][1]), *window])})"
+        return f"hold({', '.join([repr(schedule.points[0][1]), *window])})"
     if positions == [0.0, 1.0]:
-        return f"ctrl.ramp({', '.join([*(repr(value) for _, value in schedule.points), *window])})"
-    return f"ctrl.curve({', '.join([*map(repr, schedule.points), *window])})"
+        return f"ramp({', '.join([*(repr(value) for _, value in schedule.points), *window])})"
+    return f"curve({', '.join([*map(repr, schedule.points), *window])})"

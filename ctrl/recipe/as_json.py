@@ -10,10 +10,12 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 from ctrl.images import Picture
-from ctrl.skeleton import Skeleton
+from ctrl.skeleton import People, Skeleton
 
 VERSION = 2
 MAX_TEXT = 64 * 2**20  # characters
@@ -34,8 +36,19 @@ def fingerprint(recipe: Any) -> str:
     return hashlib.sha256(written.encode()).hexdigest()
 
 
-def from_json(given: str, cls: type[T]) -> T:
-    """A value of class `cls`, the recipe's; see `Recipe.from_json`."""
+def to_parts(recipe: Any) -> tuple[str, tuple[Picture, ...]]:
+    """The recipe as JSON that names its pictures by their sha256, and these, each once."""
+    pictures: dict[str, Picture] = {}
+
+    def refer(picture: Picture) -> dict[str, str]:
+        pictures[picture.sha256] = picture
+        return _digest(picture)
+
+    return json.dumps({"ctrl": VERSION, **_write(recipe, refer)}, allow_nan=False), tuple(pictures.values())
+
+
+def from_json(given: str, cls: type[T], pictures: Mapping[str, bytes] = MappingProxyType({})) -> T:
+    """A value of class `cls`, the recipe's; see `Recipe.from_json`. `pictures` are those it names, by sha256."""
     if not isinstance(given, str):
         raise TypeError(f"a recipe's JSON must be a string, got {type(given).__name__}.")
     if len(given) > MAX_TEXT:
@@ -56,7 +69,7 @@ def from_json(given: str, cls: type[T]) -> T:
             f"the recipe has version {version!r:.40}; this ctrl reads {VERSION}: use the one it came from."
         )
     try:
-        recipe = _read(read, 0, _classes(cls))
+        recipe = _Reader(_classes(cls), pictures).value(read)
     except (TypeError, OverflowError) as error:
         raise ValueError(str(error)) from error
     if not isinstance(recipe, cls):
@@ -66,12 +79,12 @@ def from_json(given: str, cls: type[T]) -> T:
 
 def changed(value: Any) -> list[tuple[str, Any]]:
     """The constructor's fields of a value that differ from their defaults, in their order."""
-    pairs = [(field, getattr(value, field.name)) for field in _fields(value)]
-    return [(field.name, given) for field, given in pairs if not _same(given, field.default)]
+    pairs = [(own, getattr(value, own.name)) for own in _fields(value)]
+    return [(own.name, given) for own, given in pairs if not _same(given, own.default)]
 
 
 def _fields(kind: Any) -> list[dataclasses.Field[Any]]:
-    return [field for field in dataclasses.fields(kind) if field.init]
+    return [own for own in dataclasses.fields(kind) if own.init]
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -116,40 +129,55 @@ def _classes(root: type) -> dict[str, type]:
     return classes
 
 
-def _read(read: Any, depth: int, classes: Mapping[str, type]) -> Any:
-    if depth > MAX_DEPTH:
-        raise ValueError("the recipe is nested too deeply to be one.")
-    if isinstance(read, list):
-        return tuple(_read(one, depth + 1, classes) for one in read)
-    if not isinstance(read, dict):
-        return read
-    name = read.pop("is", None)
-    if name == "Picture":
-        return _read_picture(read)
-    if name == "Skeleton":
-        return Skeleton.from_dict(read)
-    if not isinstance(name, str) or name not in classes:
-        names = ", ".join(classes)
-        raise ValueError(f"the recipe holds a value of class {name!r:.60}; there is {names}, Picture and Skeleton.")
-    return _build(classes[name], {field: _read(given, depth + 1, classes) for field, given in read.items()})
+@dataclass(frozen=True)
+class _Reader:
+    """Builds values of `classes`; `pictures` holds those that the recipe names by their sha256, as files."""
+
+    classes: Mapping[str, type]
+    pictures: Mapping[str, bytes]
+    decoded: dict[str, Picture] = field(default_factory=dict)  # each once: a recipe may name one very often
+
+    def value(self, read: Any, depth: int = 0) -> Any:
+        if depth > MAX_DEPTH:
+            raise ValueError("the recipe is nested too deeply to be one.")
+        if isinstance(read, list):
+            return tuple(self.value(one, depth + 1) for one in read)
+        if not isinstance(read, dict):
+            return read
+        name = read.pop("is", None)
+        if name == "Picture":
+            return self.picture(read)
+        if name == "Skeleton":
+            return Skeleton.from_dict(read)
+        if not isinstance(name, str) or name not in self.classes:
+            names = ", ".join(self.classes)
+            raise ValueError(f"the recipe holds a value of class {name!r:.60}; there is {names}, Picture and Skeleton.")
+        return _build(self.classes[name], {key: self.value(given, depth + 1) for key, given in read.items()})
+
+    def picture(self, read: dict[str, Any]) -> Picture:
+        digest = read.get("sha256")
+        if isinstance(digest, str) and "png" not in read and digest in self.pictures:
+            if digest not in self.decoded:
+                self.decoded[digest] = Picture.from_encoded(self.pictures[digest])
+            picture = self.decoded[digest]
+        else:
+            _only(read, {"png", "sha256"}, "a picture")
+            picture = Picture.from_base64(read["png"])
+        if picture.sha256 != digest:
+            raise ValueError("a picture in the recipe is not the one it was saved with: its sha256 differs.")
+        return picture
 
 
 def _build(cls: type, given: dict[str, Any]) -> Any:
     """Through the constructor, which would open a file by its name: so nothing but pictures is a picture here."""
-    for field in _fields(cls):
-        value = given.get(field.name)
+    for own in _fields(cls):
+        value = given.get(own.name)
         pictures = value if isinstance(value, tuple) else (value,)
-        if "picture" in field.metadata and not all(isinstance(one, Picture | Skeleton | None) for one in pictures):
-            raise ValueError(f"{field.name} must be a picture in the recipe itself, got {value!r:.60}.")
+        if "picture" in own.metadata and not all(
+            isinstance(one, Picture | Skeleton | People | None) for one in pictures
+        ):
+            raise ValueError(f"{own.name} must be a picture in the recipe itself, got {value!r:.60}.")
     return cls(**given)
-
-
-def _read_picture(read: dict[str, Any]) -> Picture:
-    _only(read, {"png", "sha256"}, "a picture")
-    picture = Picture.from_base64(read["png"])
-    if picture.sha256 != read["sha256"]:
-        raise ValueError("a picture in the recipe is not the one it was saved with: its sha256 differs.")
-    return picture
 
 
 def _only(read: dict[str, Any], names: set[str], what: str) -> None:

@@ -8,15 +8,14 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from ctrl.images import Picture
-from ctrl.recipe.checks import rebuilt
 from ctrl.recipe.recipe import Recipe
-from ctrl.skeleton import Skeleton
+from ctrl.skeleton import People, Skeleton
 
 
 def batch_shape(recipe: Recipe) -> Hashable:
     """What recipes must share to run in one batch: all of `canonical` but prompts, seed and what pictures show.
 
-    Pictures count by being there. Of controls and styles that differ in nothing but their weight the shape says so
+    Pictures count by being there. Of controls and styles that differ in nothing but their weight the key says so
     too: their order may change from step to step, which must be the same change in every recipe of the batch.
     """
     effective = recipe.canonical
@@ -25,7 +24,7 @@ def batch_shape(recipe: Recipe) -> Hashable:
 
 
 def _shape(value: Any) -> Hashable:
-    if isinstance(value, Picture | Skeleton):
+    if isinstance(value, Picture | Skeleton | People):
         return "picture"
     if isinstance(value, tuple):
         return tuple(map(_shape, value))
@@ -36,6 +35,6 @@ def _shape(value: Any) -> Hashable:
 
 
 def _twins(parts: Sequence[Any]) -> tuple[bool, ...]:
-    """For each of these sorted parts whether it differs from the one before in its weight at most."""
-    bare = [rebuilt(part, weight=1.0) for part in parts]
+    """For each of these sorted parts whether it may be at a step as the one before is, but for its weight."""
+    bare = [part.effective(lambda weight: 1.0, guided=False) for part in parts]
     return tuple(one == other for one, other in itertools.pairwise(bare))

@@ -40,7 +40,7 @@ def suggest_arguments(cls: type[T]) -> type[T]:
     parent = cls.__mro__[1].__doc__ or ""
     if dataclasses.is_dataclass(cls.__mro__[1]) and "\n    - `" in parent:
         arguments = parent[parent.index("\n    - `") :].rpartition("\n\n")[0]
-        cls.__doc__ = f"{cls.__doc__}\n{arguments}\n    "
+        cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n{arguments}\n    "
     return cls
 
 
@@ -98,9 +98,6 @@ def integer(name: str, value: object, low: int, high: int) -> int:
     return given
 
 
-whole = integer  # the sampling room still uses this name
-
-
 def switch(name: str, value: object) -> bool:
     """True or False."""
     if not isinstance(value, bool):
@@ -137,7 +134,7 @@ def one_of(name: str, value: object, names: Sequence[str]) -> str:
     """One of a few words."""
     if isinstance(value, str) and value in names:
         return value
-    hint = value_hint(name, value) if isinstance(value, str) else None
+    hint = value_hint(name, value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__))
     if hint is not None:
         raise ValueError(f"{name} {value!r:.60} is unknown; {hint}. There is {', '.join(names)}.")
     near = difflib.get_close_matches(str(value)[:60], names, 1)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from ctrl.images import BLACK, Picture, PictureLike
 from ctrl.recipe.checks import PICTURE, mask, name, number, one_of, rebuilt, set_field, suggest_arguments, switch
 from ctrl.recipe.schedule import Schedule, Weigh, weight
-from ctrl.skeleton import POSES, Skeleton
+from ctrl.skeleton import People, Skeleton, pose_of
 
 Resize = Literal["stretch", "crop", "pad"]
 Mode = Literal["balanced", "prompt first", "control first"]
@@ -19,6 +19,9 @@ RESIZES: tuple[Resize, ...] = get_args(Resize)
 MODES: tuple[Mode, ...] = get_args(Mode)
 MAX_BLOCKS = 64
 Pixels = np.ndarray[Any, np.dtype[np.float32]]
+PoseLike: TypeAlias = (
+    Skeleton | People | Sequence[str | Skeleton | People] | Sequence[Sequence[float]] | Mapping[str, Any]
+)
 
 
 @suggest_arguments
@@ -44,7 +47,7 @@ class Control:
     """
 
     kind: str
-    picture: PictureLike | Skeleton = field(metadata=PICTURE)
+    picture: PictureLike | PoseLike = field(metadata=PICTURE)
     weight: float | Schedule = 1.0
     mask: PictureLike | None = field(default=None, metadata=PICTURE)
     mode: Mode = "balanced"
@@ -98,7 +101,7 @@ class Control:
             weight=weigh(self.weight),
             mode="prompt first" if self.shallow_weaker else "balanced",
             uncond=self.branch_weights[0] if guided else 1.0,
-            resize="stretch" if isinstance(self.picture, Skeleton) else self.resize,
+            resize=self.resize if isinstance(self.picture, Picture) else "stretch",
         )
 
     def hint(self, width: int, height: int) -> Pixels:
@@ -114,25 +117,23 @@ class Control:
 @suggest_arguments
 @dataclass(frozen=True)
 class Pose(Control):
-    """The pose of a figure: a `Skeleton`, the name of one, its 18 points, or a picture in OpenPose's colours.
+    """The pose of one figure or of several.
 
-    `Pose("waving")` is `Pose(Skeleton.named("waving"))`; 18 pairs of x and y are fractions of width and height.
+    It may be given as a `Skeleton`, the name of one ("waving"), a list of either, keypoints (18, 2) as fractions of
+    width and height, OpenPose's JSON (its text, or a file that ends in .json), or a picture in OpenPose's colours.
     """
 
     kind: str = field(default="pose", init=False, repr=False)
 
     def hint(self, width: int, height: int) -> Pixels:
         """(height, width, 3) float32 in [0, 1]: a skeleton is drawn at the size asked for."""
-        if isinstance(self.picture, Skeleton):
+        if isinstance(self.picture, Skeleton | People):
             return self.picture.draw(width, height).astype(np.float32) / 255.0
         return super().hint(width, height)
 
     def _read(self, picture: Any) -> Any:
-        if isinstance(picture, Skeleton):
-            return picture
-        if isinstance(picture, str) and picture in POSES:
-            return Skeleton.named(picture)
-        return Skeleton(picture) if _are_points(picture) else super()._read(picture)
+        figures = pose_of(picture)
+        return super()._read(picture) if figures is None else figures
 
 
 @suggest_arguments
@@ -149,15 +150,6 @@ class Edges(Control):
     """The outlines of a scene: white lines on black."""
 
     kind: str = field(default="edges", init=False, repr=False)
-
-
-def _are_points(picture: Any) -> bool:
-    """Whether these are 18 pairs of coordinates."""
-    if isinstance(picture, np.ndarray):
-        return bool(picture.shape == (18, 2))
-    if not isinstance(picture, list | tuple) or len(picture) != 18:
-        return False
-    return all(isinstance(pair, list | tuple | np.ndarray) and len(pair) == 2 for pair in picture)
 
 
 def _blocks(blocks: object) -> tuple[float, ...]:

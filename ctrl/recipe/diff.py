@@ -16,7 +16,8 @@ from ctrl.recipe.checks import rebuilt
 from ctrl.recipe.guidance import Guidance
 from ctrl.recipe.samplers import ONE_A_STEP
 from ctrl.recipe.schedule import Schedule
-from ctrl.skeleton import Skeleton
+from ctrl.recipe.show import difference_html
+from ctrl.skeleton import People, Skeleton
 
 PARTS = ("regions", "controls", "styles", "loras")
 RUN = (
@@ -55,6 +56,9 @@ class Difference(tuple[Change, ...]):
 
     def __str__(self) -> str:
         return "\n".join(map(str, self)) or "no difference"
+
+    def _repr_html_(self) -> str:
+        return difference_html(self)
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ def _times(recipe: Any, model: Any) -> list[float]:
 
 
 def _change(words: str, step: int | str | None) -> Change:
+    if words.startswith("unmasked ") and step is None:
+        return Change(f"{words}: no step is affected, the finished picture is", None)
     if isinstance(step, str):
         return Change(f"{words}: {step}", None)
     return Change(f"{words}: no step is affected" if step is None else f"{words}: from step {step + 1}", step)
@@ -257,7 +263,7 @@ def _words(value: Any) -> str:
     if isinstance(value, Schedule):
         values = " to ".join(f"{number:g}" for number in dict.fromkeys(v for _, v in value.points))
         return f"{values} from {value.start:g} until {value.until:g}{' by noise' if value.by == 'noise' else ''}"
-    if isinstance(value, Picture | Skeleton):
+    if isinstance(value, Picture | Skeleton | People):
         return f"{type(value).__name__.lower()} {value.sha256[:8]}"
     if isinstance(value, tuple) and not all(isinstance(one, str | float) for one in value):
         return f"{len(value)} of them"

@@ -5,24 +5,24 @@ from __future__ import annotations
 # Class, then foreign names, then what is written here. Compared without case, underscores, spaces and hyphens.
 ARGUMENTS: dict[str, dict[tuple[str, ...], str]] = {
     "Recipe": {
-        ("num_inference_steps", "inference_steps", "num_steps", "n_steps", "sampling_steps"): "steps=20",
-        ("guidance_scale", "cfg", "cfg_scale", "scale", "unconditional_guidance_scale"): "guidance=6.0",
-        ("negative_prompt", "neg_prompt", "uncond_prompt"): 'negative="..."',
-        ("positive", "positive_prompt", "text", "caption"): 'prompt="..."',
-        ("sampler_name", "sampling_method", "sampler_index"): 'sampler="euler"',
-        ("scheduler", "schedule"): 'sampler="euler", and spacing="karras" for where its steps lie',
-        ("schedule_type", "noise_schedule", "timestep_spacing", "use_karras_sigmas", "karras"): 'spacing="karras"',
-        ("generator", "noise_seed", "manual_seed", "random_seed", "rng"): "seed=7",
-        ("denoise", "denoising_strength", "image_strength"): "strength=0.8",
-        ("init_image", "input_image", "start_image", "source_image", "img", "img2img"): "image=...",
-        ("mask_image", "inpaint_mask", "masked_image"): "mask=...",
+        ("num_inference_steps", "inference_steps", "num_steps", "n_steps", "sampling_steps"): "steps",
+        ("guidance_scale", "cfg", "cfg_scale", "scale", "unconditional_guidance_scale"): "guidance",
+        ("negative_prompt", "neg_prompt", "uncond_prompt"): "negative",
+        ("positive", "positive_prompt", "text", "caption"): "prompt",
+        ("sampler_name", "sampling_method", "sampler_index"): "sampler",
+        ("scheduler", "schedule"): 'sampler, and spacing for where its steps lie, such as "karras"',
+        ("schedule_type", "noise_schedule", "timestep_spacing", "use_karras_sigmas", "karras"): "spacing",
+        ("generator", "noise_seed", "manual_seed", "random_seed", "rng"): "seed",
+        ("denoise", "denoising_strength", "image_strength"): "strength",
+        ("init_image", "input_image", "start_image", "source_image", "img", "img2img"): "image",
+        ("mask_image", "inpaint_mask", "masked_image"): "mask",
         ("guidance_rescale", "cfg_rescale", "rescale"): "guidance=Guidance(6.0, rescale=0.7)",
         ("pag_scale", "pag", "perturb"): "guidance=Guidance(6.0, perturb=[PAG(3.0)])",
         ("seg_scale", "seg"): "guidance=Guidance(6.0, perturb=[SEG(3.0)])",
         ("apg",): "guidance=Guidance(6.0, apg=APG())",
-        ("size", "resolution", "image_size"): "width=..., height=...",
-        ("w", "image_width"): "width=..., and height",
-        ("h", "image_height"): "height=..., and width",
+        ("size", "resolution", "image_size"): "width and height",
+        ("w", "image_width"): "width, together with height",
+        ("h", "image_height"): "height, together with width",
         ("controlnet", "controlnets", "control", "control_image", "hint"): "controls=[Pose(...), Depth(...)]",
         ("pose", "depth", "edges"): "controls=[Pose(...), Depth(...), Edges(...)]",
         ("controlnet_conditioning_scale", "control_scale"): "controls=[Depth(picture, weight=1.0)]",
@@ -35,42 +35,42 @@ ARGUMENTS: dict[str, dict[tuple[str, ...], str]] = {
         ("model", "checkpoint", "pipe", "device"): "a recipe names no model: sample(model, recipe)",
     },
     "Control": {
-        ("image", "control_image", "hint", "map", "cond_image"): "picture=...",
-        ("scale", "strength", "conditioning_scale", "controlnet_conditioning_scale", "control_weight"): "weight=1.0",
+        ("image", "control_image", "hint", "map", "cond_image"): "picture",
+        ("scale", "strength", "conditioning_scale", "controlnet_conditioning_scale", "control_weight"): "weight",
         ("start", "until", "end", "start_percent", "end_percent", "control_guidance_start", "control_guidance_end"):
             "weight=hold(1.0, start=0.0, until=0.8)",
         ("guess_mode", "control_mode"): 'mode="control first"',
-        ("resize_mode",): 'resize="crop"',
-        ("type", "model", "name", "control_type"): 'kind="scribble"',
-        ("enabled", "active", "enable"): "on=True",
+        ("resize_mode",): "resize",
+        ("type", "model", "name", "control_type"): "kind",
+        ("enabled", "active", "enable"): "on",
     },
     "Style": {
-        ("image", "ip_adapter_image", "reference", "images", "pictures"): "picture=...",
-        ("scale", "strength", "ip_adapter_scale"): "weight=1.0",
+        ("image", "ip_adapter_image", "reference", "images", "pictures"): "picture",
+        ("scale", "strength", "ip_adapter_scale"): "weight",
         ("start", "until", "end", "start_at", "end_at"): "weight=hold(1.0, start=0.0, until=0.8)",
         ("combine_embeds",): 'combine="average"',
         ("weight_type", "layers"): 'blocks="style"',
-        ("image_negative", "negative_image"): "negative=...",
-        ("model", "name", "ipadapter"): 'adapter="..."',
-        ("enabled", "active", "enable"): "on=True",
+        ("image_negative", "negative_image"): "negative",
+        ("model", "name", "ipadapter"): "adapter",
+        ("enabled", "active", "enable"): "on",
     },
     "Region": {
-        ("strength", "scale"): "weight=1.0",
-        ("text", "positive"): 'prompt="..."',
-        ("area", "box", "where"): "mask=...",
-        ("enabled", "active", "enable"): "on=True",
+        ("strength", "scale"): "weight",
+        ("text", "positive"): "prompt",
+        ("area", "box", "where"): "mask",
+        ("enabled", "active", "enable"): "on",
     },
     "Lora": {
-        ("scale", "strength", "alpha", "strength_model", "adapter_weight"): "weight=1.0",
-        ("adapter_name", "path", "file"): 'name="..."',
-        ("enabled", "active", "enable"): "on=True",
+        ("scale", "strength", "alpha", "strength_model", "adapter_weight"): "weight",
+        ("adapter_name", "path", "file"): "name",
+        ("enabled", "active", "enable"): "on",
     },
     "Guidance": {
-        ("scale", "guidance_scale", "cfg", "cfg_scale", "guidance"): "weight=6.0",
-        ("guidance_rescale", "cfg_rescale", "phi", "multiplier"): "rescale=0.7",
+        ("scale", "guidance_scale", "cfg", "cfg_scale", "guidance"): "weight",
+        ("guidance_rescale", "cfg_rescale", "phi", "multiplier"): "rescale",
         ("pag", "pag_scale", "seg", "seg_scale"): "perturb=[PAG(3.0)]",
         ("cfg_zero", "zero_init", "use_zero_init"): "zero=CFGZero()",
-        ("mask",): "map=...",
+        ("mask",): "map",
         ("start", "until", "end"): "weight=hold(6.0, start=0.2, until=0.8)",
     },
 }  # fmt: skip
@@ -118,7 +118,7 @@ def argument_hint(owner: str, name: str) -> str | None:
     owner = "Control" if owner in ("Pose", "Depth", "Edges") else owner
     for names, ours in ARGUMENTS.get(owner, {}).items():
         if _key(name) in map(_key, names):
-            return ours if ours.startswith("a ") else f"here one writes {ours}"
+            return ours if ours.startswith("a ") else f"here that is {ours}"
     return None
 
 
@@ -128,11 +128,11 @@ def value_hint(argument: str, value: str) -> str | None:
         ours = sampler_of(value)
         if ours is not None:
             spacing = "" if ours[1] == "default" else f", spacing={ours[1]!r}"
-            return f"here one writes sampler={ours[0]!r}{spacing}"
+            return f"here that is sampler={ours[0]!r}{spacing}"
     if argument == "spacing":
         for spacing, names in SPACINGS.items():
             if _key(value) in map(_key, (spacing, *names)):
-                return f"here one writes spacing={spacing!r}"
+                return f"here that is spacing={spacing!r}"
     return None
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
-from ctrl.images import MAX_SIDE, WHITE, Picture, PictureLike, local_file, png_text
-from ctrl.recipe import as_code, as_json
+from ctrl.images import MAX_SIDE, WHITE, Picture, PictureLike, local_file, png_pictures, png_text, read_generation
+from ctrl.recipe import as_code, as_json, show
 from ctrl.recipe.checks import (
     PER_PICTURE,
     PICTURE,
@@ -34,8 +36,9 @@ from ctrl.recipe.checks import (
 )
 from ctrl.recipe.controls import Control
 from ctrl.recipe.diff import Difference, diff
+from ctrl.recipe.generation import arguments_of
 from ctrl.recipe.guidance import Guidance
-from ctrl.recipe.loras import Lora
+from ctrl.recipe.loras import Lora, effective
 from ctrl.recipe.regions import Region
 from ctrl.recipe.samplers import SAMPLERS, SPACINGS, Sampler, Spacing
 from ctrl.recipe.schedule import Schedule, Weigh, highest, simplified, weight, weight_at
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 SHORT = {"dpm++": "dpm++ 2m"}  # what is meant by a bare name
 Unmasked = Literal["pixels", "latents"]
 UNMASKED: tuple[Unmasked, ...] = get_args(Unmasked)
+PNG = b"\x89PNG"  # how its files begin
 KEYWORD = "ctrl-recipe"  # of the PNG text chunk
 
 
@@ -60,7 +64,8 @@ class Recipe:
     - `regions` are prompts for parts of the picture, `controls` maps it should follow, `styles` references for its
       look: any number up to 16 of each. Their order does not matter; weight 0 and `on=False` are as not given.
     - `guidance` is a weight, a `Schedule` of weights or a `Guidance`; at 1 or below it is off.
-    - `sampler` and `spacing` by their usual names; `steps` as the sampler counts them.
+    - `sampler` and `spacing` by their usual names; `steps` as the sampler counts them;
+      `seed` is of the noise it begins with.
     - `image` is where to start from, and `strength`, 0 to 1, how much of it is made anew: image to image. With a
       `mask`, white where it may change, the rest stays: inpainting. With `unmasked` "pixels" the rest keeps the image's
       own pixels; with "latents" it goes through the VAE, which changes it a little, as in diffusers.
@@ -171,7 +176,7 @@ class Recipe:
             regions=in_order([one for one in self.regions if one.on], key=attrgetter("sort_key")),
             controls=in_order(controls, key=attrgetter("sort_key")),
             styles=in_order(styles, key=attrgetter("sort_key")),
-            loras=in_order([one for one in self.loras if one.on], key=attrgetter("sort_key")),
+            loras=effective(self.loras),
             guidance=guidance,
             strength=Recipe.strength if self.image is None else self.strength,
             unmasked=Recipe.unmasked if self.mask is None else self.unmasked,
@@ -184,6 +189,15 @@ class Recipe:
         step only the sampler knows says so.
         """
         return diff(self, other, model)
+
+    def __repr__(self) -> str:
+        return as_code.brief(self)
+
+    def __str__(self) -> str:
+        return show.recipe_text(self)
+
+    def _repr_html_(self) -> str:
+        return show.recipe_html(self)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and field_values(self.canonical) == field_values(other.canonical)
@@ -200,20 +214,40 @@ class Recipe:
         """The recipe as ASCII JSON, pictures included, and what is switched off too."""
         return as_json.to_json(self)
 
+    def to_parts(self) -> tuple[str, tuple[Picture, ...]]:
+        """The recipe as JSON without its pictures, and these, each once: for a file that carries them beside it."""
+        return as_json.to_parts(self)
+
     @classmethod
-    def from_json(cls, given: str) -> Recipe:
-        """The recipe written by `to_json`; anything else raises a ValueError."""
-        return as_json.from_json(given, Recipe)
+    def from_json(cls, given: str, pictures: Mapping[str, bytes] = MappingProxyType({})) -> Recipe:
+        """The recipe written by `to_json`; anything else raises a ValueError.
+
+        `pictures` are files by the sha256 under which the JSON of `to_parts` names them.
+        """
+        return as_json.from_json(given, Recipe, pictures)
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
-        """The recipe in a PNG written by `Shot.save`, or in a JSON file."""
-        path = local_file(path, "path", "a PNG or JSON file")
+        """The recipe in a picture by `Shot.save`, in a JSON file, or as far as another program's picture says it.
+
+        Read are PNG, JPEG and WebP of AUTOMATIC1111, Forge, Civitai, ComfyUI, InvokeAI and others. What such a
+        picture says that has no counterpart here is left out, each with a warning.
+        """
+        path = local_file(path, "path", "a PNG, JPEG, WebP or JSON file")
         data = path.read_bytes()
-        written = data.decode("utf-8", "replace") if data.lstrip()[:1] == b"{" else png_text(data, KEYWORD)
-        if written is None:
-            raise ValueError(f"{path.name!r} is a PNG without a recipe; Shot.save writes one into it.")
-        return cls.from_json(written)
+        if data.lstrip()[:1] == b"{":
+            return cls.from_json(data.decode("utf-8", "replace"))
+        written = png_text(data, KEYWORD) if data.startswith(PNG) else None
+        if written is not None:
+            return cls.from_json(written, png_pictures(data))
+        generation = read_generation(data) if data.startswith((PNG, b"\xff\xd8\xff", b"RIFF")) else None
+        if generation is None:
+            what = "a PNG without a recipe" if data.startswith(PNG) else "not a PNG, JPEG or WebP with a recipe"
+            raise ValueError(f"{path.name!r} is {what}; Shot.save writes one into a PNG.")
+        arguments, notes = arguments_of(generation)
+        for note in notes:
+            warnings.warn(f"{path.name}: {note}", stacklevel=2)
+        return cls(**arguments)
 
     def code(self, path: str | Path | None = None) -> str:
         """Python that makes this recipe; run after `import ctrl`, it ends with `recipe` equal to this one.

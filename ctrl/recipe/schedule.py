@@ -64,6 +64,19 @@ class Schedule:
         """The largest number it takes."""
         return max(value for _, value in self.points)
 
+    def _repr_svg_(self) -> str:
+        """The number over the run, the first step on the left; the baseline is 0."""
+        top, span = max(self.highest, 1e-9), self.until - self.start
+        inside = [(self.start + at * span, value) for at, value in self.points]
+        ends = [(self.start, inside[0][1]), (self.until, inside[-1][1])]
+        points = [(0.0, 0.0), (self.start, 0.0), ends[0], *inside, ends[1], (self.until, 0.0), (1.0, 0.0)]
+        line = " ".join(f"{4 + 152 * x:.1f},{36 - 32 * value / top:.1f}" for x, value in points)
+        return (
+            '<svg xmlns="http://www.w3.org/2000/svg" width="160" height="40" viewBox="0 0 160 40">'
+            f"<title>0 to {self.highest:g}, {self.start:g} to {self.until:g} of the run by {self.by}</title>"
+            f'<polyline points="{line}" fill="none" stroke="currentColor" stroke-width="1.5"/></svg>'
+        )
+
     def _between(self, position: float) -> float:
         left = max((p for p in self.points if p[0] <= position), default=self.points[0])
         right = min((p for p in self.points if p[0] >= position), default=self.points[-1])

@@ -81,7 +81,6 @@ class Style:
         pictures = [*(one.sha256 for one in self.pictures), *("" if one is None else one.sha256 for one in others)]
         return (*pictures, repr((self.blocks, self.combine, self.adapter)), repr(self.weight))
 
-
     def effective(self, weigh: Weigh, *, guided: bool) -> Self:
         """The style with its weight weighed and one spelling for what has the same effect; see `Recipe.canonical`.
 
