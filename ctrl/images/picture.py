@@ -75,7 +75,7 @@ class Picture:
 
         0 and 1 are black and white in every type; other whole numbers, and floats above 1, go to 255, or to 65535
         where they are larger. A shape painted on nothing is white where it is opaque; black and white on nothing
-        lies on black. Colours count by their brightness. Where a mask could mean something else, `remarks` give the
+        is put on black. Colours count by their brightness. Where a mask could mean something else, `remarks` give the
         numbers. Raises as `of`.
         """
         if isinstance(source, Picture):
