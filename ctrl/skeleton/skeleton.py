@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrl.skeleton.draw import draw_figures
+from ctrl.skeleton.draw import draw_figures, to_png
 from ctrl.skeleton.poses import POSES
 
 Array = np.ndarray[Any, Any]
@@ -130,9 +130,7 @@ class Skeleton:
         return draw_figures([self], width, height)
 
     def _repr_png_(self) -> bytes:
-        import cv2
-
-        return cv2.imencode(".png", self.draw(512, 512)[..., ::-1])[1].tobytes()
+        return to_png(self.draw(512, 512))
 
     @cached_property
     def sha256(self) -> str:
@@ -191,6 +189,9 @@ class People:
     def draw(self, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """(height, width, 3) uint8 RGB, as `Skeleton.draw`."""
         return draw_figures(self.skeletons, width, height)
+
+    def _repr_png_(self) -> bytes:
+        return to_png(self.draw(512, 512))
 
     @cached_property
     def sha256(self) -> str:
