@@ -38,7 +38,7 @@ ROOMS = {
         "recipe",
         "rows",
     },
-    "live": {"sampling"},
+    "live": {"attention", "images", "memory", "model", "recipe", "rows", "sampling"},
     "sweep": {"sampling"},
     "detect": {"images", "skeleton", "atelier"},
     "atelier": {"attention", "images", "skeleton"},

@@ -69,9 +69,7 @@ def test_scribbling_does_not_reach_the_run(model):
 
 @pytest.mark.parametrize("guidance", [1.0, ctrl.Guidance(6.0, apg=ctrl.APG(), perturb=[ctrl.PAG(2.0)])])
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
-@pytest.mark.parametrize(
-    "sampler", ["dpm++", "dpm++ sde", "heun", "pndm", "unipc", "ddim"]
-)  # most remember predictions
+@pytest.mark.parametrize("sampler", ["dpm++", "pndm", "unipc"])  # they remember predictions
 def test_scribbling_changes_no_later_step(model, sampler, kind, guidance):
     own = dict(model.parts.scheduler) | {"prediction_type": kind}
     model = ctrl.Model(replace(model.parts, scheduler=own), model.shelf, device=model.device, dtype=model.dtype)

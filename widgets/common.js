@@ -18,7 +18,8 @@ function dress(node, props, children) {
     if (name === "text") node.textContent = value;
     else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (["value", "checked", "disabled", "hidden"].includes(name)) node[name] = value;
-    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+    else if (value !== null && value !== undefined && value !== false)
+      node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.filter((child) => child !== null && child !== undefined));
   return node;
@@ -26,19 +27,42 @@ function dress(node, props, children) {
 
 // A 16 by 16 line drawing from one path.
 function icon(path) {
-  return draw("svg", { viewBox: "0 0 16 16", fill: "none", stroke: "currentColor", "stroke-width": 1.5, "stroke-linecap": "round",
-    "stroke-linejoin": "round", "aria-hidden": "true", focusable: "false" }, draw("path", { d: path }));
+  return draw(
+    "svg",
+    {
+      viewBox: "0 0 16 16",
+      fill: "none",
+      stroke: "currentColor",
+      "stroke-width": 1.5,
+      "stroke-linecap": "round",
+      "stroke-linejoin": "round",
+      "aria-hidden": "true",
+      focusable: "false",
+    },
+    draw("path", { d: path }),
+  );
 }
 
 const ICONS = {
-  undo: "M6 3 3 6l3 3M3 6h6.5a3.5 3.5 0 0 1 0 7H6", redo: "m10 3 3 3-3 3M13 6H6.5a3.5 3.5 0 0 0 0 7H10", close: "m4 4 8 8M12 4l-8 8",
-  save: "M8 2.5v7.5M5 7.5 8 10.5l3-3M3 13.5h10", open: "M8 10.5V3M5 5.5 8 2.5l3 3M3 13.5h10", plus: "M8 3v10M3 8h10", minus: "M3 8h10",
-  fit: "M3 6V3h3M10 3h3v3M13 10v3h-3M6 13H3v-3", trash: "M3 4.5h10M6.5 4.5v-2h3v2M4.5 4.5l.6 9h5.8l.6-9", eye: "M1.5 8S4 3.5 8 3.5 14.5 8 14.5 8 12 12.5 8 12.5 1.5 8 1.5 8ZM8 9.8a1.8 1.8 0 1 0 0-3.6 1.8 1.8 0 0 0 0 3.6Z",
+  undo: "M6 3 3 6l3 3M3 6h6.5a3.5 3.5 0 0 1 0 7H6",
+  redo: "m10 3 3 3-3 3M13 6H6.5a3.5 3.5 0 0 0 0 7H10",
+  close: "m4 4 8 8M12 4l-8 8",
+  save: "M8 2.5v7.5M5 7.5 8 10.5l3-3M3 13.5h10",
+  open: "M8 10.5V3M5 5.5 8 2.5l3 3M3 13.5h10",
+  plus: "M8 3v10M3 8h10",
+  minus: "M3 8h10",
+  fit: "M3 6V3h3M10 3h3v3M13 10v3h-3M6 13H3v-3",
+  trash: "M3 4.5h10M6.5 4.5v-2h3v2M4.5 4.5l.6 9h5.8l.6-9",
+  eye: "M1.5 8S4 3.5 8 3.5 14.5 8 14.5 8 12 12.5 8 12.5 1.5 8 1.5 8ZM8 9.8a1.8 1.8 0 1 0 0-3.6 1.8 1.8 0 0 0 0 3.6Z",
 };
 
 // A button with an icon and a name that a screen reader says and a hover shows.
 function iconButton(name, path, onclick, props = {}) {
-  return make("button", { type: "button", class: "ctrl-icon", "aria-label": name, title: name, onclick, ...props }, icon(path));
+  return make(
+    "button",
+    { type: "button", class: "ctrl-icon", "aria-label": name, title: name, onclick, ...props },
+    icon(path),
+  );
 }
 
 function textButton(text, onclick, props = {}) {
@@ -69,11 +93,22 @@ function mount({ model, el, signal }, name, label, css = "") {
   const life = controller.signal;
   const alert = make("div", { role: "alert" });
   const words = make("p", { class: "ctrl-note", role: "status", hidden: true });
-  const root = make("div", { class: `ctrl ctrl-${name}`, role: "group", "aria-label": label }, make("style", { text: css }), alert, words);
-  const end = () => { controller.abort(); root.remove(); };
+  const root = make(
+    "div",
+    { class: `ctrl ctrl-${name}`, role: "group", "aria-label": label },
+    make("style", { text: css }),
+    alert,
+    words,
+  );
+  const end = () => {
+    controller.abort();
+    root.remove();
+  };
   const watch = (events, handler) => {
     for (const event of events.split(" ")) model.on(event, handler);
-    life.addEventListener("abort", () => { for (const event of events.split(" ")) model.off(event, handler); });
+    life.addEventListener("abort", () => {
+      for (const event of events.split(" ")) model.off(event, handler);
+    });
   };
   const notes = new Map();
   const note = (text, about = "link") => {
@@ -81,7 +116,10 @@ function mount({ model, el, signal }, name, label, css = "") {
     words.textContent = [...notes.values()].filter(Boolean).join(" ");
     words.hidden = !words.textContent;
   };
-  const problem = (value) => { model.set("problem", value); model.save_changes(); };
+  const problem = (value) => {
+    model.set("problem", value);
+    model.save_changes();
+  };
   signal?.addEventListener("abort", end, { signal: life });
   keepKeys(root, life);
   followTheme(root, life);
@@ -98,184 +136,77 @@ function showProblem(alert, problem, dismiss) {
   if (!problem.what) return;
   const lines = [problem.what, problem.why, problem.next].filter(Boolean).map((text) => make("p", { text }));
   const copy = problem.details && textButton("Copy details", () => navigator.clipboard?.writeText(problem.details));
-  alert.append(make("div", { class: "ctrl-problem" }, make("div", {}, ...lines), copy || null, iconButton("Dismiss", ICONS.close, dismiss)));
+  alert.append(
+    make(
+      "div",
+      { class: "ctrl-problem" },
+      make("div", {}, ...lines),
+      copy || null,
+      iconButton("Dismiss", ICONS.close, dismiss),
+    ),
+  );
 }
 
 // Keys typed here stay here. JupyterLab looks for the attribute on the focused element itself; marimo and VS Code
 // listen further out, after the event has bubbled past this root.
 function keepKeys(root, life) {
-  root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"), { signal: life });
-  for (const type of ["keydown", "keypress", "keyup"]) root.addEventListener(type, (event) => event.stopPropagation(), { signal: life });
+  root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"), {
+    signal: life,
+  });
+  for (const type of ["keydown", "keypress", "keyup"])
+    root.addEventListener(type, (event) => event.stopPropagation(), { signal: life });
 }
 
 // Whoever touches the panel while the kernel does not answer is told so. At most one question in four seconds.
 function followKernel(model, root, note, life) {
-  let asked = 0, patience = 0;
-  const heard = () => { clearTimeout(patience); patience = 0; note("", "kernel"); };
+  let asked = 0,
+    patience = 0;
+  const heard = () => {
+    clearTimeout(patience);
+    patience = 0;
+    note("", "kernel");
+  };
   const ask = () => {
     if (patience || Date.now() - asked < 4000) return;
     asked = Date.now();
-    patience = setTimeout(() => note("The kernel does not answer: it is busy, or was restarted. What you do here waits; after a restart, run this cell again.", "kernel"), 1500);
+    patience = setTimeout(
+      () =>
+        note(
+          "The kernel does not answer: it is busy, or was restarted. What you do here waits; after a restart, run this cell again.",
+          "kernel",
+        ),
+      1500,
+    );
     model.send({ kind: "ping" });
   };
   for (const type of ["pointerdown", "keydown"]) root.addEventListener(type, ask, { signal: life, capture: true });
   model.on("msg:custom", heard);
-  life.addEventListener("abort", () => { clearTimeout(patience); model.off("msg:custom", heard); });
+  life.addEventListener("abort", () => {
+    clearTimeout(patience);
+    model.off("msg:custom", heard);
+  });
 }
 
 function followTheme(root, life) {
   const system = matchMedia("(prefers-color-scheme: dark)");
   const apply = () => {
     const jupyter = document.body.dataset.jpThemeLight;
-    const marked = document.querySelector("html.dark, body.dark, body.vscode-dark, html[data-theme=dark], body[data-theme=dark], html[theme=dark]");
-    const light = document.querySelector("html.light, body.light, body.vscode-light, html[data-theme=light], body[data-theme=light]");
+    const marked = document.querySelector(
+      "html.dark, body.dark, body.vscode-dark, html[data-theme=dark], body[data-theme=dark], html[theme=dark]",
+    );
+    const light = document.querySelector(
+      "html.light, body.light, body.vscode-light, html[data-theme=light], body[data-theme=light]",
+    );
     const dark = jupyter ? jupyter === "false" : marked ? true : light ? false : system.matches;
     root.dataset.theme = dark ? "dark" : "light";
   };
   const observer = new MutationObserver(apply);
-  for (const node of [document.documentElement, document.body]) observer.observe(node, { attributes: true, attributeFilter: ["class", "data-jp-theme-light", "data-theme", "theme"] });
+  for (const node of [document.documentElement, document.body])
+    observer.observe(node, {
+      attributes: true,
+      attributeFilter: ["class", "data-jp-theme-light", "data-theme", "theme"],
+    });
   system.addEventListener("change", apply, { signal: life });
   life.addEventListener("abort", () => observer.disconnect());
   apply();
-}
-
-// ---- pointers and history -------------------------------------------------------------------------------------
-
-// Dragging by pointer capture on the element itself. `start(event)` returns what `move` and `end` are given, or
-// null to leave the pointer alone.
-function drag(node, { start, move, end = () => {} }, life) {
-  const held = new Map();
-  node.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
-    const grip = start(event);
-    if (grip === null || grip === undefined) return;
-    node.setPointerCapture(event.pointerId);
-    held.set(event.pointerId, grip);
-    event.preventDefault();
-  }, { signal: life });
-  node.addEventListener("pointermove", (event) => { if (held.has(event.pointerId)) move(held.get(event.pointerId), event); }, { signal: life });
-  for (const type of ["pointerup", "pointercancel", "lostpointercapture"]) node.addEventListener(type, (event) => {
-    if (!held.has(event.pointerId)) return;
-    const grip = held.get(event.pointerId);
-    held.delete(event.pointerId);
-    end(grip, event);
-  }, { signal: life });
-}
-
-// Undo and redo of values that are never changed in place. `push` the new one; `undo` and `redo` return one or null.
-function timeline(first, limit = 200) {
-  let past = [], now = first, ahead = [];
-  return {
-    get now() { return now; },
-    get canUndo() { return past.length > 0; },
-    get canRedo() { return ahead.length > 0; },
-    push(value) { past = [...past, now].slice(-limit); now = value; ahead = []; },
-    undo() { if (!past.length) return null; ahead.push(now); now = past.pop(); return now; },
-    redo() { if (!ahead.length) return null; past.push(now); now = ahead.pop(); return now; },
-  };
-}
-
-// Once a frame at most, with the latest arguments.
-function eachFrame(draw) {
-  let latest = null;
-  return (...args) => {
-    if (latest === null) requestAnimationFrame(() => { const now = latest; latest = null; draw(...now); });
-    latest = args;
-  };
-}
-
-// ---- files ----------------------------------------------------------------------------------------------------
-
-function saveFile(name, blob) {
-  const url = URL.createObjectURL(blob);
-  make("a", { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
-}
-
-// Files by drop and by paste on an element. `onfile` gets a File.
-function takeFiles(node, onfile, life) {
-  node.addEventListener("dragover", (event) => { event.preventDefault(); event.stopPropagation(); node.dataset.drop = ""; }, { signal: life });
-  node.addEventListener("dragleave", () => delete node.dataset.drop, { signal: life });
-  node.addEventListener("drop", (event) => {
-    event.preventDefault();
-    event.stopPropagation();
-    delete node.dataset.drop;
-    for (const file of event.dataTransfer.files) onfile(file);
-  }, { signal: life });
-  node.addEventListener("paste", (event) => {
-    const files = [...(event.clipboardData?.files ?? [])];
-    if (!files.length) return;
-    event.preventDefault();
-    event.stopPropagation();
-    files.forEach(onfile);
-  }, { signal: life });
-}
-
-// A picture file as { blob, width, height, shrunk }: at most `pixels`, upright, WebP where it had to be made smaller.
-async function readPicture(file, pixels = 1.5e6) {
-  const bitmap = await createImageBitmap(file);
-  const scale = Math.min(1, Math.sqrt(pixels / (bitmap.width * bitmap.height)));
-  const [width, height] = [Math.max(1, Math.round(bitmap.width * scale)), Math.max(1, Math.round(bitmap.height * scale))];
-  const canvas = make("canvas", { width, height });
-  canvas.getContext("2d").drawImage(bitmap, 0, 0, width, height);
-  bitmap.close();
-  const blob = await new Promise((done) => canvas.toBlob(done, scale < 1 ? "image/webp" : "image/png", 0.92));
-  return { blob, width, height, shrunk: scale < 1 };
-}
-
-// ---- messages -------------------------------------------------------------------------------------------------
-
-const PROBE = [0, 127, 128, 255];
-const PART = 512 * 1024; // bytes a message; front ends drop what is above their limit, 1 to 10 MB
-
-const bytes = (part) => part instanceof ArrayBuffer ? new Uint8Array(part) : new Uint8Array(part.buffer, part.byteOffset, part.byteLength);
-const fromBase64 = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-
-function toBase64(data) {
-  let text = "";
-  for (let i = 0; i < data.length; i += 8192) text += String.fromCharCode(...data.subarray(i, i + 8192));
-  return btoa(text);
-}
-
-// Messages with bytes, to and from Python. One probe each way shows whether bytes arrive; where they do not, they
-// travel as base64 and `onnote` says so. `handlers` is { kind: (content, buffers) }, buffers being Uint8Arrays.
-function wire(model, handlers, onnote, life) {
-  let asText = false, connected = false, uploads = 0;
-  const post = (content, data) => {
-    if (data.length && asText) model.send({ ...content, base64: data.map(toBase64) });
-    else model.send(content, undefined, data);
-  };
-  const send = (kind, content = {}, data = []) => {
-    const whole = data.map(bytes);
-    if (whole.length !== 1 || whole[0].length <= PART) return post({ kind, ...content }, whole);
-    const parts = Math.ceil(whole[0].length / PART), upload = `${Date.now()}-${uploads++}`;
-    for (let part = 0; part < parts; part++) {
-      post({ kind: "part", upload, part, parts, message: { kind, ...content } }, [whole[0].slice(part * PART, (part + 1) * PART)]);
-    }
-  };
-  const hello = (content, data) => {
-    const arrived = data.length === 1 && PROBE.every((value, i) => data[0][i] === value);
-    asText = !content.heard;
-    if (!arrived) model.send({ kind: "as-text" });
-    if (!arrived || asText) onnote("This front end drops binary data, so pictures travel as text: a third slower, otherwise the same.");
-  };
-  const listen = (content, buffers) => {
-    if (!connected) { connected = true; onnote(""); }
-    const data = content?.base64 ? content.base64.map(fromBase64) : (buffers ?? []).map(bytes);
-    if (content?.kind === "hello") return hello(content, data);
-    if ((content?.count ?? 0) !== data.length) return; // its bytes were lost; it comes again as text
-    try {
-      handlers[content?.kind]?.(content, data);
-    } catch (error) {
-      model.set("problem", { what: "The panel could not show what the kernel sent.", why: String(error.message), next: "Run this cell again.", details: String(error.stack) });
-      model.save_changes();
-    }
-  };
-  model.on("msg:custom", listen);
-  const late = setTimeout(() => {
-    if (!connected) onnote("Waiting for the kernel. It is busy, or was restarted: then run this cell again.");
-  }, 3000);
-  life.addEventListener("abort", () => { clearTimeout(late); model.off("msg:custom", listen); });
-  model.send({ kind: "ready" }, undefined, [new Uint8Array(PROBE)]);
-  return { send };
 }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ctrl import Schedule, hold
-from widgets.leaf import Leaf, module, traitlets
+from widgets.leaf import Leaf, module, styles, traitlets
 
 
 class CurvePad(Leaf):
@@ -31,7 +31,8 @@ class CurvePad(Leaf):
     >>> recipe.replace(guidance=pad.schedule)                                         # doctest: +SKIP
     """
 
-    _esm = module("curve.js")
+    _esm = module("curve_plot.js", "curve_tools.js", "curve.js")
+    _css = styles("curve.css")
 
     points = traitlets.List(traitlets.List(traitlets.Float()), help="[position, value]").tag(sync=True)
     start = traitlets.Float(0.0).tag(sync=True)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from widgets.encode import checked, jpeg, png
 from widgets.flow import Flow
-from widgets.leaf import Leaf, Message, module, traitlets
+from widgets.leaf import Leaf, Message, module, styles, traitlets
 
 SMALL = 256 * 256  # pixels; a preview up to this size is sent lossless at once
 
@@ -68,7 +68,8 @@ class FrameView(Leaf):
     >>> view.frames(previews, beside=other_previews)                  # doctest: +SKIP
     """
 
-    _esm = module("frame.js")
+    _esm = module("frame_stream.js", "frame_tools.js", "frame.js")
+    _css = styles("frame.css")
 
     stale = traitlets.Unicode("", help="why the picture no longer fits the settings").tag(sync=True)
 

@@ -15,7 +15,7 @@ from PIL import Image
 from ctrl import Recipe
 from widgets import session
 from widgets.encode import checked, jpeg, png
-from widgets.leaf import Leaf, Message, module, traitlets
+from widgets.leaf import Leaf, Message, module, styles, traitlets
 from widgets.session import Entry
 
 THUMB = 192  # pixels a side
@@ -37,7 +37,8 @@ class Gallery(Leaf):
     >>> gallery.save("evening.ctrl.zip")                # doctest: +SKIP
     """
 
-    _esm = module("gallery.js")
+    _esm = module("gallery_parts.js", "gallery.js")
+    _css = styles("gallery.css")
 
     used = traitlets.Any(None, help="the entry whose settings were asked for last")
     compared = traitlets.List(traitlets.Int(), help="keys of the two pictures compared").tag(sync=True)
@@ -187,7 +188,7 @@ class Gallery(Leaf):
                 self._insert(session.load(data, first_key=self._next))
             return
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"dropped{Path(name).suffix.lower()}"
+            path = Path(folder) / (Path(name).name[-100:].strip(".") or "dropped")
             path.write_bytes(data)
             recipe = Recipe.load(path)
             with Image.open(path) as image:

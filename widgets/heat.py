@@ -15,7 +15,7 @@ import traitlets
 from PIL import Image
 
 from widgets.encode import checked, png
-from widgets.leaf import Leaf, Message, module
+from widgets.leaf import Leaf, Message, module, styles
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -149,7 +149,8 @@ class TokenHeat(Leaf):
     "spotlight", "outline", "decided"), `place`: nothing, a point, or an outline of points (x, y) in [0, 1].
     """
 
-    _esm = module("knobs.js", "raster.js", "heat_maps.js", "heat.js")
+    _esm = module("knobs.js", "raster.js", "heat_maps.js", "heat_choice.js", "heat_parts.js", "heat.js")
+    _css = styles("heat.css")
 
     pinned = traitlets.List(traitlets.Int(min=0), maxlen=2).tag(sync=True)
     active_layers = traitlets.List(traitlets.Int(min=0)).tag(sync=True)

@@ -18,7 +18,13 @@ function readHeat(content, [, maps, scales, attends, attendsScales, ...pictures]
   const [rows, columns] = content.places;
   const [size, count, places] = [h * w, layers * steps * words, rows * columns];
   const floats = (data) => new Float32Array(data.slice().buffer);
-  if (maps.length !== count * size || scales.length !== count * 4 || attends.length !== places ** 2 || attendsScales.length !== places * 4) return null;
+  if (
+    maps.length !== count * size ||
+    scales.length !== count * 4 ||
+    attends.length !== places ** 2 ||
+    attendsScales.length !== places * 4
+  )
+    return null;
   const [mapScales, placeScales, kept] = [floats(scales), floats(attendsScales), new Map()];
 
   // The mean of a word's maps over layers and steps, (h · w).
@@ -56,7 +62,9 @@ function readHeat(content, [, maps, scales, attends, attendsScales, ...pictures]
 function cellsOf(place, w, h) {
   const cellAt = ([x, y]) => clamp(Math.floor(y * h), 0, h - 1) * w + clamp(Math.floor(x * w), 0, w - 1);
   if (place.length < 3) return place.slice(0, 1).map(cellAt);
-  const inside = Array.from({ length: w * h }, (_, cell) => cell).filter((cell) => encloses(place, ((cell % w) + 0.5) / w, (Math.floor(cell / w) + 0.5) / h));
+  const inside = Array.from({ length: w * h }, (_, cell) => cell).filter((cell) =>
+    encloses(place, ((cell % w) + 0.5) / w, (Math.floor(cell / w) + 0.5) / h),
+  );
   return inside.length ? inside : [cellAt(place[0])];
 }
 
@@ -85,7 +93,9 @@ const PAINTERS = {
   },
   outline(pixels, [map], { width, threshold, strength }) {
     const outside = (i) => map[i] < threshold;
-    const edge = (i, far) => !outside(i) && [-far, far, -far * width, far * width].some((step) => map[i + step] !== undefined && outside(i + step));
+    const edge = (i, far) =>
+      !outside(i) &&
+      [-far, far, -far * width, far * width].some((step) => map[i + step] !== undefined && outside(i + step));
     for (let i = 0; i < map.length; i++) {
       if (edge(i, 2)) pixels.fill(255, i * 4, i * 4 + 4);
       else if (edge(i, 4)) shade(pixels, i * 4, 0);

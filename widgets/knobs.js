@@ -3,7 +3,10 @@
 
 function knobs(model, life) {
   const get = (name) => model.get(name);
-  const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
+  const set = (values) => {
+    for (const [name, value] of Object.entries(values)) model.set(name, value);
+    model.save_changes();
+  };
 
   // Show traits now and whenever one changes.
   function bind(traits, refresh) {
@@ -22,7 +25,9 @@ function knobs(model, life) {
       button.dataset.value = value;
       return button;
     });
-    bind(trait, () => buttons.forEach((button) => button.setAttribute("aria-pressed", get(trait) === button.dataset.value)));
+    bind(trait, () =>
+      buttons.forEach((button) => button.setAttribute("aria-pressed", get(trait) === button.dataset.value)),
+    );
     return make("div", { class: "ctrl-group", role: "group", "aria-label": label }, ...buttons);
   }
 
@@ -33,13 +38,17 @@ function knobs(model, life) {
     const limits = { min: shown(min), max: shown(max), step: step * scale, "aria-label": label };
     const field = numberField("", { ...limits, unit, onvalue: keep });
     const range = make("input", { type: "range", ...limits, oninput: () => keep(range.valueAsNumber) });
-    bind(trait, () => { range.value = field.input.value = shown(get(trait)); });
+    bind(trait, () => {
+      range.value = field.input.value = shown(get(trait));
+    });
     return [range, field.node];
   }
 
   function toggle(trait, label) {
     const box = make("input", { type: "checkbox", onchange: () => set({ [trait]: box.checked }) });
-    bind(trait, () => { box.checked = get(trait); });
+    bind(trait, () => {
+      box.checked = get(trait);
+    });
     return make("label", {}, box, label);
   }
 

@@ -22,17 +22,26 @@ except ImportError as missing:
 PROBE = bytes([0, 127, 128, 255])  # sent once each way, to see whether this front end delivers bytes
 MAX_UPLOAD = 64 * 2**20  # bytes
 _HERE = Path(__file__).parent
+_COMMON = ("common.js", "hands.js", "messages.js")
 
 
 def module(*names: str) -> str:
-    """The text of `common.js` followed by that of a leaf's own files, together one ES module.
+    """The text of the common files followed by a leaf's own, together one ES module.
 
-    Text, because a `Path` in `_esm` keeps every widget alive after `close()` (anywidget#929). Comment lines and
-    indentation are left out, since every instance carries its module to the browser (anywidget#613).
+    Text, because a `Path` in `_esm` keeps every widget alive after `close()` (anywidget#929).
     """
-    texts = ((_HERE / file).read_text(encoding="utf-8") for file in ("common.js", *names))
-    lines = (line.strip() for text in texts for line in text.splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//"))
+    return _read(*_COMMON, *names)
+
+
+def styles(*names: str) -> str:
+    """The text of `common.css` followed by a leaf's own; anywidget adds it to the page once a kind of leaf."""
+    return _read("common.css", *names)
+
+
+def _read(*names: str) -> str:
+    """Files as one text, without indentation and lines of comment: it is sent, and saved, once for every widget."""
+    lines = (line.strip() for name in names for line in (_HERE / name).read_text(encoding="utf-8").splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith(("//", "/*")))
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Leaf(anywidget.AnyWidget):
     empty for none.
     """
 
-    _css = (_HERE / "common.css").read_text(encoding="utf-8")
+    _css = styles()
 
     problem = traitlets.Dict(value_trait=traitlets.Unicode(), help="what, why, next, details").tag(sync=True)
 

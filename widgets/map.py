@@ -20,7 +20,7 @@ import traitlets
 from PIL import Image
 
 from widgets.encode import checked, png
-from widgets.leaf import Leaf, Message, module
+from widgets.leaf import Leaf, Message, module, styles
 
 Plane = np.ndarray[Any, np.dtype[np.uint8]]
 MAP = "map"
@@ -48,7 +48,10 @@ class MapPad(Leaf):
     brush, `value`, `value_to` of a gradient, the range `low` to `high`, `inverted`, `veil`, `relief`.
     """
 
-    _esm = module("knobs.js", "planes.js", "relief.js", "map.js")
+    _esm = module(
+        "knobs.js", "planes.js", "relief.js", "map_store.js", "map_pen.js", "map_intake.js", "map_parts.js", "map.js"
+    )
+    _css = styles("map.css")
 
     width = traitlets.Int(512, min=1, max=LONGEST).tag(sync=True)
     height = traitlets.Int(512, min=1, max=LONGEST).tag(sync=True)

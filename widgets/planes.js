@@ -4,7 +4,12 @@
 // Raise `cover` to 255 along a line from `a` to `b` (pixels), fading from the inner part of `radius` outwards. Gives
 // the box [x0, y0, x1, y1) it may have changed.
 function coverLine(cover, [w, h], a, b, radius, soft) {
-  const box = [Math.min(a[0], b[0]) - radius - 1, Math.min(a[1], b[1]) - radius - 1, Math.max(a[0], b[0]) + radius + 2, Math.max(a[1], b[1]) + radius + 2];
+  const box = [
+    Math.min(a[0], b[0]) - radius - 1,
+    Math.min(a[1], b[1]) - radius - 1,
+    Math.max(a[0], b[0]) + radius + 2,
+    Math.max(a[1], b[1]) + radius + 2,
+  ];
   const [x0, y0, x1, y1] = box.map((side, at) => clamp(Math.floor(side), 0, at % 2 ? h : w));
   const [dx, dy] = [b[0] - a[0], b[1] - a[1]];
   const length = dx * dx + dy * dy || 1;
@@ -27,9 +32,16 @@ function coverOutline([w, h], points, feather) {
   context.beginPath();
   for (const [x, y] of points) context.lineTo(x, y);
   context.fill();
-  let cover = Uint8Array.from({ length: w * h }, ((data) => (_, at) => data[at * 4 + 3])(context.getImageData(0, 0, w, h).data));
+  let cover = Uint8Array.from(
+    { length: w * h },
+    (
+      (data) => (_, at) =>
+        data[at * 4 + 3]
+    )(context.getImageData(0, 0, w, h).data),
+  );
   const radius = Math.round(feather / 2);
-  for (let pass = 0; radius > 0 && pass < 2; pass++) cover = blurred(blurred(cover, w, h, 1, w, radius), h, w, w, 1, radius);
+  for (let pass = 0; radius > 0 && pass < 2; pass++)
+    cover = blurred(blurred(cover, w, h, 1, w, radius), h, w, w, 1, radius);
   return cover;
 }
 
@@ -53,7 +65,10 @@ function blurred(bytes_, count, lines, step, line, radius) {
 function coverGradient([w, h], a, b) {
   const [dx, dy] = [b[0] - a[0], b[1] - a[1]];
   const length = dx * dx + dy * dy || 1;
-  return Uint8Array.from({ length: w * h }, (_, at) => 255 * clamp(1 - (((at % w) + 0.5 - a[0]) * dx + (Math.floor(at / w) + 0.5 - a[1]) * dy) / length, 0, 1));
+  return Uint8Array.from(
+    { length: w * h },
+    (_, at) => 255 * clamp(1 - (((at % w) + 0.5 - a[0]) * dx + (Math.floor(at / w) + 0.5 - a[1]) * dy) / length, 0, 1),
+  );
 }
 
 // Coverage of all that joins the pixel at `start` and differs from it by no more than `tolerance`, by `level(index)`.
@@ -87,9 +102,14 @@ function stroke(before, ids, target, value, [w, h]) {
   for (const id of touched) after[id] = (before[id] ?? cover).slice();
   const over = ([x0, y0, x1, y1] = [0, 0, w, h]) => {
     for (const id of touched) {
-      const [old, now, goal] = [before[id] ?? new Uint8Array(w * h), after[id], target === "map" ? value : id === target && value ? 255 : 0];
+      const [old, now, goal] = [
+        before[id] ?? new Uint8Array(w * h),
+        after[id],
+        target === "map" ? value : id === target && value ? 255 : 0,
+      ];
       for (let y = y0; y < y1; y++) {
-        for (let at = y * w + x0; at < y * w + x1; at++) now[at] = Math.round(old[at] + ((goal - old[at]) * cover[at]) / 255);
+        for (let at = y * w + x0; at < y * w + x1; at++)
+          now[at] = Math.round(old[at] + ((goal - old[at]) * cover[at]) / 255);
       }
     }
   };
@@ -97,15 +117,19 @@ function stroke(before, ids, target, value, [w, h]) {
 }
 
 // The byte a map shows for a stored one, by its range and whether it is inverted, and back.
-const shownLevels = ({ low, high, inverted }) => Uint8Array.from({ length: 256 }, (_, value) => {
-  const level = Math.round(low + (value * (high - low)) / 255);
-  return inverted ? 255 - level : level;
-});
-const storedLevel = (shown, { low, high, inverted }) => clamp(Math.round((((inverted ? 255 - shown : shown) - low) * 255) / Math.max(1, high - low)), 0, 255);
+const shownLevels = ({ low, high, inverted }) =>
+  Uint8Array.from({ length: 256 }, (_, value) => {
+    const level = Math.round(low + (value * (high - low)) / 255);
+    return inverted ? 255 - level : level;
+  });
+const storedLevel = (shown, { low, high, inverted }) =>
+  clamp(Math.round((((inverted ? 255 - shown : shown) - low) * 255) / Math.max(1, high - low)), 0, 255);
 
 // Paint a box of the planes into RGBA pixels: the map or the backdrop, and the regions in their colours over it.
 function compose(pixels, [w], [x0, y0, x1, y1], { planes, palette, regions, backdrop, veil, levels }) {
-  const colours = regions ? palette.map(({ id, colour }) => [planes[id], hexColour(colour.slice(1))]).filter(([plane]) => plane) : [];
+  const colours = regions
+    ? palette.map(({ id, colour }) => [planes[id], hexColour(colour.slice(1))]).filter(([plane]) => plane)
+    : [];
   const dim = regions && !backdrop ? 0.4 : 1;
   for (let y = y0; y < y1; y++) {
     for (let at = y * w + x0; at < y * w + x1; at++) {
@@ -124,6 +148,7 @@ function hexColour(hex) {
   return [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16));
 }
 
-const packed = async (data, stream) => new Uint8Array(await new Response(new Blob([data]).stream().pipeThrough(stream)).arrayBuffer());
+const packed = async (data, stream) =>
+  new Uint8Array(await new Response(new Blob([data]).stream().pipeThrough(stream)).arrayBuffer());
 const deflate = (data) => packed(data, new CompressionStream("deflate"));
 const inflate = (data) => packed(data, new DecompressionStream("deflate"));

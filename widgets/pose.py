@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ctrl.skeleton import COLOURS, JOINTS, LIMBS, MIRRORED, POSES, Skeleton
-from widgets import openpose
+from ctrl.skeleton import COLOURS, JOINTS, LIMBS, MIRRORED, POSES, People, Skeleton, pose_of
 from widgets.encode import checked, jpeg
-from widgets.leaf import Leaf, Message, module, traitlets
-from widgets.openpose import Figure
+from widgets.leaf import Leaf, Message, module, styles, traitlets
 
+Figure = dict[str, list[list[float]]]  # body (18), hand_left, hand_right (21), face: points [x, y, shown], fractions
+PARTS = {"hand_left": "left_hand", "hand_right": "right_hand", "face": "face"}
 _SKELETON = {
     "joints": JOINTS,
     "limbs": LIMBS,
@@ -31,25 +31,27 @@ class PosePad(Leaf):
     """Any number of figures to drag into shape, over a picture if there is one.
 
     Args:
-        people: one `Skeleton`, several, or None for a standing figure.
+        people: what `ctrl.Pose` takes: a `Skeleton`, `People`, several of them, keypoints, the name of a pose, or
+            OpenPose JSON; None for a standing figure, [] for none.
         background: a PIL image to pose over, or None.
         width: of the canvas in pixels; the background's where there is one.
         height: likewise.
 
-    `people` are the figures as Skeletons and `skeleton` is the first; assign to either to change what is shown.
-    `figures` is the trait behind them, to observe; it carries hands and faces too. `moving` is true during a drag.
+    `people` are the figures as Skeletons, hands and faces included, and `skeleton` is the first; assign to either to
+    change what is shown. `figures` is the trait behind them, to observe. `moving` is true during a drag.
 
     Raises:
-        TypeError: people are no Skeletons, or the background is no PIL image.
-        ValueError: more than 32 figures.
+        TypeError: people are no pose, or the background is no PIL image.
+        ValueError: there are more than 32 figures, or `ctrl.Pose` would refuse them.
 
-    >>> pad = PosePad(ctrl.Skeleton.named("waving"))          # doctest: +SKIP
-    >>> recipe.replace(controls=(ctrl.Pose(pad.skeleton),))   # doctest: +SKIP
+    >>> pad = PosePad("waving")                               # doctest: +SKIP
+    >>> recipe.replace(controls=[ctrl.Pose(pad.people)])      # doctest: +SKIP
     """
 
     _esm = f"const SKELETON = {json.dumps(_SKELETON, separators=(',', ':'))};\n" + module(
-        "figures.js", "posing.js", "pose.js"
+        "figures.js", "pose_canvas.js", "pose_hands.js", "pose_tools.js", "pose.js"
     )
+    _css = styles("pose.css")
 
     figures = traitlets.List(traitlets.Dict()).tag(sync=True)
     width = traitlets.Int(512, min=8, max=4096).tag(sync=True)
@@ -59,7 +61,7 @@ class PosePad(Leaf):
 
     def __init__(
         self,
-        people: Skeleton | Iterable[Skeleton] | None = None,
+        people: Any = None,
         *,
         background: Image.Image | None = None,
         width: int = 512,
@@ -67,22 +69,18 @@ class PosePad(Leaf):
     ) -> None:
         self._background: Image.Image | None = None
         super().__init__(width=width, height=height)
-        self.people = Skeleton.named("standing") if people is None else people
+        self.people = "standing" if people is None else people
         if background is not None:
             self.background = background
 
     @property
     def people(self) -> tuple[Skeleton, ...]:
-        """The figures, without their hands and faces."""
+        """The figures."""
         return tuple(map(skeleton_of, self.figures))
 
     @people.setter
-    def people(self, people: Skeleton | Iterable[Skeleton]) -> None:
-        several = (people,) if isinstance(people, Skeleton) else tuple(people)
-        for one in several:
-            if not isinstance(one, Skeleton):
-                raise TypeError(f"people must be Skeletons, got {type(one).__name__}; use Skeleton.from_json for JSON.")
-        self.figures = _counted([figure_of(one) for one in several])
+    def people(self, people: Any) -> None:
+        self.figures = _figures(people)
 
     @property
     def skeleton(self) -> Skeleton:
@@ -93,7 +91,7 @@ class PosePad(Leaf):
 
     @skeleton.setter
     def skeleton(self, skeleton: Skeleton) -> None:
-        self.people = (skeleton,)
+        self.people = skeleton
 
     @property
     def background(self) -> Image.Image | None:
@@ -109,16 +107,19 @@ class PosePad(Leaf):
         self._post_background()
 
     def to_json(self) -> str:
-        """All figures as OpenPose JSON, in pixels, with hands and faces."""
-        return openpose.write(self.figures, self.width, self.height)
+        """All figures as OpenPose JSON in pixels; a ValueError where there are none."""
+        if not self.figures:
+            raise ValueError("the pad holds no figure; add one in the panel, or assign pad.people.")
+        return People(self.people).to_json(self.width, self.height)
 
     def load_json(self, text: str) -> None:
-        """Show the figures of OpenPose JSON, with hands and faces; anything else raises a ValueError."""
-        figures, size = openpose.read(text)
+        """Show the figures of OpenPose JSON; its canvas becomes the pad's, but for a background's."""
+        size = _canvas_of(text) or (self.width, self.height)
+        figures = _figures(People.from_json(text, size=size))
         with self.hold_sync():
-            if size is not None and self._background is None:
+            if self._background is None:
                 self.width, self.height = size
-            self.figures = _counted(figures)
+            self.figures = figures
 
     def opening(self) -> list[Message]:
         """The background, which travels as a message to keep saved notebooks small."""
@@ -138,21 +139,46 @@ class PosePad(Leaf):
 
 def figure_of(skeleton: Skeleton) -> Figure:
     """A Skeleton as the pad holds it."""
-    points = zip(skeleton.points.tolist(), skeleton.shown.tolist(), strict=True)
-    body = [[round(x, 6), round(y, 6), float(shown)] for (x, y), shown in points]
-    return {"body": body, "hand_left": [], "hand_right": [], "face": []}
+    figure = {"body": np.column_stack([skeleton.points, skeleton.shown]).tolist()}
+    for part, name in PARTS.items():
+        points = getattr(skeleton, name)
+        figure[part] = [] if points is None else np.column_stack([points, points.any(1)]).tolist()
+    return figure
 
 
 def skeleton_of(figure: Figure) -> Skeleton:
-    """What the pad holds as a Skeleton; hands and faces stay behind."""
-    body = np.array(figure["body"], np.float64)  # (18, 3)
-    return Skeleton(np.clip(body[:, :2], -1, 2), body[:, 2] > 0)
+    """What the pad holds as a Skeleton."""
+    body = _clipped(figure["body"])  # (18, 3)
+    parts = {name: _clipped(figure[part]) for part, name in PARTS.items() if figure.get(part)}
+    hidden = {name: points[:, :2] * (points[:, 2:] > 0) for name, points in parts.items()}  # at (0, 0), as in OpenPose
+    return Skeleton(body[:, :2], body[:, 2] > 0, **hidden)
 
 
-def _counted(figures: list[Figure]) -> list[Figure]:
-    if len(figures) > MAX_FIGURES:
-        raise ValueError(f"a pad holds {MAX_FIGURES} figures at most, got {len(figures)}.")
-    return figures
+def _clipped(points: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """(n, 3) x, y and shown, not further from the canvas than a Skeleton may be."""
+    return np.clip(np.array(points, np.float64), -1, 2)
+
+
+def _figures(people: Any) -> list[Figure]:
+    pose = () if isinstance(people, list | tuple) and not people else pose_of(people)
+    if pose is None:
+        raise TypeError(f"people must be what ctrl.Pose takes but for pictures, got {type(people).__name__}.")
+    skeletons = (pose,) if isinstance(pose, Skeleton) else pose.skeletons if isinstance(pose, People) else ()
+    if len(skeletons) > MAX_FIGURES:
+        raise ValueError(f"a pad holds {MAX_FIGURES} figures at most, got {len(skeletons)}.")
+    return [figure_of(one) for one in skeletons]
+
+
+def _canvas_of(text: str) -> tuple[int, int] | None:
+    """The canvas that OpenPose JSON names, if it does and a pad may have it."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None  # People.from_json says what is wrong
+    data = data[0] if isinstance(data, list) and data else data
+    sides = [data.get(name) for name in ("canvas_width", "canvas_height")] if isinstance(data, dict) else [None, None]
+    width, height = (side if isinstance(side, int) and 8 <= side <= 4096 else None for side in sides)
+    return None if width is None or height is None else (width, height)
 
 
 def _background_message(image: Image.Image | None) -> Message:

@@ -33,10 +33,12 @@ function enlarge(map, w, h, width, height, cells) {
   const wide = new Float32Array(h * width);
   const out = new Float32Array(height * width);
   for (let y = 0; y < h; y++) {
-    for (let x = 0; x < width; x++) for (const [cell, weight] of columns[x]) wide[y * width + x] += weight * map[y * w + cell];
+    for (let x = 0; x < width; x++)
+      for (const [cell, weight] of columns[x]) wide[y * width + x] += weight * map[y * w + cell];
   }
   for (let y = 0; y < height; y++) {
-    for (const [cell, weight] of rows[y]) for (let x = 0; x < width; x++) out[y * width + x] += weight * wide[cell * width + x];
+    for (const [cell, weight] of rows[y])
+      for (let x = 0; x < width; x++) out[y * width + x] += weight * wide[cell * width + x];
   }
   return out;
 }
@@ -161,7 +163,9 @@ function commonColours(frames) {
     }
   }
   const fullest = [...boxes.values()].sort((a, b) => b[3] - a[3]).slice(0, 256);
-  return Array.from({ length: 256 }, (_, at) => [0, 1, 2].map((c) => (fullest[at] ? Math.round(fullest[at][c] / fullest[at][3]) : 0)));
+  return Array.from({ length: 256 }, (_, at) =>
+    [0, 1, 2].map((c) => (fullest[at] ? Math.round(fullest[at][c] / fullest[at][3]) : 0)),
+  );
 }
 
 // A function from an RGBA frame to its nearest palette indices.
@@ -175,10 +179,11 @@ function paletteIndices(palette) {
     });
     return best;
   };
-  return (frame) => Uint8Array.from({ length: frame.length / 4 }, (_, at) => {
-    const [r, g, b] = frame.subarray(at * 4, at * 4 + 3).map((c) => c & 252);
-    const key = (r << 16) | (g << 8) | b;
-    if (!nearest.has(key)) nearest.set(key, find(r, g, b));
-    return nearest.get(key);
-  });
+  return (frame) =>
+    Uint8Array.from({ length: frame.length / 4 }, (_, at) => {
+      const [r, g, b] = frame.subarray(at * 4, at * 4 + 3).map((c) => c & 252);
+      const key = (r << 16) | (g << 8) | b;
+      if (!nearest.has(key)) nearest.set(key, find(r, g, b));
+      return nearest.get(key);
+    });
 }

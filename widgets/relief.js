@@ -49,7 +49,14 @@ function drawRelief(context, pixels, heights, [w, h], yaw, pitch) {
     const count = Math.min(60, Math.floor((Math.abs(next - level) * lift) / step));
     const shade = light * clamp(1 - count / 24, 0.5, 1);
     const higher = next > level ? at + dx + dy * w : at;
-    for (let k = 1; k <= count; k++) dot(x + (dx * k) / (count + 1), y + (dy * k) / (count + 1), level + ((next - level) * k) / (count + 1), higher, shade);
+    for (let k = 1; k <= count; k++)
+      dot(
+        x + (dx * k) / (count + 1),
+        y + (dy * k) / (count + 1),
+        level + ((next - level) * k) / (count + 1),
+        higher,
+        shade,
+      );
   }
   context.putImageData(out, 0, 0);
 }

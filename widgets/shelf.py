@@ -19,7 +19,7 @@ from PIL import Image
 
 import ctrl
 from widgets.encode import jpeg
-from widgets.leaf import Leaf, Message, module
+from widgets.leaf import Leaf, Message, module, styles
 
 PRESETS = ("all", "style", "layout", "style+layout")
 CUSTOM = "custom"  # blocks or a schedule that a preset or a number does not express: kept as they came
@@ -46,7 +46,8 @@ class StyleShelf(Leaf):
     >>> recipe.replace(styles=shelf.styles)                              # doctest: +SKIP
     """
 
-    _esm = module("knobs.js", "shelf.js")
+    _esm = module("knobs.js", "shelf_card.js", "shelf.js")
+    _css = styles("shelf.css")
 
     items = traitlets.List(traitlets.Dict(), maxlen=LIMIT).tag(sync=True)
     presets = traitlets.List(traitlets.Unicode(), default_value=list(PRESETS)).tag(sync=True)

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ctrl.attention.adapters import Adapted, adapted
 from ctrl.attention.hooks import Hooks
 from ctrl.attention.terms import PROMPT, SELF, Call, Edit, Observer, Site, Term
 
@@ -53,6 +54,7 @@ class _Tap:
     observers: Sequence[Observer]
     hooks: Hooks
     shape: tuple[int, int] = (0, 0)
+    stream: Tensor | None = None
     calls: int = field(default=0)
 
     @contextmanager
@@ -62,7 +64,7 @@ class _Tap:
 
         @functools.wraps(original)
         def forward(*args: Any, **kwargs: Any) -> Any:
-            mode = _Catch(self)
+            mode = _Catch(self, adapted(module, args, kwargs))
             with mode:
                 out = original(*args, **kwargs)
             if not mode.caught:
@@ -73,38 +75,62 @@ class _Tap:
                 )
             return out
 
-        handle = self.site.block.register_forward_pre_hook(self._see_shape, with_kwargs=True)
-        try:
-            with _forward(module, forward):
-                yield
-        finally:
-            handle.remove()
+        with ExitStack() as stack:
+            stack.callback(self.site.block.register_forward_pre_hook(self._see_shape, with_kwargs=True).remove)
+            if self.observers and (norm := self.site.norm) is not None:
+                stack.callback(norm.register_forward_pre_hook(self._see_stream).remove)
+            stack.enter_context(_forward(module, forward))
+            yield
+        self.stream = None
+
+    def _see_stream(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.stream = args[0]
 
     def _see_shape(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         states: Tensor = args[0] if args else kwargs["hidden_states"]  # (R, C, h, w)
         self.shape = (states.shape[-2], states.shape[-1])
 
+    def run_adapted(
+        self, one: Adapted, sdpa: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """A further call, which an IP-Adapter's processor makes for its pictures: observed, never edited."""
+        q, k, v, bias, _ = _arguments(*args, **kwargs)
+        term = Term(q, k, v, bias, one.gate, one.mask_at(*self.shape), source=one.source)
+        seen = [observer(self._call(q, k, v), (term,)) for observer in self.observers]
+        out = sdpa(*args, **kwargs)
+        for after in seen:
+            if callable(after):
+                after(one.gate * (out if term.mask is None else out * term.mask))
+        return out
+
+    def _call(self, q: Tensor, k: Tensor, v: Tensor) -> Call:
+        site, hooks = self.site, self.hooks
+        return Call(site.name, q, k, v, *self.shape, site.module, site.kind, hooks.rows, hooks.step, self.stream)
+
     def run(self, sdpa: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """The call as edited; the observers see what is computed."""
+        """The call as edited; the observers see what is computed, and its output if they ask for it."""
         self.calls += 1
         q, k, v, bias, rest = _arguments(*args, **kwargs)
-        site, hooks = self.site, self.hooks
-        call = Call(site.name, q, k, v, *self.shape, site.module, site.kind, hooks.rows, hooks.step)
-        terms = [Term(q, k, v, bias, source=PROMPT if site.kind == "cross" else SELF)]
+        call = self._call(q, k, v)
+        terms = [Term(q, k, v, bias, source=PROMPT if self.site.kind == "cross" else SELF)]
         for edit in self.edits:
             terms = edit(call, terms)
-        for observer in self.observers:
-            observer(call, tuple(terms))
-        if not self.edits:
-            return sdpa(*args, **kwargs)
-        return functools.reduce(torch.add, (_summand(term, sdpa, rest) for term in terms))
+        seen = [observer(call, tuple(terms)) for observer in self.observers]
+        if self.edits:
+            out = functools.reduce(torch.add, (_summand(term, sdpa, rest) for term in terms))
+        else:
+            out = sdpa(*args, **kwargs)
+        for after in seen:
+            if callable(after):
+                after(out)
+        return out
 
 
 class _Catch(TorchFunctionMode):
-    """Hands the first attention call of a module's forward to its tap."""
+    """Hands the first attention call of a module's forward to its tap, and shows it those of an IP-Adapter after it."""
 
-    def __init__(self, tapped: _Tap) -> None:
-        self.tapped, self.caught = tapped, False
+    def __init__(self, tapped: _Tap, further: Iterator[Adapted]) -> None:
+        self.tapped, self.further, self.caught = tapped, further, False
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -112,6 +138,8 @@ class _Catch(TorchFunctionMode):
         if func is F.scaled_dot_product_attention and not self.caught:
             self.caught = True
             return self.tapped.run(func, args, kwargs or {})
+        if func is F.scaled_dot_product_attention and (one := next(self.further, None)) is not None:
+            return self.tapped.run_adapted(one, func, args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
 

@@ -31,6 +31,15 @@ class Site:
         return self.name.partition(".")[0]
 
     @property
+    def norm(self) -> nn.Module | None:
+        """The layer before the module, which reads the features that the module's output is added to."""
+        within = self.name.partition(".transformer_blocks.")[2].rpartition(".")[0]
+        if not within:
+            return None
+        parent = self.block.get_submodule(f"transformer_blocks.{within}")
+        return getattr(parent, "norm2" if self.kind == "cross" else "norm1", None)
+
+    @property
     def path(self) -> str:
         """Its name within the component."""
         return self.name.partition(".")[2]
@@ -60,7 +69,8 @@ class Call:
 
     `q` is (R, heads, height·width, d), `k` and `v` are (R, heads, T, d); in self-attention T is height·width. `module`
     is the attention module that made the call. `rows` says which row of the batch is which and `step` which evaluation
-    of the run this is, where the caller knows.
+    of the run this is, where the caller knows. `stream` is (R, height·width, C), the features to which the module's
+    output is added, for observers.
     """
 
     site: str
@@ -73,6 +83,7 @@ class Call:
     kind: Kind = "cross"
     rows: Rows | None = None
     step: int | None = None
+    stream: Tensor | None = None
 
     def project(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (R, heads, T, d) of other text states (R or 1, T, D), by the site's own layers."""
@@ -105,7 +116,8 @@ class Term:
 
 
 Edit = Callable[[Call, list[Term]], list[Term]]
-Observer = Callable[[Call, Sequence[Term]], None]
+# An observer may answer with a function, which is then called with the output (R, heads, height·width, d) of the call.
+Observer = Callable[[Call, Sequence[Term]], Callable[[Tensor], None] | None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from ctrl.model.loading.extras import Extras
 from ctrl.model.loading.families import family_of
 from ctrl.model.loading.lora import merged
 from ctrl.model.parts import Parts
-from ctrl.model.revision import new_number
+from ctrl.model.revision import changes, new_number, weights_of
 from ctrl.model.solver import Solver
 from ctrl.model.text_encoders import TextEncoders
 from ctrl.model.unet import UNet
@@ -64,6 +64,13 @@ class Model:
         return self.parts.vae
 
     @property
+    def revision(self) -> Hashable:
+        """Which weights its pictures depend on, for the keys of a memory: every network loaded so far."""
+        parts = (*self._loaded.controlnets.values(), *self._loaded.ip_adapters.values())
+        vae = changes(weights_of(self.vae))
+        return (self.denoiser.revision, self.text.revision, vae, *(part.revision for part in parts))
+
+    @property
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels that it was trained for."""
         return self.denoiser.size
@@ -83,12 +90,14 @@ class Model:
         """The names of the LoRAs."""
         return self.shelf.loras
 
-    def with_loras(self, loras: Sequence[tuple[str, float]]) -> Model:
+    def with_loras(self, loras: Sequence[tuple[str, float] | tuple[str, float, float]]) -> Model:
         """A model with LoRAs merged that shares all unchanged tensors; with no LoRA, the model itself.
 
-        The last one made is kept. Unloading is letting go, since this model is never changed.
+        Each is its name, its weight, and the weight for the text encoders where that is another. The last model made is
+        kept. Unloading is letting go, since this model is never changed.
         """
-        wanted = tuple((name, weight) for name, weight in loras if weight != 0)
+        wanted = tuple((name, weight, *(more or (weight,))) for name, weight, *more in loras)
+        wanted = tuple(one for one in wanted if any(one[1:]))
         if not wanted:
             return self
         with self.lock:
@@ -98,8 +107,8 @@ class Model:
                 self._adapted[key] = self._merged(wanted)
             return self._adapted[key]
 
-    def _merged(self, wanted: Sequence[tuple[str, float]]) -> Model:
-        files = [(self.shelf.lora(name), weight) for name, weight in wanted]
+    def _merged(self, wanted: Sequence[tuple[str, float, float]]) -> Model:
+        files = [(self.shelf.lora(name), weight, text) for name, weight, text in wanted]
         towers = self.parts.towers
         unet, encoders = merged(self.unet, [tower.encoder for tower in towers], files)
         towers = tuple(replace(tower, encoder=own) for tower, own in zip(towers, encoders, strict=True))

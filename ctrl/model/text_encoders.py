@@ -14,6 +14,7 @@ from ctrl.model import text
 from ctrl.model.parts import Tower
 from ctrl.model.revision import changes, weights_of
 from ctrl.model.text import Span, Text
+from ctrl.prompts import parse
 from ctrl.rows import PromptRows
 
 
@@ -61,6 +62,10 @@ class TextEncoders:
         """The place of each token among the embeddings, and of its characters in the plain prompt."""
         with self.lock:
             return text.spans(self.towers, prompt)
+
+    def plain(self, prompt: str) -> str:
+        """The prompt without the marks of its weights, in whose characters `spans` count."""
+        return "".join(piece.text for piece in parse(prompt))
 
     def rows(self, texts: Sequence[Text]) -> PromptRows:
         """Texts of one length as rows."""

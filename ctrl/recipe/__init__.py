@@ -10,7 +10,7 @@ from ctrl.recipe.loras import Lora
 from ctrl.recipe.recipe import KEYWORD, Recipe
 from ctrl.recipe.regions import Region
 from ctrl.recipe.samplers import SAMPLERS, SPACINGS
-from ctrl.recipe.schedule import Schedule, as_number, curve, hold, ramp, weight_at
+from ctrl.recipe.schedule import Schedule, as_number, curve, highest, hold, ramp, weight_at
 from ctrl.recipe.styles import Style
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "as_number",
     "batch_shape",
     "curve",
+    "highest",
     "hold",
     "ramp",
     "weight_at",

@@ -38,7 +38,7 @@ from ctrl.recipe.controls import Control
 from ctrl.recipe.diff import Difference, HasTimes, diff
 from ctrl.recipe.generation import arguments_of
 from ctrl.recipe.guidance import Guidance
-from ctrl.recipe.loras import Lora
+from ctrl.recipe.loras import Lora, effective
 from ctrl.recipe.regions import Region
 from ctrl.recipe.samplers import SAMPLERS, SPACINGS, Sampler, Spacing
 from ctrl.recipe.schedule import Schedule, Weigh, highest, simplified, weight, weight_at
@@ -176,7 +176,7 @@ class Recipe:
             regions=in_order([one for one in self.regions if one.on], key=attrgetter("sort_key")),
             controls=in_order(controls, key=attrgetter("sort_key")),
             styles=in_order(styles, key=attrgetter("sort_key")),
-            loras=in_order([one for one in self.loras if one.on], key=attrgetter("sort_key")),
+            loras=effective(self.loras),
             guidance=guidance,
             strength=Recipe.strength if self.image is None else self.strength,
             unmasked=Recipe.unmasked if self.mask is None else self.unmasked,

@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ctrl.attention import Observer
 from ctrl.guidance import GuidanceState, guide
 from ctrl.images import Picture
+from ctrl.maps import Watch
 from ctrl.memory import Memory
 from ctrl.notes import notes
 from ctrl.recipe import Recipe, batch_shape
 from ctrl.recipe.checks import integer
+from ctrl.rows import Branches
 from ctrl.sampling.checkpoint import Checkpoint
 from ctrl.sampling.inpainting import with_original
+from ctrl.sampling.looking import look
 from ctrl.sampling.run import Run
 from ctrl.sampling.shot import Shot, Step
 
@@ -33,19 +37,25 @@ MAX_BATCH = 1024
 
 
 def steps(
-    model: Model, recipe: Recipe, *, after: Step | Checkpoint | None = None, memory: Memory | None = None
+    model: Model,
+    recipe: Recipe,
+    *,
+    after: Step | Checkpoint | None = None,
+    memory: Memory | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Step]:
     """Run `recipe` step by step. Stopping is `break`: between steps the model is as it was before.
 
     - `after` is a step, or its checkpoint, of a run with the same sampler, steps, seed, size and image: the run goes on
       with the step after it, as if it had never stopped. Prompts, controls, styles and guidance may be others.
     - `memory` keeps what was encoded for other runs; without it nothing outlives the run.
+    - `watch` says what to keep of attention; `Step.attention` is then what was seen so far.
 
     What the model cannot do raises a ValueError here, before the first step; latents that stop being finite
     raise a FloatingPointError.
     """
     _check(model, recipe)
-    return _walk(_prepared(model, [recipe], memory), model, _checkpoint(after, recipe))
+    return walk(prepare(model, [recipe], memory, watch=Watch.of(watch)), model, _checkpoint(after, recipe))
 
 
 def sample(
@@ -55,14 +65,15 @@ def sample(
     *,
     after: Step | Checkpoint | None = None,
     memory: Memory | None = None,
+    watch: Watch | None = None,
 ) -> Shot:
     """Run `recipe` to its picture; `on_step` is called after every step, and its exceptions end the run.
 
-    `after` and `memory` are those of `steps`.
+    `after` and `memory` are those of `steps`; with `watch`, `Shot.attention` holds what was seen of attention.
     """
     _check(model, recipe)
     _check_callback(on_step)
-    run = _prepared(model, [recipe], memory)
+    run = prepare(model, [recipe], memory, watch=Watch.of(watch))
     return _drain(run, model, _checkpoint(after, recipe), on_step)[0]
 
 
@@ -85,7 +96,7 @@ def sample_many(model: Model, recipes: Sequence[Recipe], *, batch: int = 16) -> 
         for start in range(0, len(members), batch):
             part = members[start : start + batch]
             together = [recipes[at] for at in part]
-            shots |= zip(part, _drain(_prepared(model, together, None), model), strict=True)
+            shots |= zip(part, _drain(prepare(model, together, None), model), strict=True)
     return [shots[at] for at in range(len(recipes))]
 
 
@@ -121,11 +132,18 @@ def _check_callback(on_step: object) -> None:
         raise TypeError(f"on_step must be a function of one argument, a Step, and it takes {takes}.") from None
 
 
-def _prepared(model: Model, recipes: Sequence[Recipe], memory: Memory | None) -> Run:
+def prepare(
+    model: Model,
+    recipes: Sequence[Recipe],
+    memory: Memory | None,
+    observers: Sequence[Observer] = (),
+    watch: Watch | None = None,
+) -> Run:
+    """A run of recipes of one `batch_shape`, ready to begin; a ValueError says what the model cannot do."""
     memory = Memory(limit=None) if memory is None else memory
     memory.begin_run()
-    adapted = model.with_loras([(lora.name, lora.weight) for lora in recipes[0].canonical.loras])
-    return Run.of(adapted, recipes, memory)
+    adapted = model.with_loras([(lora.name, *lora.weights) for lora in recipes[0].canonical.loras])
+    return Run.of(adapted, recipes, memory, observers, watch)
 
 
 def _checkpoint(after: object, recipe: Recipe) -> Checkpoint | None:
@@ -142,34 +160,38 @@ def _drain(
     run: Run, model: Model, after: Checkpoint | None = None, on_step: Callable[[Step], None] | None = None
 ) -> list[Shot]:
     latents = None if after is None else after.latents
-    for step in _walk(run, model, after):
+    for step in walk(run, model, after):
         if on_step is not None:
             on_step(step)
         latents = step.latents
     assert latents is not None  # a run has a step
-    return _finished(run, model, latents)
+    return finish(run, model, latents)
 
 
 @torch.no_grad()
-def _walk(run: Run, model: Model, after: Checkpoint | None) -> Iterator[Step]:
+def walk(run: Run, model: Model, after: Checkpoint | None, known: Branches | None = None) -> Iterator[Step]:
+    """The steps of a run, from the one after a checkpoint on; `known` are the predictions of the first of them."""
     begun = run.begin()
     first, latents, state = (0, begun.latents, GuidanceState()) if after is None else after.resume(run.solver)
     for index in range(first, run.count):
         moment = run.moments[index]
         sample = run.solver.scale(moment.rows.stack(latents, latents), index)  # (R, C, h, w)
-        branches = moment.rows.split(moment.predict(sample))
+        branches = known if known and index == first else moment.rows.split(moment.predict(sample))
         prediction, state = guide(branches, moment.guidance, moment.guidance_map, moment.space(sample), state)
         latents, denoised = run.solver.step(prediction, index, latents)
         latents = run.restore_unmasked(latents, begun, index)
         _check_finite(latents, index, run.count)
         checkpoint = Checkpoint.of(run.recipes[0], index, latents.clone(), run.solver.state(), state)
-        yield Step(index, run.count, checkpoint.latents, denoised.clone(), branches, checkpoint, model)
+        yield Step(index, run.count, checkpoint.latents, denoised.clone(), branches, checkpoint, model, look(run))
 
 
-def _finished(run: Run, model: Model, latents: Tensor) -> list[Shot]:
+def finish(run: Run, model: Model, latents: Tensor) -> list[Shot]:
+    """The pictures of the last latents of a run."""
     images = [_restored(image, one) for image, one in zip(model.decode(latents), run.recipes, strict=True)]
     every = [notes(model, recipe, run.given.texts(recipe), run.given.size) for recipe in run.recipes]
-    return [Shot(*parts) for parts in zip(images, run.recipes, every, strict=True)]
+    seen = [look(run, at) for at in range(len(images))]
+    attention = [None if one is None else one(image) for one, image in zip(seen, images, strict=True)]
+    return [Shot(*parts) for parts in zip(images, run.recipes, every, attention, strict=True)]
 
 
 def _restored(image: Image, recipe: Recipe) -> Image:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctrl.attention import Observer
+from ctrl.attention import At, Observer
 from ctrl.conditioning import ControlInput
 from ctrl.memory import Memory
 from ctrl.recipe import Control, as_number
@@ -31,7 +31,13 @@ class ControlRun:
     memory: Memory
 
     def residuals(
-        self, rows: Rows, sample: Tensor, t: Tensor, prompt: PromptRun, observers: Sequence[Observer], step: int
+        self,
+        rows: Rows,
+        sample: Tensor,
+        t: Tensor,
+        prompt: PromptRun,
+        observers: Sequence[Observer | At[Observer]],
+        step: int,
     ) -> Residuals:
         """What it adds to the rows of the U-Net's batch."""
         asked = self._asked(rows)
@@ -53,7 +59,7 @@ class ControlRun:
         sample: Tensor,
         t: Tensor,
         prompt: PromptRun,
-        observers: Sequence[Observer],
+        observers: Sequence[Observer | At[Observer]],
         step: int,
     ) -> Residuals:
         first = rows.pictures if rows.guided and not asked.guided else 0

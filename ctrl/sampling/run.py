@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,11 @@ from torch import Tensor
 from ctrl.attention import At, BlurredQueries, Edit, IdentityAttention, Observer, check_blocks
 from ctrl.conditioning import Conditioning, Start, size_of
 from ctrl.guidance import Space
+from ctrl.maps import Collector, Watch
 from ctrl.memory import Memory
 from ctrl.recipe import PAG, SEG, Guidance, Recipe, as_number
 from ctrl.rows import Residuals, Rows, summed
+from ctrl.sampling.looking import texts
 from ctrl.sampling.prompt import PromptRun
 from ctrl.sampling.residuals import ControlRun
 
@@ -49,10 +52,17 @@ class Run:
     start: Start | None
     solver: Solver
     generators: list[torch.Generator]
-    observers: Sequence[Observer]
+    observers: Sequence[Observer | At[Observer]]
+    collector: Collector | None = None  # one of the observers
 
     @staticmethod
-    def of(model: Model, recipes: Sequence[Recipe], memory: Memory, observers: Sequence[Observer] = ()) -> Run:
+    def of(
+        model: Model,
+        recipes: Sequence[Recipe],
+        memory: Memory,
+        observers: Sequence[Observer | At[Observer]] = (),
+        watch: Watch | None = None,
+    ) -> Run:
         """A run that is ready to begin; a ValueError says what does not go together."""
         first = recipes[0]  # all have the same settings, see `recipe.batch_shape`
         given = Conditioning(model, size_of(model, first), memory)
@@ -63,7 +73,14 @@ class Run:
         run = Run(model, recipes, given, begins, solver, generators, observers)
         for moment in run.moments:
             moment.check()
-        return run
+        return run if watch is None else run.watched(watch)
+
+    def watched(self, watch: Watch) -> Run:
+        """The same run with its attention watched."""
+        nets = {control.net.kind: control.net for moment in self.moments for control in moment.controls}
+        places = [*self.model.denoiser.sites, *(site for net in nets.values() for site in net.sites)]
+        found = Collector(watch, places, [texts(self.model.text, recipe) for recipe in self.recipes], self.count)
+        return replace(self, observers=(*self.observers, *found.observers), collector=found)
 
     @property
     def count(self) -> int:
@@ -169,11 +186,25 @@ class Moment:
         edits: list[Edit | At[Edit]] = [*self._styles(rows), *self._perturbations(rows)]
         revision = run.given.revision(denoiser)
         hooks = self.prompt.hooks(rows, revision, edits=edits, observers=run.observers, step=self.index)
-        return denoiser.predict(sample, t, self.prompt.rows(rows), self._residuals(rows, sample, t), hooks)
+        residuals = self._residuals(rows, sample, t)
+        with self._influence(rows, residuals):
+            return denoiser.predict(sample, t, self.prompt.rows(rows), summed(residuals), hooks)
 
-    def _residuals(self, rows: Rows, sample: Tensor, t: Tensor) -> Residuals | None:
+    def _residuals(self, rows: Rows, sample: Tensor, t: Tensor) -> list[Residuals]:
+        """What each ControlNet adds."""
         observers = self.run.observers
-        return summed([one.residuals(rows, sample, t, self.prompt, observers, self.index) for one in self.controls])
+        return [one.residuals(rows, sample, t, self.prompt, observers, self.index) for one in self.controls]
+
+    def _influence(self, rows: Rows, residuals: Sequence[Residuals]) -> AbstractContextManager[None]:
+        """Watches what the ControlNets change, where the run is watched for it."""
+        collector = self.run.collector
+        if collector is None or collector.influence is None or not collector.watch.acts(self.index, self.run.count):
+            return nullcontext()
+        named = {
+            f"{control.now.kind} {at}": one
+            for at, (control, one) in enumerate(zip(self.controls, residuals, strict=True))
+        }
+        return collector.influence.controls(self.run.model.unet, rows, named, self.index)
 
     def _styles(self, rows: Rows) -> list[Edit]:
         pairs = enumerate(zip(self.styles, self.now.styles, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from ctrl.sampling.checkpoint import Checkpoint
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ctrl.maps import Attention
     from ctrl.model import Model
 
 
@@ -35,6 +37,7 @@ class Step:
     branches: Branches = field(repr=False)
     checkpoint: Checkpoint = field(repr=False)
     model: Model = field(repr=False)
+    look: Callable[[Image], Attention] | None = field(default=None, repr=False)
 
     @property
     def progress(self) -> float:
@@ -45,14 +48,23 @@ class Step:
         """The picture of the current estimate of x0: one decoding."""
         return self.model.decode(self.denoised[:1])[0]
 
+    @property
+    def attention(self) -> Attention | None:
+        """What was seen of attention so far, over a preview; None without `watch`."""
+        return None if self.look is None else self.look(self.preview())
+
 
 @dataclass(frozen=True)
 class Shot:
-    """What came of a recipe: the picture, the recipe, and what its owner should know."""
+    """What came of a recipe: the picture, the recipe, what its owner should know, and what was seen of attention.
+
+    `attention` is None without `watch`.
+    """
 
     image: Image
     recipe: Recipe
     notes: tuple[str, ...] = ()
+    attention: Attention | None = field(default=None, repr=False, compare=False)
 
     def save(self, path: str | Path) -> None:
         """Write a PNG that carries the recipe, whole or not at all; `Recipe.load` reads it back."""

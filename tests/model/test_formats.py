@@ -1,7 +1,9 @@
 """Tiny models in every layout in which models are published, read through the real code, bit for bit."""
 
 import copy
+import inspect
 import json
+import re
 import shutil
 
 import diffusers
@@ -11,6 +13,7 @@ import tiny_formats as tiny
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     ControlNetUnionModel,
     DDIMPipeline,
     DDIMScheduler,
@@ -29,11 +32,15 @@ from diffusers.loaders.single_file_utils import (
 from diffusers.models.attention_processor import AttnProcessor2_0
 from PIL import Image
 from safetensors.torch import load_file
+from transformers import CLIPTextConfig, CLIPTextModel
 
 import ctrl
 from ctrl.model.loading import files, original_names
-from ctrl.model.loading.controlnets import OneKind, controlnet
+from ctrl.model.loading.control_modules import OneKind, Pooled
+from ctrl.model.loading.controlnets import controlnet
+from ctrl.model.loading.pretrained import read_schedule
 from ctrl.model.loading.shapes import unet_config, vae_config
+from ctrl.model.samplers import scheduled
 
 FAMILIES = list(tiny.ALL)
 PUBLISHED = {  # the U-Nets' configurations on the hub, where they differ from diffusers' defaults
@@ -114,8 +121,7 @@ def test_every_family_comes_in_bit_for_bit_in_both_layouts(shelf, written, famil
         if layout == "single file" and isinstance(got, AutoencoderKL):
             ours.pop("sample_size"), theirs.pop("sample_size")  # the pictures' size, which no tensor tells
         assert ours == theirs
-    schedule = {key: value for key, value in model.parts.scheduler.items() if not key.startswith("_")}
-    assert schedule == {key: value for key, value in written[family].schedule.items() if not key.startswith("_")}
+    assert model.parts.scheduler.items() >= written[family].schedule.items() - {("_class_name", "DDIMScheduler")}
     assert model.parts.zero_negative == (family == "sdxl")
     pads = {"sd1": [tiny.END], "sd2": ["!"], "sdxl": [tiny.END, "!"]}[family]
     assert [tower.tokenizer.pad_token for tower in model.parts.towers] == pads
@@ -137,7 +143,7 @@ def test_what_save_pretrained_writes_today_is_read_and_draws_the_same_picture(sh
     recipe = ctrl.Recipe("ab, c", negative="d", steps=2, seed=3, width=64, height=64, sampler="ddim")
     models = [ctrl.load(place, device="cpu") for place in (shelf / family, again)]
     assert np.array_equal(*(np.asarray(ctrl.sample(model, recipe).image) for model in models))
-    pads = [[tower.tokenizer.pad_token for tower in model.towers] for model in models]
+    pads = [[tower.tokenizer.pad_token for tower in model.parts.towers] for model in models]
     assert pads[0] == pads[1]
 
 
@@ -280,25 +286,143 @@ def test_the_published_architectures_are_read_from_their_shapes(family):
         assert theirs[name] is original[original_names.unet_name(name, config)], name
 
 
-def test_the_prediction_is_what_is_said_then_what_is_noted_then_the_familys(shelf, written, tmp_path):
-    def predicts(file, **said):
-        model = ctrl.load(file, device="cpu", tokenizer=shelf / "clip", **said)
-        return model.parts.scheduler["prediction_type"]
+MARKS = [  # the family, the header, tensors, and what is predicted
+    ("sd1", {}, {}, None),
+    ("sd2", {}, {}, None),
+    ("sdxl", {}, {}, None),
+    ("sd2", {"modelspec.prediction_type": "epsilon"}, {}, "epsilon"),
+    ("sd2", {"modelspec.prediction_type": "v"}, {}, "v_prediction"),
+    ("sd1", {"modelspec.prediction_type": "v-prediction"}, {}, "v_prediction"),
+    ("sdxl", {"modelspec.prediction_type": "V_Prediction"}, {}, "v_prediction"),
+    ("sdxl", {}, {"v_pred": torch.zeros(0)}, "v_prediction"),
+    ("sdxl", {"modelspec.prediction_type": "epsilon"}, {"v_pred": torch.ones(1)}, "v_prediction"),
+    ("sdxl", {"ss_v_parameterization": "True"}, {}, "v_prediction"),
+    ("sd2", {"ss_v_parameterization": "False"}, {}, "epsilon"),
+    ("sd2", {"modelspec.architecture": "stable-diffusion-v2-512"}, {}, "epsilon"),
+    ("sd2", {"modelspec.architecture": "stable-diffusion-v2-768-v"}, {}, "v_prediction"),
+    ("sd2", {"modelspec.architecture": "stable-diffusion-v2-512", "ss_v_parameterization": "1"}, {}, "v_prediction"),
+    ("sd2", {}, {"global_step": torch.tensor(220_000)}, "epsilon"),
+    ("sd2", {}, {"global_step": torch.tensor([875_000])}, "epsilon"),
+    ("sd2", {}, {"global_step": torch.tensor(110_000)}, "v_prediction"),
+    ("sd1", {}, {"global_step": torch.tensor(110_000)}, None),
+    ("sdxl", {"modelspec.prediction_type": "x0"}, {}, None),
+]
 
-    assert predicts(shelf / "sd2.safetensors") == "v_prediction"
-    assert predicts(shelf / "sd2.safetensors", prediction="epsilon") == "epsilon"
-    noted = tiny.save_single(written["sd2"], tmp_path / "noted.safetensors", {"modelspec.prediction_type": "epsilon"})
-    assert predicts(noted) == "epsilon"
-    assert predicts(noted, prediction="v") == "v_prediction"
-    marks = {"v_pred": torch.ones(1), "ztsnr": torch.ones(1)}
-    marked = tiny.save_single(written["sd1"], tmp_path / "marked.safetensors", **marks)
-    assert predicts(marked) == "v_prediction"
-    schedule = ctrl.load(marked, device="cpu", tokenizer=shelf / "clip").parts.scheduler
-    assert schedule["rescale_betas_zero_snr"] is True
+
+@pytest.mark.parametrize(("family", "notes", "tensors", "predicts"), MARKS)
+def test_a_files_prediction_is_read_from_every_mark_and_else_the_familys_with_a_warning(
+    shelf, written, tmp_path, recwarn, family, notes, tensors, predicts
+):
+    file = tiny.save_single(written[family], tmp_path / "one.safetensors", notes or None, **tensors)
+    model = ctrl.load(file, device="cpu", tokenizer=shelf / "clip")
+    said = [str(one.message) for one in recwarn if "does not say what it predicts" in str(one.message)]
+    own = "v_prediction" if family == "sd2" else "epsilon"
+    assert model.parts.scheduler["prediction_type"] == (predicts or own)
+    assert bool(said) == (predicts is None)
+    assert all(f"prediction={'epsilon' if family == 'sd2' else 'v'!r}" in one for one in said)
+
+
+@pytest.mark.parametrize("way", ["tensor", "kohya"])
+def test_what_says_that_the_last_step_is_noise_is_followed_with_v_only(shelf, written, tmp_path, way):
+    zero = ({}, {"ztsnr": torch.ones(1)}) if way == "tensor" else ({"ss_zero_terminal_snr": "True"}, {})
+    for prediction in ("v", "epsilon"):
+        notes = zero[0] | {"modelspec.prediction_type": prediction}
+        file = tiny.save_single(written["sdxl"], tmp_path / f"{prediction}.safetensors", notes, **zero[1])
+        schedule = ctrl.load(file, device="cpu", tokenizer=shelf / "clip").parts.scheduler
+        assert schedule.get("rescale_betas_zero_snr", False) == (prediction == "v")
+
+
+def test_what_the_user_says_of_the_prediction_comes_first_and_without_a_warning(shelf, written, tmp_path, recwarn):
+    file = tiny.save_single(written["sdxl"], tmp_path / "one.safetensors", v_pred=torch.ones(1))
+    model = ctrl.load(file, device="cpu", tokenizer=shelf / "clip", prediction="epsilon")
+    assert model.parts.scheduler["prediction_type"] == "epsilon" and not recwarn.list
     with pytest.raises(ValueError, match="prediction must be 'epsilon', 'v' or None, got 'eps'"):
-        predicts(shelf / "sd2.safetensors", prediction="eps")
+        ctrl.load(file, device="cpu", tokenizer=shelf / "clip", prediction="eps")
     with pytest.raises(ValueError, match="tokenizer and prediction are for a single file"):
         ctrl.load(shelf / "sd2", prediction="v")
+
+
+def test_an_sd2_file_that_was_converted_from_a_folder_has_no_last_layer(shelf, written, tmp_path):
+    held = tiny.single(written["sd2"])
+    held = {key: one for key, one in held.items() if ".resblocks.2." not in key and "text_projection" not in key}
+    held["cond_stage_model.model.transformer.embeddings.position_ids"] = torch.arange(tiny.TOKENS)[None]
+    file = tiny.save(held, tmp_path / "converted.safetensors", {"modelspec.prediction_type": "v"})
+    model = ctrl.load(file, device="cpu", tokenizer=shelf / "clip")
+    assert_same(model.parts.towers[0].encoder, written["sd2"].texts[0])
+
+
+@pytest.mark.parametrize(("blocks", "layers"), [(24, 23), (23, 23)])
+def test_of_clip_h_the_last_layer_is_left_out_if_it_is_there(shelf, written, tmp_path, blocks, layers):
+    written = copy.deepcopy(written["sd2"])
+    config = dict(vocab_size=len(tiny.vocabulary()), hidden_size=1024, intermediate_size=8, num_hidden_layers=blocks)
+    more = dict(num_attention_heads=16, max_position_embeddings=tiny.TOKENS, hidden_act="gelu")
+    encoder = CLIPTextModel(CLIPTextConfig(**config, **more, bos_token_id=0, eos_token_id=2, pad_token_id=1))
+    unet = UNet2DConditionModel(**{**written.unet.config, "cross_attention_dim": 1024})
+    held = tiny.prefixed("model.diffusion_model.", tiny.unet(unet))
+    held |= tiny.prefixed("first_stage_model.", tiny.vae(written.vae))
+    held |= tiny.prefixed("cond_stage_model.model.", tiny.open_clip(encoder.state_dict()))
+    held["cond_stage_model.model.text_projection"] = torch.ones(1024, 1024)  # kohya's scripts write it in any case
+    file = tiny.save(held, tmp_path / "h.safetensors", {"modelspec.prediction_type": "v"})
+    model = ctrl.load(file, device="cpu", tokenizer=shelf / "clip")
+    assert model.parts.towers[0].encoder.config.num_hidden_layers == layers
+
+
+SAID = [  # what schedules of folders say and do not say
+    {},
+    {"steps_offset": 0},
+    {"steps_offset": 1},
+    {"clip_sample": True},
+    {"steps_offset": 0, "clip_sample": True, "timestep_spacing": "trailing"},
+    {"timestep_spacing": "linspace", "set_alpha_to_one": True},
+    {"trained_betas": [0.001 * (at + 1) / 300 for at in range(1000)]},
+    {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
+    {"thresholding": True},
+    {"num_train_timesteps": 500, "beta_schedule": "linear"},
+]
+NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+
+
+@pytest.mark.parametrize("said", range(len(SAID)))
+@pytest.mark.parametrize("name", ["DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler", "DDPMScheduler"])
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_a_schedule_that_does_not_say_all_is_read_as_the_pipeline_reads_it(shelf, tmp_path, family, name, said):
+    config = NOISE | SAID[said] | {"_class_name": name}
+    (tmp_path / "scheduler_config.json").write_text(json.dumps(config))
+    ours = read_schedule(tmp_path, repair=family == "sd1")
+    scheduler = getattr(diffusers, name).from_pretrained(tmp_path)
+    pipe = {"sd1": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}[family]
+    pipe = pipe(**dict.fromkeys(inspect.signature(pipe.__init__).parameters.keys() & EMPTY), scheduler=scheduler,
+                **({"requires_safety_checker": False} if family == "sd1" else {"add_watermarker": False}))  # fmt: skip
+    theirs = dict(pipe.scheduler.config)
+    for sampler in ("ddim", "pndm", "euler", "dpm++ 2m", "lcm"):
+        for spacing in ("default", "trailing"):
+            try:
+                expected, _ = scheduled(sampler, spacing, theirs, 10, "cpu", 1.0)
+            except ValueError as error:
+                with pytest.raises(ValueError, match=re.escape(str(error))):
+                    scheduled(sampler, spacing, ours, 10, "cpu", 1.0)
+                continue
+            got, _ = scheduled(sampler, spacing, ours, 10, "cpu", 1.0)
+            versions = ({**one.config, "_diffusers_version": None} for one in (got, expected))
+            assert next(versions) == next(versions)
+            assert torch.equal(got.timesteps, expected.timesteps)
+
+
+EMPTY = {"vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "safety_checker",
+         "feature_extractor"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("release", "size"), [("0.6.0", 512), ("0.8.1", 512), ("0.9.0", 256), ("0.42.1", 256)])
+def test_a_folder_of_an_old_release_that_says_32_means_512_pixels(shelf, tmp_path, release, size):
+    folder = shutil.copytree(shelf / "sd1", tmp_path / "old")
+    file = folder / "unet" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"sample_size": 32, "_diffusers_version": release}))
+    vae = folder / "vae" / "config.json"
+    pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    factor = 2 ** (len(json.loads(vae.read_text())["block_out_channels"]) - 1)
+    want = pipe.unet.config.sample_size * factor
+    assert want == size // 8 * factor
+    assert ctrl.load(folder, device="cpu").size == ctrl.load(pipe).size == (want, want)
 
 
 @pytest.fixture(scope="module")
@@ -324,11 +448,13 @@ def test_a_controlnet_comes_in_bit_for_bit_in_every_layout(shelf, nets, tmp_path
         tiny.save(tiny.original_controlnet(net), (place := tmp_path / "net") / "any.safetensors")
     model = ctrl.load(shelf / family, device="cpu", controlnets={"line art": place})
     assert "line art" in model.controls
-    got = model.controlnet("line art").module
+    got = model.shelf.controlnet("line art", model.unet)
     assert_same(got, net)
     ours, theirs = configuration(got), configuration(net)
     assert ours == theirs
     assert not got.training
+    with pytest.raises(ValueError, match="it reads 8 pixels as one, and a latent is 2 here"):  # of this tiny VAE
+        model.controlnet("line art")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -354,8 +480,8 @@ def test_a_controlnet_of_another_model_or_in_pieces_is_refused(shelf, nets, tmp_
     part = tiny.save(held, tmp_path / "part.safetensors")
     with pytest.raises(ValueError, match=r"or is not whole: 2 of its tensors, such as controlnet_down_blocks.0"):
         controlnet("pose", part, model.unet)
-    more = tiny.save(whole | {"lora_controlnet": torch.ones(1)}, tmp_path / "more.safetensors")
-    with pytest.raises(ValueError, match="1 of its tensors, such as lora_controlnet"):
+    more = tiny.save(whole | {"stranger": torch.ones(1)}, tmp_path / "more.safetensors")
+    with pytest.raises(ValueError, match="1 of its tensors, such as stranger"):
         controlnet("pose", more, model.unet)
     with pytest.raises(ValueError, match="it looks like a whole model"):
         controlnet("pose", shelf / "sd1.safetensors", model.unet)
@@ -395,9 +521,88 @@ def test_a_union_controlnet_serves_each_of_its_kinds(shelf, tmp_path):
         assert all(torch.equal(*pair) for pair in zip(down, expected[0], strict=True))
         answers.append(mid)
     assert not torch.equal(*answers)
-    for mode in (None, 6):
-        with pytest.raises(ValueError, match="the pose ControlNet serves 6 kinds"):
-            controlnet("pose", tmp_path / "union", unet, mode)
+    for kind, mode, says in (("pose", 6, "the number of its kind is 6"), ("tile", None, "'tile' is none")):
+        with pytest.raises(ValueError, match=f"the {kind} ControlNet serves 6 kinds, and {says}.*: pose, depth, "):
+            controlnet(kind, tmp_path / "union", unet, mode)
+    assert [controlnet(kind, union, unet).mode for kind in ("pose", "depth", "line art")] == [0, 1, 3]
+    file = tiny.save(union.state_dict(), tmp_path / "union.safetensors")
+    alone = controlnet("normal", file, unet)
+    assert alone.mode == 4
+    assert_same(alone.net, union)
+
+
+def asked(net, hint, rows=2):
+    """What a ControlNet of SD 1 answers to one question."""
+    draw = torch.Generator().manual_seed(4)
+    sample, states = (torch.randn(*size, generator=draw) for size in ((rows, 4, 8, 8), (rows, 20, 64)))
+    down, mid = net(sample, torch.tensor(5), encoder_hidden_states=states, controlnet_cond=hint, return_dict=False)
+    return [*down, mid]
+
+
+def test_a_controlnet_whose_residuals_are_pooled_gives_their_means_at_full_size(shelf, nets):
+    unet = ctrl.load(shelf / "sd1", device="cpu").unet
+    net = copy.deepcopy(nets["sd1"])
+    hint = torch.rand(2, 3, 64, 64)
+    plain = asked(net, hint)
+    net.register_to_config(global_pool_conditions=True)
+    got = controlnet("shuffle", net, unet)
+    assert isinstance(got, Pooled) and got.prompted_only
+    for ours, theirs, before in zip(asked(got, hint), asked(net, hint), plain, strict=True):
+        assert ours.shape == before.shape and torch.equal(ours, theirs.expand_as(before))
+    assert net.config.global_pool_conditions
+
+
+def test_a_controlnet_that_reads_blue_green_red_is_shown_red_green_blue(shelf, nets):
+    unet = ctrl.load(shelf / "sd1", device="cpu").unet
+    net = copy.deepcopy(nets["sd1"])
+    net.register_to_config(controlnet_conditioning_channel_order="bgr")
+    got, hint = controlnet("pose", net, unet), torch.rand(2, 3, 64, 64)
+    assert all(torch.equal(*pair) for pair in zip(asked(got, hint), asked(net, hint), strict=True))
+    expected = net.controlnet_cond_embedding(hint.flip(1))
+    assert torch.equal(got.controlnet_cond_embedding(hint), expected)
+
+
+def test_a_controlnet_of_other_maps_is_refused_when_it_is_loaded(shelf, tmp_path):
+    unet = ctrl.load(shelf / "sd1", device="cpu").unet
+    net = ControlNetModel.from_unet(unet, conditioning_channels=4)
+    net.save_pretrained(tmp_path / "net")
+    for given in (net, tmp_path / "net", tiny.save(tiny.original_controlnet(net), tmp_path / "net.safetensors")):
+        with pytest.raises(ValueError, match="the pose ControlNet reads maps of 4 channels, and ctrl shows it 3"):
+            controlnet("pose", given, unet)
+    file = tiny.save({"lllite_unet_x.depth_emb.weight": torch.ones(1)}, tmp_path / "lllite.safetensors")
+    with pytest.raises(ValueError, match="it looks like a ControlNet-LLLite, which ctrl does not run"):
+        controlnet("pose", file, unet)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+@pytest.mark.parametrize("form", ["control-lora", "difference"])
+def test_a_controlnet_that_is_written_as_what_it_adds_to_the_unet(shelf, nets, tmp_path, family, form):
+    unet = ctrl.load(shelf / family, device="cpu").unet
+    net = copy.deepcopy(nets[family])
+    held, own = {}, unet.state_dict()
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for key, tensor in tiny.original_controlnet(net).items():
+            held[key] = tensor.clone()
+        pointers = {tensor.data_ptr(): name for name, tensor in net.state_dict().items()}
+        for key, tensor in tiny.original_controlnet(net).items():
+            name = pointers[tensor.data_ptr()]
+            if name not in own:
+                continue
+            base = own[name]
+            if form == "difference":
+                held[key] = tensor - base
+            elif key.endswith(".weight") and base.ndim > 1:
+                up, down = torch.randn(base.shape[0], 2, *(1 for _ in base.shape[2:])), torch.randn(2, *base.shape[1:])
+                del held[key]
+                if not key.startswith("middle"):  # these are the U-Net's own
+                    held[key.replace(".weight", ".up")], held[key.replace(".weight", ".down")] = up / 9, down / 9
+                    base = base + (up.flatten(1) @ down.flatten(1)).view(base.shape) / 81
+                net.get_parameter(name).copy_(base)
+    mark = {"lora_controlnet" if form == "control-lora" else "difference": torch.ones(())}
+    got = controlnet("pose", tiny.save(held | mark, tmp_path / "one.safetensors"), unet)
+    for name, tensor in net.state_dict().items():
+        assert torch.allclose(got.state_dict()[name], tensor, atol=1e-5), name
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
@@ -494,7 +699,7 @@ def test_a_codec_that_says_it_does_not_overflow_stays_in_float16(written, tmp_pa
 def test_what_a_pipeline_has_that_cannot_be_followed_is_refused(shelf, nets):
     pipe = StableDiffusionPipeline.from_pretrained(shelf / "sd1", dtype=torch.float32)
     model = ctrl.load(pipe, controlnets={"pose": nets["sd1"]})
-    assert model.controlnet("pose").module is nets["sd1"]
+    assert model.shelf.controlnet("pose", model.unet) is nets["sd1"]
     pipe.unet.set_attn_processor(type("Mine", (AttnProcessor2_0,), {})())
     with pytest.raises(ValueError, match=r"attends by Mine, which.*set_attn_processor\(AttnProcessor2_0\(\)\)"):
         ctrl.load(pipe)

@@ -6,7 +6,8 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
 import ctrl
-from ctrl.model.loading.lora import merged, read_lora
+from ctrl.model.loading.lora import merged
+from ctrl.model.loading.lora_file import read_lora
 
 FAMILIES = list(tiny.ALL)
 offline = pytest.fixture(autouse=True)(tiny.offline)
@@ -117,7 +118,7 @@ def test_a_lora_is_the_same_by_every_name_and_unloads_to_the_bit(shelf, written,
     views = []
     for number, names in enumerate([peft, diffusers, kohya, kohya_xl(written[family])]):
         file = tiny.save(lora(changes[family], names), tmp_path / f"{number}.safetensors")
-        unet, texts = merged(model.unet, parts(model)[2:], [(read_lora(file), 0.7)])
+        unet, texts = merged(model.unet, parts(model)[2:], [(read_lora(file), 0.7, 0.7)])
         views.append([unet, *texts])
         for part, expected in zip(parts(model), written[family].parts, strict=True):
             assert_same(part, expected)  # nothing was done to it
@@ -177,7 +178,7 @@ def test_several_loras_add_up_whatever_their_order_and_weight_zero_is_none(shelf
     one, other = model.with_loras(given), model.with_loras(given[::-1])
     assert all(torch.equal(*pair) for pair in zip(tensors(parts(one)), tensors(parts(other)), strict=True))
     assert model.with_loras([("0", 0.0)]) is model
-    unet, texts = merged(model.unet, parts(model)[2:], [(read_lora(files[0]), 0.0)])
+    unet, texts = merged(model.unet, parts(model)[2:], [(read_lora(files[0]), 0.0, 0.0)])
     encoders = [tower.encoder for tower in model.parts.towers]
     assert unet is model.unet and all(one is other for one, other in zip(texts, encoders, strict=True))
     alone, with_zero = model.with_loras([("1", 1.0)]), model.with_loras([("1", 1.0), ("2", 0.0)])
@@ -188,13 +189,14 @@ def test_several_loras_add_up_whatever_their_order_and_weight_zero_is_none(shelf
 @pytest.mark.parametrize(
     ("tensors", "sentence"),
     [
-        ({"lora_unet_conv_in.dora_scale": torch.ones(1)}, "is a DoRA, which ctrl does not merge"),
-        ({"lora_unet_conv_in.hada_w1_a": torch.ones(1)}, "is a LoHa"),
-        ({"lora_unet_conv_in.lokr_w1": torch.ones(1)}, "is a LoKr"),
-        ({"lora_unet_conv_in.lora_mid.weight": torch.ones(1)}, "is a LoRA with a Tucker core"),
+        ({"lora_unet_conv_in.dora_scale": torch.ones(1)}, "is no LoRA that ctrl can read"),
+        ({"lora_unet_conv_in.hada_w1_a": torch.ones(1)}, "is a damaged LoRA: .* lacks lora_unet_conv_in.hada_w1_b"),
+        ({"lora_unet_conv_in.lokr_w1": torch.ones(1)}, "is a damaged LoRA: .* lacks lora_unet_conv_in.lokr_w2_a"),
+        ({"lora_unet_conv_in.lora_mid.weight": torch.ones(1)}, "is a damaged LoRA: .* lacks lora_unet_conv_in"),
+        ({"lora_unet_conv_in.oft_blocks": torch.ones(1)}, "is an OFT, which ctrl does not merge"),
         ({"unet.conv_in.lora_B.bias": torch.ones(1)}, "is a LoRA with biases"),
-        ({"lora_unet_conv_in.diff": torch.ones(1)}, "is a full difference"),
-        ({"unet.conv_in.lora_A.weight": torch.ones(4, 4)}, "changes unet.conv_in by .* lacks unet.conv_in.lora_B"),
+        ({"lora_unet_conv_in.diff": torch.ones(7)}, r"is \(7,\), and the weight is .*: it was made for another model"),
+        ({"unet.conv_in.lora_A.weight": torch.ones(4, 4)}, "changes unet.conv_in and lacks unet.conv_in.lora"),
         ({"strange": torch.ones(1)}, "is no LoRA that ctrl can read: it holds 1 tensors .* such as 'strange'"),
         ({}, "it holds nothing"),
         (

@@ -128,10 +128,17 @@ class Stage:
             self.page.wait_for_timeout(20)
         raise AssertionError(f"never true: {condition}")
 
+    def theme(self, name):
+        """light; dark, of the system; jupyter, its dark one with its variables; or contrast, forced colours."""
+        self.page.emulate_media(
+            color_scheme="light" if name == "light" else "dark",
+            forced_colors="active" if name == "contrast" else "none",
+        )
+        self.page.evaluate("(name) => setTheme(name)", name)
+
     def dark(self, theme="system"):
-        """The dark theme of the system, or of JupyterLab with its variables."""
-        self.page.emulate_media(color_scheme="dark")
-        self.page.evaluate("(theme) => setTheme(theme)", f"{theme}-dark")
+        """The dark theme of the system, or of JupyterLab."""
+        self.theme("dark" if theme == "system" else theme)
 
     def axe(self):
         """Accessibility rules broken seriously, as lines."""

@@ -11,7 +11,9 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+import widgets
+
+ROOT = Path(widgets.__file__).parent.parent  # where the package under test is, for the processes that need it
 TOKEN = "test"
 
 

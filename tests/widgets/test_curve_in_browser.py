@@ -163,12 +163,11 @@ def test_closing_leaves_no_listener_behind(stage, pad):
     assert stage.page.evaluate("models[0].model.listening") == 0
 
 
-@pytest.mark.parametrize("theme", ["light", "dark", "jupyter"])
+@pytest.mark.parametrize("theme", ["light", "dark", "jupyter", "contrast"])
 def test_it_can_be_read_by_everyone_and_fits_a_phone(stage, theme):
     from widgets import CurvePad
 
-    if theme != "light":
-        stage.dark("system" if theme == "dark" else "jupyter")
+    stage.theme(theme)
     shape = curve((0, 1.0), (0.35, 6.0), (0.7, 8.0), (1, 3.0), start=0.1, until=0.85)
     one, other = CurvePad(shape, steps=20, limit=100, label="guidance"), CurvePad(0.8, steps=50)
     stage.show(one, other)

@@ -255,10 +255,9 @@ def test_closing_leaves_no_listener_behind(stage, view):
     assert stage.at().count() == 0
 
 
-@pytest.mark.parametrize("theme", ["light", "dark", "jupyter"])
+@pytest.mark.parametrize("theme", ["light", "dark", "jupyter", "contrast"])
 def test_it_can_be_read_by_everyone_and_fits_a_phone(stage, view, theme):
-    if theme != "light":
-        stage.dark("system" if theme == "dark" else "jupyter")
+    stage.theme(theme)
     stage.show(view)
     view.show(scene(), caption="A red ball to the left of a blue cube, guidance 6, seed 11")
     until_drawn(stage)

@@ -192,10 +192,9 @@ def test_closing_leaves_no_listener_behind(stage, gallery):
     assert stage.page.evaluate("models[0].model.listening") == 0
 
 
-@pytest.mark.parametrize("theme", ["light", "dark", "jupyter"])
+@pytest.mark.parametrize("theme", ["light", "dark", "jupyter", "contrast"])
 def test_it_can_be_read_by_everyone_and_fits_a_phone(stage, gallery, theme):
-    if theme != "light":
-        stage.dark("system" if theme == "dark" else "jupyter")
+    stage.theme(theme)
     gallery.mark(2, favourite=True)
     gallery.mark(1, pinned=True)
     leaf = stage.show(gallery)

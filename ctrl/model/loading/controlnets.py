@@ -16,10 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from ctrl.model.loading.configs import BLOCKS, checked
+from ctrl.model.loading.control_modules import OneKind, Pooled, reading_rgb
+from ctrl.model.loading.families import union_modes
 from ctrl.model.loading.files import guess_file_kind, read_json, read_tensors, read_weights
 from ctrl.model.loading.original_names import TensorPicker, controlnet_name
 from ctrl.model.loading.pretrained import build, on_meta
 
+MARKS = {"lora_controlnet", "difference"}  # empty tensors: what the others are added to is the U-Net
 PREFIX = "control_model."  # in the original layout, if anything
 ENTRY = "controlnet_cond_embedding.conv_in.weight"
 FITTING = (
@@ -31,44 +34,13 @@ FITTING = (
 )
 
 
-class OneKind(nn.Module):
-    """A ControlNet that serves many kinds (github.com/xinsir6/ControlNetPlus), held to one of them.
-
-    It is called as diffusers' ControlNetModel is.
-    """
-
-    def __init__(self, net: Any, mode: int) -> None:
-        super().__init__()
-        self.net, self.mode = net, mode
-
-    @property
-    def config(self) -> Any:
-        """The ControlNet's configuration."""
-        return self.net.config
-
-    def forward(self, sample: Tensor, timestep: Any, *, controlnet_cond: Tensor, **rest: Any) -> Any:
-        """The residuals for a hint (R, 3, H, W) of this kind."""
-        shape = (sample.shape[0], self.net.config.num_control_type)
-        kinds = torch.zeros(shape, device=sample.device, dtype=sample.dtype)
-        kinds[:, self.mode] = 1.0
-        scale = rest.pop("conditioning_scale", 1.0)
-        return self.net(
-            sample,
-            timestep,
-            controlnet_cond=[controlnet_cond],
-            control_type=kinds,
-            control_type_idx=[self.mode],
-            conditioning_scale=[scale],
-            **rest,
-        )
-
-
 def controlnet(kind: str, given: Path | nn.Module, unet: Any, mode: int | None = None) -> Any:
     """The ControlNet of a `kind` for this U-Net, on its device and in its dtype.
 
     `given` is a folder in diffusers' layout, a .safetensors file in the original or diffusers' names, a folder that
-    holds one such file, or the module itself, which is taken as it is; `mode` is the number of this kind in one that
-    serves many. One that does not fit the U-Net or is not whole raises a ValueError.
+    holds one such file, or the module itself, which is taken as it is. `mode` is the number of this kind in one that
+    serves many, by default the published union's. One that does not fit the U-Net, is not whole, or is of a form that
+    cannot be followed raises a ValueError.
     """
     if isinstance(given, nn.Module):
         net: Any = given
@@ -79,11 +51,27 @@ def controlnet(kind: str, given: Path | nn.Module, unet: Any, mode: int | None =
     else:
         net = _of_file(kind, _only_file(given), unet)
     _check_residuals(kind, net, unet)
-    many = getattr(net.config, "num_control_type", None)
-    if (mode is None) != (many is None) or (many is not None and mode is not None and not 0 <= mode < many):
-        serves = f"serves {many} kinds" if many else "serves one kind"
-        raise ValueError(f"the {kind} ControlNet {serves}, and the number of its kind is {mode}.")
+    if (channels := net.config.get("conditioning_channels", 3)) != 3:
+        raise ValueError(f"the {kind} ControlNet reads maps of {channels} channels, and ctrl shows it 3.")
+    net, mode = reading_rgb(net), _mode(kind, net, mode)
+    if net.config.get("global_pool_conditions"):
+        net = Pooled(net)
     return net if mode is None else OneKind(net, mode)
+
+
+def _mode(kind: str, net: Any, mode: int | None) -> int | None:
+    """The number of this kind in a ControlNet that serves many, None in one that serves one."""
+    many = getattr(net.config, "num_control_type", None)
+    if many is None:
+        if mode is not None:
+            raise ValueError(f"the {kind} ControlNet serves one kind, and the number of its kind is {mode}.")
+        return None
+    named = union_modes(net.config)
+    chosen = named.get(kind) if mode is None else mode
+    if chosen is None or not 0 <= chosen < many:
+        said = f"the number of its kind is {mode}" if mode is not None else f"{kind!r} is none that is known"
+        raise ValueError(f"the {kind} ControlNet serves {many} kinds, and {said}: {', '.join(named)}.")
+    return chosen
 
 
 def _only_file(given: Path) -> Path:
@@ -149,30 +137,81 @@ def _plain(value: Any) -> Any:
 
 
 def _of_file(kind: str, file: Path, unet: Any) -> Any:
-    from diffusers.models.controlnets.controlnet import ControlNetModel
-
+    """The ControlNet in one file, of the sizes of the U-Net: its own weights, or what they add to the U-Net's."""
     tensors, _ = read_tensors(file)
     if any(key.startswith(PREFIX) for key in tensors):  # perhaps with the model it was trained on beside it
         tensors = {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items() if key.startswith(PREFIX)}
     original = "input_hint_block.0.weight" in tensors
     if not original and ENTRY not in tensors:
-        looks = guess_file_kind(tensors, not_a="ControlNet")
+        looks = guess_file_kind(tensors, not_a="a ControlNet,")
         raise ValueError(f"{file.name} is no ControlNet by diffusers' or the original names: {looks}.")
-    known = list(inspect.signature(ControlNetModel.__init__).parameters)[1:]
-    config = {field: unet.config[field] for field in known if field in unet.config}
-    config["conditioning_embedding_out_channels"] = _hints(tensors, original=original)
-    module = on_meta(ControlNetModel, config, file.name)
-    picker = TensorPicker(tensors, set())
+    net, own = _class(tensors)
+    known = list(inspect.signature(net.__init__).parameters)[1:]
+    config = {field: unet.config[field] for field in known if field in unet.config} | own
+    first = tensors["input_hint_block.0.weight" if original else ENTRY]
+    config |= {"conditioning_embedding_out_channels": _hints(tensors, original=original),
+               "conditioning_channels": first.shape[1] if first.ndim == 4 else 3}  # fmt: skip
+    shapes = {name: tuple(one.shape) for name, one in on_meta(net, config, file.name).state_dict().items()}
     rename: Callable[[str], str] = partial(controlnet_name, config=config) if original else str
-    found = picker.take(module.state_dict(), rename)
-    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    odd = [name for name in shapes if name not in found or tuple(found[name].shape) != shapes[name]]
+    picker = TensorPicker(tensors, {key for key in MARKS if key in tensors})
+    found = picker.take(shapes, rename)
+    if MARKS & tensors.keys():
+        found = completed(found, shapes, picker, rename, unet.state_dict())
+    odd = [name for name, shape in shapes.items() if name not in found or tuple(found[name].shape) != shape]
     if odd := [*odd, *picker.left()]:
         raise ValueError(
             f"the {kind} ControlNet in {file.name} was made for another model, or is not whole: {len(odd)} of its "
             f"tensors, such as {odd[0]}, are not what this U-Net's would be."
         )
-    return build(ControlNetModel, config, found, name=file.name, dtype=unet.dtype, device=unet.device)
+    return build(net, config, found, name=file.name, dtype=unet.dtype, device=unet.device)
+
+
+def _class(tensors: Mapping[str, Tensor]) -> tuple[Any, dict[str, Any]]:
+    """diffusers' class of a ControlNet with these tensors, and what they tell of its configuration."""
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+    from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
+
+    kinds, projects = tensors.get("task_embedding"), tensors.get("spatial_ch_projs.weight")
+    if kinds is None or projects is None or kinds.ndim != 2 or projects.ndim != 2:
+        return ControlNetModel, {}
+    layers = {key.split(".")[1] for key in tensors if key.startswith("transformer_layes.")}
+    return ControlNetUnionModel, {
+        "num_control_type": kinds.shape[0],
+        "num_trans_channel": kinds.shape[1],
+        "num_trans_layer": min(len(layers), BLOCKS),
+        "num_proj_channel": projects.shape[0],
+    }
+
+
+def completed(
+    found: Mapping[str, Tensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    picker: TensorPicker,
+    rename: Callable[[str], str],
+    base: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """All tensors of a ControlNet that is written as what it adds to the U-Net's `base`.
+
+    A "difference" is added whole; a Control-LoRA (huggingface.co/stabilityai/control-lora) as up · down, and a layer
+    that it does not have is the U-Net's own.
+    """
+    whole = dict(found)
+    for name in shapes:
+        shared = base.get(name)
+        if shared is None:
+            continue
+        if "difference" in picker.tensors:
+            if name in found:
+                whole[name] = shared.float() + found[name].to(shared.device, torch.float32)
+        elif name not in found:
+            start = rename(name).removesuffix(".weight")
+            pair = picker.take(("up", "down"), f"{start}.{{}}".format)
+            if len(pair) == 2:
+                up, down = (pair[part].to(shared.device, torch.float32).flatten(1) for part in ("up", "down"))
+                whole[name] = shared.float() + (up @ down).reshape(shared.shape)
+            else:
+                whole[name] = shared
+    return whole
 
 
 def _hints(tensors: Mapping[str, Tensor], *, original: bool) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from ctrl.model.loading.controlnets import controlnet
 from ctrl.model.loading.families import ALIASES, Adapter, ControlNetSource, Family, LoadedAdapter
 from ctrl.model.loading.files import module_files
 from ctrl.model.loading.hub import Downloader, Hub, Snapshot, Source, source_of
-from ctrl.model.loading.lora import Lora, read_lora
+from ctrl.model.loading.lora_file import CONFIG, DIFFUSERS, Lora, lora_files, read_lora
 from ctrl.model.loading.pretrained import image_processor, image_tower
 
 BASE, LCM = "base", "lcm"  # what an adapter and a LoRA without a name are called
@@ -86,7 +86,11 @@ class Extras:
         """The LoRA of this name."""
         if name not in self.lora_sources:
             raise ValueError(self._lacks(f"LoRA {name!r}", self.loras, "lora"))
-        return read_lora(self.downloader.file(f"lora[{name!r}]", self.lora_sources[name]))
+        source, called = self.lora_sources[name], f"lora[{name!r}]"
+        inside = source.path if isinstance(source, Hub) else source.name
+        if inside.endswith(".safetensors"):
+            return read_lora(self.downloader.file(called, source))
+        return read_lora(self.downloader.folder(called, source, (CONFIG, DIFFUSERS), lora_files).folder)
 
     def _adapter(self, name: str | None) -> Adapter:
         chosen = next(iter(self.adapters), "") if name is None else name
@@ -129,7 +133,7 @@ def extras_of(
         got = type(controlnets).__name__
         raise TypeError(f"controlnets must map kinds to ControlNets, such as {{'pose': 'folder'}}, got {got}.")
     nets = {_kind(kind): _net(kind, net) for kind, net in (controlnets or {}).items()}
-    loras = {name: _file(f"lora[{name!r}]", one) for name, one in _named(lora, LCM).items()}
+    loras = {name: _lora(f"lora[{name!r}]", one) for name, one in _named(lora, LCM).items()}
     others = {**family.adapters, **own.adapters}
     adapters = {name: _given_adapter(one, readers, others.get(name)) for name, one in _named(ip_adapter, BASE).items()}
     return Extras(
@@ -204,6 +208,12 @@ def _file(name: str, given: Given) -> Source:
     if isinstance(place, Path) and (not place.is_file() or place.suffix != ".safetensors"):
         raise FileNotFoundError(f"{name} must be a .safetensors file, and {str(given)!r} is none.")
     return place
+
+
+def _lora(name: str, given: Given) -> Source:
+    """A LoRA's file, or the folder that PEFT or diffusers wrote it to, here or on the hub."""
+    source = source_of(name, given)
+    return source if isinstance(source, Hub) or source.is_dir() else _file(name, given)
 
 
 def _given_adapter(given: Given | Adapter, readers: Readers, other: Adapter | None) -> Adapter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -51,8 +52,18 @@ def described_parts(folder: Path, name: str) -> Parts:
         for number, encoder in zip(NUMBERS, encoders, strict=False)
     ]
     unet, vae = described(made.unet, folder / "unet"), described(made.vae, folder / "vae")
-    schedule = read_schedule(folder / "scheduler", repair=family_of(unet, index.towers).repairs_schedule)
+    repair = family_of(unet, index.towers).repairs_schedule
+    if repair:
+        _repair_size(unet, read_json(folder / "unet" / "config.json"))
+    schedule = read_schedule(folder / "scheduler", repair=repair)
     return checked_parts(Parts(name, unet, vae, tuple(towers), schedule, index.zero_negative))
+
+
+def _repair_size(unet: Any, config: Mapping[str, Any]) -> None:
+    """The first folders of SD 1 say 32 and mean 64: diffusers' pipelines correct what its releases before 0.9 wrote."""
+    release = re.match(r"0\.([0-8])(\.|$)", str(config.get("_diffusers_version", "")))
+    if release and isinstance(unet.config.sample_size, int) and unet.config.sample_size < 64:
+        unet.register_to_config(sample_size=64)
 
 
 def vae_dtype(config: Mapping[str, Any], dtype: torch.dtype, family: Family) -> torch.dtype:

@@ -32,6 +32,10 @@ LEFT_OUT = {
 }
 
 
+# What the image processors of all these pipelines do.
+PROCESSES = {"do_resize": True, "do_normalize": True, "do_binarize": False, "do_convert_grayscale": False}
+
+
 def is_pipeline(source: Any) -> bool:
     """Whether this is a pipeline of diffusers', told without importing it."""
     return isinstance(getattr(source, "components", None), dict)
@@ -173,12 +177,7 @@ def _cast(module: Any, dtype: torch.dtype) -> Any:
 def _warn_of_left_out(pipe: Any) -> None:
     left = [sentence for part, sentence in LEFT_OUT.items() if getattr(pipe, part, None) is not None]
     processor = getattr(pipe, "image_processor", None)
-    if processor is not None and dict(processor.config) != dict(type(processor)(vae_scale_factor=_factor(pipe)).config):
+    if processor is not None and any(processor.config.get(key, value) != value for key, value in PROCESSES.items()):
         left.append("an image processor of its own settings, which ctrl does not use")
     if left:
         warnings.warn(f"pipe has {', and '.join(left)}.", stacklevel=4)
-
-
-def _factor(pipe: Any) -> int:
-    factor: int = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
-    return factor

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ from ctrl.model.loading.files import read_json, read_weights, tokenizer_files
 
 # The names of a codec's attention before diffusers 0.16.
 OLD_NAMES = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
+
+
+# diffusers' schedulers of models that predict noise, and what its SD 1 and 2 pipelines set in any of them.
+SCHEDULERS = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler",
+              "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler",
+              "KDPM2AncestralDiscreteScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
+              "DEISMultistepScheduler", "UniPCMultistepScheduler", "SASolverScheduler", "LCMScheduler",
+              "TCDScheduler", "FlowMatchEulerDiscreteScheduler")  # fmt: skip
+REPAIRS = {"steps_offset": 1, "clip_sample": False}
 
 
 def described(kind: Any, folder: Path) -> Any:
@@ -151,14 +161,22 @@ def _vocabulary(folder: Path, files: Sequence[str]) -> Mapping[str, Any]:
 
 
 def read_schedule(folder: Path, *, repair: bool) -> dict[str, Any]:
-    """The noise schedule of a model folder; perhaps with the two repairs that diffusers' SD 1 and 2 pipelines make."""
+    """The noise schedule of a model folder as a pipeline of diffusers' has it: of the class and with its defaults.
+
+    Perhaps with the two repairs that its SD 1 and 2 pipelines make. A field that the file does not say is the class's
+    own for its own sampler, and the other's own for another (diffusers notes them in `_use_default_values`).
+    """
     read = read_json(folder / "scheduler_config.json", constant=float)  # DPM-Solver's has -Infinity
     config = checked_schedule(read, "scheduler_config.json")
-    if not repair:
-        return config
-    config["steps_offset"] = 1
-    if config.get("clip_sample"):
-        config["clip_sample"] = False
+    name = config.get("_class_name")
+    if name in SCHEDULERS:
+        try:
+            kind = getattr(import_module("diffusers"), str(name))
+            config = dict(kind.from_config(config).config)
+        except Exception as error:  # whatever the library's constructor stumbles over
+            raise ValueError(f"scheduler_config.json describes no {name} that can follow it: {why(error)}.") from error
+    if repair:
+        config |= {field: value for field, value in REPAIRS.items() if field in config}
     return config
 
 

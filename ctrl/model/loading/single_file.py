@@ -1,9 +1,8 @@
 """Models in one .safetensors file of the original layout: SD 1.x, SD 2.x and SDXL base.
 
 Nothing else is needed but a tokenizer: the modules' configurations are read from the tensors' shapes (`shapes.py`).
-What no tensor tells is the family's: the codec's scaling factor, the noise schedule, the size, and whether the model
-predicts ε or v. Of that the header may have a note (Stability's modelspec) and some files have an empty tensor
-`v_pred`; else SD 2 is taken for v and the others for ε. Every tensor of the U-Net, the codec and the text towers
+What no tensor tells is the family's: the VAE's scaling factor, the noise schedule, the size, and whether the model
+predicts ε or v where the file does not say it (`markers.py`). Every tensor of the U-Net, the VAE and the text encoders
 must be used and none may lack.
 """
 
@@ -24,6 +23,7 @@ from ctrl.model.loading.families import SD1, SD2, SDXL, Family, TextEncoderForma
 from ctrl.model.loading.files import guess_file_kind, read_tensors
 from ctrl.model.loading.folder import checked_parts, vae_dtype
 from ctrl.model.loading.libraries import classes
+from ctrl.model.loading.markers import stated_prediction, states_zero_snr
 from ctrl.model.loading.original_names import (
     TensorPicker,
     open_clip_name,
@@ -79,7 +79,7 @@ def parts_of_file(
         raise ValueError(f"prediction must be 'epsilon', 'v' or None, got {prediction!r}.")
     tensors, notes = read_tensors(file)
     family = _family(file.name, tensors)
-    predicts = prediction or _noted(tensors, notes) or family.prediction
+    predicts = prediction or stated_prediction(tensors, notes, family) or _of_family(file.name, family)
     builder = _Builder(file.name, tensors, device, dtype, family)
     vae = builder.vae(size := family.size_of_v if predicts == "v" else family.size)
     unet = builder.unet(size // 2 ** (len(vae.config.block_out_channels) - 1))
@@ -89,16 +89,27 @@ def parts_of_file(
         Tower(read_tokenizer(tokenizer, encoder, one.pad), encoder)
         for one, encoder in zip(family.text_encoders, encoders, strict=True)
     ]
-    schedule = _schedule(family, predicts, zero_snr="ztsnr" in tensors)
+    schedule = _schedule(family, predicts, zero_snr=predicts == "v" and states_zero_snr(tensors, notes))
     return checked_parts(Parts(file.stem, unet, vae, tuple(towers), schedule, family.zero_negative))
+
+
+def _of_family(name: str, family: Family) -> str:
+    """The prediction of a file that does not say it; a warning says so."""
+    other = "v" if family.prediction == "epsilon" else "epsilon"
+    warnings.warn(
+        f"{name} does not say what it predicts and is taken for {family.prediction}, as {family.name} usually is; "
+        f"if its pictures are noise or of wrong colours, load it with prediction={other!r}.",
+        stacklevel=4,
+    )
+    return family.prediction
 
 
 def _family(name: str, tensors: Mapping[str, Tensor]) -> Family:
     def has(*prefixes: str) -> bool:
         return any(key.startswith(prefixes) for key in tensors)
 
-    if "edm_mean" in tensors:
-        raise ValueError(f"{name} is an EDM model (Playground 2.5), whose noise schedule ctrl does not have.")
+    if has("edm_mean", "edm_vpred."):
+        raise ValueError(f"{name} is an EDM model (Playground 2.5, CosXL), whose noise schedule ctrl does not have.")
     if has("conditioner.embedders.0.model."):
         raise ValueError(f"{name} is an SDXL refiner; ctrl steers the base model.")
     looks = guess_file_kind(tensors, not_a="a whole model")
@@ -111,12 +122,6 @@ def _family(name: str, tensors: Mapping[str, Tensor]) -> Family:
     lacks = [f"no {part} ({prefix}…)" for prefix, part in parts if not has(prefix)]
     why = f"it has {' and '.join(lacks)}" if lacks else "its text encoder is of no layout that is known"
     raise ValueError(f"{name} is no SD 1.x, SD 2.x or SDXL model in the original layout: {why}.")
-
-
-def _noted(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str | None:
-    """The prediction as the file says it, if it does."""
-    said = notes.get("modelspec.prediction_type", "v" if "v_pred" in tensors else None)
-    return said if said in PREDICTIONS else None
 
 
 @dataclass(frozen=True, eq=False)

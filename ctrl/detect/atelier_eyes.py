@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctrl.detect.pixels import resized
+from ctrl.detect.warn import warn_user
 from ctrl.images import Picture
 from ctrl.skeleton import Skeleton
 
@@ -41,6 +43,29 @@ class Sight:
     def figures(self) -> list[Skeleton]:
         """The one figure every picture of the atelier shows, if it was found."""
         return [Skeleton(self.points, self.shown)] if self.shown.any() else []
+
+
+def figures(picture: Picture, size: int | None = None) -> list[Skeleton]:
+    """The figure in a picture, if there is one; a warning where the picture is of another world."""
+    seen = look(picture)
+    if seen.figures:
+        _warn_unfamiliar(seen, "openpose")
+    return seen.figures
+
+
+def depth(picture: Picture, size: int | None = None) -> Array:
+    """(h, w) uint8 of the picture's size, white near; a warning where the picture is of another world."""
+    seen = look(picture)
+    _warn_unfamiliar(seen, "midas")
+    return resized(np.round(seen.near * 255).astype(np.uint8), picture.size)
+
+
+def _warn_unfamiliar(seen: Sight, other: str) -> None:
+    if not seen.familiar:
+        warn_user(
+            "picture does not look like the atelier's world, and detector 'atelier' knows nothing else; "
+            f"for photographs use {other!r}."
+        )
 
 
 def look(picture: Picture) -> Sight:

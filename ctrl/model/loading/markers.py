@@ -1,0 +1,49 @@
+"""What a single file says of its prediction and of its noise schedule, by every mark that programs write or look for.
+
+In this order, since the marks further down outlive merges and are copied unread:
+
+1. tensors `v_pred` and `ztsnr`, empty: ComfyUI, A1111 and Forge decide by them;
+2. `modelspec.prediction_type` of the header (github.com/Stability-AI/ModelSpec), which kohya's scripts write;
+3. `ss_v_parameterization` and `ss_zero_terminal_snr` of kohya's header;
+4. `modelspec.architecture`, where SD 2's two models have a name each;
+5. the tensor `global_step` of SD 2's published files, by which InvokeAI and diffusers tell them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ctrl.model.loading.families import SD2, Family
+
+SPELLINGS = {"v": "v", "v_prediction": "v", "vpred": "v", "v_pred": "v", "epsilon": "epsilon", "eps": "epsilon"}
+ARCHITECTURES = {"stable_diffusion_v2_768_v": "v", "stable_diffusion_v2_512": "epsilon"}
+STEPS = {110_000: "v", 220_000: "epsilon", 875_000: "epsilon"}  # of 2.1, of its base, of 2.0's base
+TRUE = ("true", "1", "yes")
+
+
+def stated_prediction(tensors: Mapping[str, Tensor], notes: Mapping[str, str], family: Family) -> str | None:
+    """"v" or "epsilon" as the file says it, None if it does not."""
+    if "v_pred" in tensors or "v_pred" in notes:
+        return "v"
+    if (said := SPELLINGS.get(_plain(notes.get("modelspec.prediction_type")))) is not None:
+        return said
+    if "ss_v_parameterization" in notes:
+        return "v" if _plain(notes["ss_v_parameterization"]) in TRUE else "epsilon"
+    if (named := ARCHITECTURES.get(_plain(notes.get("modelspec.architecture")))) is not None:
+        return named
+    step = tensors.get("global_step")
+    if family.key == SD2.key and step is not None and step.numel() == 1:
+        return STEPS.get(int(step))
+    return None
+
+
+def states_zero_snr(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> bool:
+    """Whether the file says that its last timestep is pure noise (arXiv 2305.08891)."""
+    marked = "ztsnr" in tensors or "ztsnr" in notes
+    return marked or _plain(notes.get("ss_zero_terminal_snr")) in TRUE
+
+
+def _plain(said: str | None) -> str:
+    return (said or "").strip().lower().replace("-", "_")
