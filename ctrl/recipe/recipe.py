@@ -233,7 +233,7 @@ class Recipe:
         Read are PNG, JPEG and WebP of AUTOMATIC1111, Forge, Civitai, ComfyUI, InvokeAI and others. What such a
         picture says that has no counterpart here is left out, each with a warning.
         """
-        path = local_file(path, "path", "a PNG, JPEG, WebP or JSON file")
+        path = local_file(path, "path", "a PNG or JSON file")
         data = path.read_bytes()
         if data.lstrip()[:1] == b"{":
             return cls.from_json(data.decode("utf-8", "replace"))
