@@ -40,8 +40,9 @@ from ctrl.model.loading.hub import Hub
 rng = np.random.default_rng(0)
 RGB = rng.integers(0, 255, (64, 64, 3), np.uint8)
 GREY = rng.integers(0, 255, (64, 64), np.uint8)
+NEAR = np.tile(np.linspace(0, 255, 64).astype(np.uint8)[:, None], (1, 64))  # a floor, near below
 RECIPE = ctrl.Recipe("a red ball", steps=2, seed=7)
-FULL = RECIPE.replace(controls=[ctrl.Depth(RGB, 0.7)], styles=[ctrl.Style(RGB, 0.5)], loras=[ctrl.Lora("lcm", 0.3)])
+FULL = RECIPE.replace(controls=[ctrl.Depth(NEAR, 0.7)], styles=[ctrl.Style(RGB, 0.5)], loras=[ctrl.Lora("lcm", 0.3)])
 NAN, INF = float("nan"), float("inf")
 
 

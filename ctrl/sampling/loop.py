@@ -142,6 +142,9 @@ def prepare(
     """A run of recipes of one `batch_shape`, ready to begin; a ValueError says what the model cannot do."""
     memory = Memory(limit=None) if memory is None else memory
     memory.begin_run()
+    for style in recipes[0].styles:
+        if style.on and style.adapter is not None:
+            model.ip_adapter(style.adapter)  # a name that the model does not have is refused, at weight 0 too
     adapted = model.with_loras([(lora.name, *lora.weights) for lora in recipes[0].canonical.loras])
     return Run.of(adapted, recipes, memory, observers, watch)
 
