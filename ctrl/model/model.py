@@ -116,8 +116,10 @@ class Model:
             return text.chunks(self.towers, prompt)
 
     def negative(self, prompt: str, read: text.Text) -> text.Text:
-        """A negative prompt as the model wants it: SDXL's empty one is zeros."""
-        return text.empty(read) if self.parts.zero_negative and not prompt else read
+        """A negative prompt as the model wants it: SDXL's empty one is zeros, and `clip_skip` is not for it."""
+        with self.lock:
+            zero = self.parts.zero_negative and not prompt
+            return text.empty(read) if zero else text.unskipped(self.towers, prompt, read)
 
     def levelled(self, texts: Sequence[text.Text]) -> tuple[text.Text, ...]:
         """Texts of one length, as rows of one batch must be."""

@@ -9,10 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True, eq=False)
 class Tower:
-    """A CLIP text tower: a tokenizer and the encoder that reads its ids."""
+    """A CLIP text encoder with its tokenizer; of a prompt, `clip_skip` of its last layers are not read."""
 
     tokenizer: Any
     encoder: Any
+    clip_skip: int = 0
 
 
 @dataclass(frozen=True, eq=False)

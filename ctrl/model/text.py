@@ -9,9 +9,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, pairwise
+from itertools import chain, count, pairwise, takewhile
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,6 +81,15 @@ def levelled(towers: Sequence[Tower], texts: Sequence[Text]) -> tuple[Text, ...]
         return tuple(texts)
     blank = encode(towers, "", texts[0].states.device, texts[0].states.dtype).states
     return tuple(_grown(text, blank, chunks - text.chunks) for text in texts)
+
+
+def unskipped(towers: Sequence[Tower], prompt: str, read: Text) -> Text:
+    """A negative prompt that was `read`, through all layers: diffusers' `clip_skip` is for the prompt alone."""
+    if not any(tower.clip_skip for tower in towers):
+        return read
+    whole = [replace(tower, clip_skip=0) for tower in towers]
+    text = encode(whole, prompt, read.states.device, read.states.dtype)
+    return levelled(whole, (text, read))[0]
 
 
 def empty(text: Text) -> Text:
@@ -160,7 +169,19 @@ def _read(tower: Tower, plain: str) -> list[_Token]:
             "prompt; load a fast one, such as transformers' CLIPTokenizer."
         )
     read = tower.tokenizer(plain, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return [_Token(number, *place) for number, place in zip(read.input_ids, read.offset_mapping, strict=True)]
+    several = _vectors(tower.tokenizer)
+    places = zip(read.input_ids, read.offset_mapping, strict=True)
+    return [_Token(one, *place) for number, place in places for one in several.get(number, (number,))]
+
+
+def _vectors(tokenizer: Any) -> dict[int, tuple[int, ...]]:
+    """The tokens that stand for a word of several vectors: a textual inversion's are called word, word_1, …"""
+    added: dict[str, int] = tokenizer.added_tokens_encoder
+    found = {}
+    for word, number in added.items():
+        rest = takewhile(added.__contains__, (f"{word}_{at}" for at in count(1)))
+        found[number] = (number, *(added[one] for one in rest))
+    return found
 
 
 def _breaks(plain: str, tokens: Sequence[list[_Token]]) -> list[_Break]:
@@ -226,7 +247,8 @@ def _encode_chunk(
         for tower, row in zip(towers, ids, strict=True)
     ]
     pooled = next(output.text_embeds for output in read if "text_embeds" in output)
-    return torch.cat([output.hidden_states[-2] for output in read], dim=-1), pooled
+    states = [output.hidden_states[-2 - tower.clip_skip] for output, tower in zip(read, towers, strict=True)]
+    return torch.cat(states, dim=-1), pooled
 
 
 def _framed(tower: Tower, ids: list[int], length: int) -> list[int]:
@@ -239,7 +261,12 @@ def _last_states(tower: Tower, ids: list[int], used: int, device: torch.device) 
     mask = None
     if getattr(tower.encoder.config, "use_attention_mask", False):
         mask = torch.tensor([[1] * used + [0] * (len(ids) - used)], device=device)
-    states: Tensor = tower.encoder(torch.tensor([ids], device=device), attention_mask=mask)[0]
+    skip = tower.clip_skip
+    output = tower.encoder(torch.tensor([ids], device=device), attention_mask=mask, output_hidden_states=bool(skip))
+    states: Tensor = output[0]
+    if skip:
+        norm = getattr(tower.encoder, "text_model", tower.encoder).final_layer_norm
+        states = norm(output.hidden_states[-1 - skip])
     return states
 
 

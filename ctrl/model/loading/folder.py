@@ -13,7 +13,8 @@ import torch
 from ctrl.model.loading.families import Family, family_of
 from ctrl.model.loading.files import check_index, read_json, weight_paths
 from ctrl.model.loading.libraries import classes
-from ctrl.model.loading.pretrained import described, fill_from, read_schedule, read_tokenizer
+from ctrl.model.loading.pretrained import described, fill_from, read_schedule
+from ctrl.model.loading.tokenizers import read_tokenizer
 from ctrl.model.parts import Parts, Tower
 
 TIME_IDS = 6  # of SDXL: the sizes before and after the crop, and its corner
