@@ -23,13 +23,32 @@ def encoded(vae: Any, pixels: Tensor, generators: Sequence[torch.Generator]) -> 
         vae.encode(one.to(vae.dtype)).latent_dist.sample(generator)
         for one, generator in zip(pixels.split(1), generators, strict=True)  # strides and all
     ]
-    return vae.config.scaling_factor * torch.cat(drawn).to(pixels.dtype)
+    latents = torch.cat(drawn).to(pixels.dtype)
+    if (statistics := _statistics(vae, latents)) is not None:
+        mean, std = statistics
+        return (latents - mean) * vae.config.scaling_factor / std
+    return vae.config.scaling_factor * latents
 
 
 def decoded(vae: Any, latents: Tensor) -> Tensor:
     """Pixels (N, 3, H, W) of (N, C, h, w) latents, about [-1, 1]."""
-    pixels: Tensor = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+    latents = latents.to(vae.dtype)
+    if (statistics := _statistics(vae, latents)) is not None:
+        mean, std = statistics
+        latents = latents * std / vae.config.scaling_factor + mean
+    else:
+        latents = latents / vae.config.scaling_factor
+    pixels: Tensor = vae.decode(latents, return_dict=False)[0]
     return pixels
+
+
+def _statistics(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The mean and the deviation (1, C, 1, 1) of each channel of the latents, if the VAE's configuration has them."""
+    given = [getattr(vae.config, field, None) for field in ("latents_mean", "latents_std")]
+    if None in given:
+        return None
+    mean, std = (torch.tensor(one, device=latents.device, dtype=latents.dtype)[None, :, None, None] for one in given)
+    return mean, std
 
 
 def pictures(pixels: Tensor) -> list[Image.Image]:

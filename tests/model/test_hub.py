@@ -289,7 +289,7 @@ def test_a_path_is_never_taken_for_a_hub_id(theirs, path):
 
 def test_a_single_file_comes_with_a_tokenizer_or_says_what_to_give(theirs, said, tmp_path):
     file = tiny.save_single(tiny.sd1(), tmp_path / "repo" / "one.safetensors")
-    with pytest.raises(FileNotFoundError, match=r"has no tokenizer: install ctrl-diffusion.clip., or give tokenizer=, a folder with CLIP's"):
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer: install ctrl-diffusion.clip., or give tokenizer=, a"):
         ctrl.load(file, device="cpu", local_files_only=True)
     assert theirs.calls == []
     tiny.tokenizer(tmp_path / "clip")

@@ -58,6 +58,7 @@ CLIP = (
     "num_channels",
     "image_size",
     "patch_size",
+    "use_attention_mask",
 )
 ACTIVATIONS = ("quick_gelu", "gelu")
 TRAINING = (  # written by averaging weights; they are of no consequence for what is built
@@ -111,6 +112,9 @@ def checked_schedule(config: Mapping[str, Any], name: str) -> dict[str, Any]:
         if not isinstance(betas, list) or not 0 < len(betas) <= BETAS or not all(isinstance(b, float) for b in betas):
             raise ValueError(f"trained_betas in {name} must be at most {BETAS} numbers, got {betas!r:.80}.")
         kept["trained_betas"] = betas
+    if str(kept.get("variance_type")).startswith("learned"):
+        said = kept["variance_type"]
+        raise ValueError(f"variance_type in {name} is {said!r:.40}: a model that predicts its variance.")
     for field in ("beta_start", "beta_end"):
         if not isinstance(beta := kept.get(field, 0.01), float) or not 0 < beta < 1:
             raise ValueError(f"{field} in {name} must lie between 0 and 1, got {beta!r:.80}.")

@@ -76,6 +76,17 @@ def vae_dtype(config: Mapping[str, Any], dtype: torch.dtype, family: Family) -> 
     return torch.float32 if upcast else dtype
 
 
+def _check_statistics(name: str, vae: Any, family: Family) -> None:
+    """Refuse a VAE whose latents are normalised in a way that the family's pipelines do not know."""
+    given = [getattr(vae, field, None) for field in ("latents_mean", "latents_std")]
+    if given == [None, None]:
+        return
+    if not family.reads_latent_statistics:
+        raise ValueError(f"{name!r} has a VAE with latents_mean or latents_std, which {family.name} does not know.")
+    if not all(isinstance(one, list | tuple) and len(one) == vae.latent_channels for one in given):
+        raise ValueError(f"{name!r} has a VAE whose latents_mean and latents_std are not one number a channel.")
+
+
 def checked_parts(parts: Parts) -> Parts:
     """The parts, if they are of one model; a ValueError says which of them are not."""
     unet, name = parts.unet.config, parts.name
@@ -93,9 +104,11 @@ def checked_parts(parts: Parts) -> Parts:
             f"{name!r} has text encoders of width {' + '.join(map(str, widths))}, and its U-Net reads "
             f"{unet.cross_attention_dim}: they are not of one model."
         )
-    added = family_of(parts.unet, len(parts.towers)).added
-    if unet.addition_embed_type != added or unet.class_embed_type is not None or unet.encoder_hid_dim_type is not None:
-        kind = unet.addition_embed_type or unet.class_embed_type or unet.encoder_hid_dim_type or "nothing"
+    family = family_of(parts.unet, len(parts.towers))
+    _check_statistics(name, parts.vae.config, family)
+    added, classes_of = family.added, unet.class_embed_type or (unet.num_class_embeds and "classes")
+    if unet.addition_embed_type != added or classes_of or unet.encoder_hid_dim_type is not None:
+        kind = unet.addition_embed_type or classes_of or unet.encoder_hid_dim_type or "nothing"
         raise ValueError(f"{name!r} has a U-Net conditioned by {kind} beside its {len(parts.towers)} text encoders.")
     if added:
         pooled = parts.towers[-1].encoder.config.projection_dim

@@ -72,7 +72,7 @@ def unet_name(path: str, config: Mapping[str, Any]) -> str:
 
 
 def _second(linear: str) -> str:
-    return "0" if linear == "linear_1" else "2"
+    return {"linear_1": "0", "linear_2": "2"}.get(linear, linear)
 
 
 def _inner(kind: str, rest: list[str]) -> list[str]:

@@ -46,6 +46,8 @@ def unet_config(tensors: Mapping[str, Tensor], where: str, size: int) -> dict[st
         "use_linear_projection": linear,
         "attention_head_dim": [side // HEAD for side in channels] if linear else HEADS,  # heads, in spite of its name
     }
+    if (guided := tensors.get("time_embed.cond_proj.weight")) is not None:  # a distilled LCM
+        config["time_cond_proj_dim"] = guided.shape[-1]
     if (label := tensors.get("label_emb.0.0.weight")) is not None:
         config["addition_embed_type"], config["addition_time_embed_dim"] = "text_time", SIZES
         config["projection_class_embeddings_input_dim"] = label.shape[1]
