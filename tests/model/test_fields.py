@@ -23,11 +23,14 @@ offline = pytest.fixture(autouse=True)(tiny.offline)
 # The module is built of these, so that its own code follows them.
 BUILT = {
     UNet2DConditionModel: """center_input_sample flip_sin_to_cos freq_shift down_block_types mid_block_type
-        up_block_types only_cross_attention block_out_channels layers_per_block downsample_padding mid_block_scale_factor dropout
-        act_fn norm_num_groups norm_eps transformer_layers_per_block reverse_transformer_layers_per_block attention_head_dim
-        num_attention_heads dual_cross_attention use_linear_projection addition_time_embed_dim upcast_attention
-        resnet_time_scale_shift resnet_skip_time_act resnet_out_scale_factor time_embedding_type time_embedding_dim
-        time_embedding_act_fn timestep_post_act conv_in_kernel conv_out_kernel mid_block_only_cross_attention
+        up_block_types only_cross_attention block_out_channels layers_per_block
+        downsample_padding mid_block_scale_factor dropout act_fn norm_num_groups
+        norm_eps transformer_layers_per_block reverse_transformer_layers_per_block
+        attention_head_dim num_attention_heads dual_cross_attention
+        use_linear_projection addition_time_embed_dim upcast_attention
+        resnet_time_scale_shift resnet_skip_time_act resnet_out_scale_factor
+        time_embedding_type time_embedding_dim time_embedding_act_fn timestep_post_act
+        conv_in_kernel conv_out_kernel mid_block_only_cross_attention
         cross_attention_norm""",
     AutoencoderKL: """in_channels out_channels down_block_types up_block_types block_out_channels layers_per_block
         act_fn latent_channels norm_num_groups use_quant_conv use_post_quant_conv mid_block_add_attention""",

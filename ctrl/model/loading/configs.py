@@ -22,7 +22,9 @@ class Bound:
 # Twice or more of what the largest published models have. What multiplies modules is bounded tightly, since a
 # config asking for twenty thousand layers would be obeyed for minutes; mere sizes must match the weights anyway.
 BOUNDS = (
-    Bound(("layers_per_block", "num_trans_layer"), 1, 8),
+    Bound(("layers_per_block", "num_trans_layer", "num_res_blocks"), 1, 8),
+    Bound(("channels",), 1, 8192),
+    Bound(("downscale_factor",), 1, 64),
     Bound(("transformer_layers_per_block", "reverse_transformer_layers_per_block"), 0, 24),
     Bound(("num_hidden_layers",), 1, 96),
     Bound(("in_channels", "out_channels", "latent_channels", "conditioning_channels", "num_channels"), 1, 64),
