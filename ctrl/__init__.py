@@ -6,7 +6,7 @@ Importing this package is quick and does nothing: torch and diffusers load in th
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ctrl.images import Picture
+from ctrl.images import Picture, PictureLike
 from ctrl.recipe import (
     APG,
     PAG,
@@ -31,6 +31,8 @@ from ctrl.skeleton import Skeleton
 
 if TYPE_CHECKING:
     from ctrl import detect
+    from ctrl.live import Live
+    from ctrl.maps import Watch, watching
     from ctrl.model import Hub, Model, load
     from ctrl.sampling import Shot, Step, sample, sample_many, steps
 
@@ -46,9 +48,11 @@ __all__ = [
     "Edges",
     "Guidance",
     "Hub",
+    "Live",
     "Lora",
     "Model",
     "Picture",
+    "PictureLike",
     "Pose",
     "Recipe",
     "Region",
@@ -57,6 +61,7 @@ __all__ = [
     "Skeleton",
     "Step",
     "Style",
+    "Watch",
     "curve",
     "detect",
     "hold",
@@ -65,6 +70,7 @@ __all__ = [
     "sample",
     "sample_many",
     "steps",
+    "watching",
 ]
 
 
@@ -73,6 +79,10 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("ctrl.model"), name)
     if name in ("Shot", "Step", "sample", "sample_many", "steps"):
         return getattr(import_module("ctrl.sampling"), name)
+    if name == "Live":
+        return getattr(import_module("ctrl.live"), name)
+    if name in ("Watch", "watching"):
+        return getattr(import_module("ctrl.maps"), name)
     if name == "detect":
         return import_module("ctrl.detect")
     raise AttributeError(f"module 'ctrl' has no attribute {name!r}; it has {', '.join(__all__)}.")

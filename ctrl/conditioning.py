@@ -1,225 +1,196 @@
-"""Recipe and model to tensors: everything of a run that is the same at every step.
+"""The parts of recipes as tensors for a model, kept in a memory by their content.
 
-N is the number of pictures made at once, from recipes of one `shape`.
+N is the number of pictures made at once, from recipes that one batch can hold. A *column* is one part of each of them:
+their first controls, their second styles. Weights and schedules are not in here: they are numbers of a step, and a part
+prepared once serves whatever its weight becomes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctrl.images import Picture
-from ctrl.notes import notes
-from ctrl.recipe import MAX_SIDE, Control, Guidance, Recipe, Region, Schedule, Style
+from ctrl.images import Picture, PictureLike
+from ctrl.memory import Memory
+from ctrl.recipe import MAX_SIDE, Control, Guidance, Recipe, Region, Style
+from ctrl.rows import PromptRows
 
 if TYPE_CHECKING:
-    from ctrl.model import Model, StyleReference, Text, Words
+    from ctrl.model import ControlNet, IPAdapter, Model, StyleReference, Text, TextEncoders, UNet
+
+    Network: TypeAlias = UNet | ControlNet | IPAdapter | TextEncoders
+
+Size = tuple[int, int]  # width and height in pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """The encoded prompts of N recipes at a step, all of one length: (N, T, D). `number` is its own in a memory."""
+
+    number: int
+    cond: PromptRows
+    uncond: PromptRows
+    regions: tuple[tuple[PromptRows, Tensor], ...]  # with masks (N, 1, H, W) in [0, 1], times the region's weight
 
 
 @dataclass(frozen=True, eq=False)
 class ControlInput:
-    """One control of every picture: `hint` (N, 3, H, W) and `mask` (N, 1, H, W) in [0, 1]; `how` is the recipe's."""
+    """The control pictures (N, 3, H, W) in [0, 1] of a column, and where they act, (N, 1, H, W) in [0, 1]."""
 
-    how: Control
+    number: int
+    revision: Hashable  # of the ControlNet
     hint: Tensor
     mask: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
-class StyleInput:
-    """One style of every picture, made for this run; `weight` is the recipe's."""
-
-    weight: float | Schedule
-    reference: StyleReference
-
-
-@dataclass(frozen=True, eq=False)
-class RegionInput:
-    """One region of every picture: what its prompts say, and where, (N, 1, H, W) in [0, 1]."""
-
-    words: Words
-    mask: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class StartInput:
-    """What N pictures start from: `pixels` (N, 3, H, W) in [-1, 1], and where they may change, (N, 1, h, w)."""
+class Start:
+    """The pictures a run starts from, (N, 3, H, W) in [-1, 1], and where they may change, (N, 1, h, w)."""
 
     pixels: Tensor
     mask: Tensor | None
 
 
-@dataclass(frozen=True, eq=False)
-class Conditioning:
-    """What steers N pictures; `notes` are for each recipe's owner. `map` (N, 1, h, w) is where guidance acts."""
-
-    width: int
-    height: int
-    cond: Words
-    uncond: Words
-    regions: tuple[RegionInput, ...]
-    controls: tuple[ControlInput, ...]
-    styles: tuple[StyleInput, ...]
-    start: StartInput | None
-    guidance: Guidance
-    map: Tensor | None
-    notes: tuple[tuple[str, ...], ...]
-
-
-def shape(recipe: Recipe) -> tuple[Any, ...]:
-    """What recipes must share to run in one batch: everything but prompts, seeds and pixels."""
-    guidance = Guidance.of(recipe.guidance)
-    plain = (guidance.weight, guidance.rescale, guidance.rescale_in, guidance.apg, guidance.zero, guidance.perturb)
-    how = (recipe.steps, recipe.sampler, recipe.spacing, recipe.loras, recipe.width, recipe.height)
-    start = (recipe.image is None, recipe.mask is None, recipe.image is None or recipe.strength)
-    controls = tuple((c.kind, c.weight, c.mode, c.uncond, c.blocks, c.mask is None) for c in ordered(recipe.controls))
-    styles = tuple(
-        (s.weight, s.blocks, s.combine, s.adapter, len(s.pictures), s.mask is None, s.negative is None)
-        for s in ordered(recipe.styles)
-    )
-    return (how, start, (*plain, guidance.map is None), len(_acting(recipe)), controls, styles)
-
-
-def length(model: Model, recipe: Recipe) -> int:
-    """How many chunks its longest text has, and so all of them: what recipes must share too to run in one batch."""
-    return max(model.chunks(prompt) for prompt in _read(recipe))
-
-
-def ordered(parts: Sequence[Any]) -> list[Any]:
-    """Controls or styles in an order of their own, since a sum of floats depends on its order."""
-    return sorted(parts, key=lambda part: part.rank)
-
-
-@torch.no_grad()
-def condition(model: Model, recipes: Sequence[Recipe]) -> Conditioning:
-    """The tensors for recipes of one `shape`; a ValueError says what the model cannot do."""
-    size = width, height = _size(model, recipes[0])
-    controls = [_control(model, parts, size) for parts in _columns([ordered(r.controls) for r in recipes])]
-    embedded = cache(model.embedded)  # what several styles show goes through the image encoder once
-    styles = [_style(model, parts, size, embedded) for parts in _columns([ordered(r.styles) for r in recipes])]
-    prompts, negatives, regions = _texts(model, recipes)
-    latent = (height // model.factor, width // model.factor)
-    start = _start(model, recipes, size, latent)
-    guidance = Guidance.of(recipes[0].guidance)
-    maps = _masks(model, [Guidance.of(r.guidance).map for r in recipes], size)
-    said = zip(recipes, prompts, negatives, regions, strict=True)
-    return Conditioning(
-        width,
-        height,
-        model.words(prompts),
-        model.words(negatives),
-        tuple(
-            _region(model, parts, size)
-            for parts in _columns(
-                [list(zip(_acting(recipe), own, strict=True)) for recipe, own in zip(recipes, regions, strict=True)]
-            )
-        ),
-        tuple(controls),
-        tuple(styles),
-        start,
-        guidance,
-        None if maps is None else F.interpolate(maps, size=latent, mode="area"),
-        tuple(notes(model, recipe, (prompt, negative, *own), size) for recipe, prompt, negative, own in said),
-    )
-
-
-def _columns(rows: Sequence[list[Any]]) -> list[tuple[Any, ...]]:
-    """The first part of every recipe, the second of every recipe, …"""
-    return list(zip(*rows, strict=True))
-
-
-def _size(model: Model, recipe: Recipe) -> tuple[int, int]:
+def size_of(model: Model, recipe: Recipe) -> Size:
+    """The size of the picture; a ValueError for one that the model cannot draw."""
     if recipe.width is None or recipe.height is None:
         if max(model.size) > MAX_SIDE:
             own = f"{model.size[0]}×{model.size[1]}"
             raise ValueError(f"the model's own size is {own}, and at most {MAX_SIDE} is drawn; give width and height.")
         return model.size
+    step = model.vae_scale_factor
     for name, size in (("width", recipe.width), ("height", recipe.height)):
-        if size % model.factor:
-            near = max(1, round(size / model.factor)) * model.factor
-            raise ValueError(f"{name} must be a multiple of {model.factor} for this model, got {size}; try {near}.")
+        if size % step:
+            near = max(1, round(size / step)) * step
+            raise ValueError(f"{name} must be a multiple of {step} for this model, got {size}; try {near}.")
     return recipe.width, recipe.height
 
 
-def _texts(model: Model, recipes: Sequence[Recipe]) -> tuple[list[Text], list[Text], list[list[Text]]]:
-    """Prompts, negative prompts and regions' prompts, each encoded once, all as long as the longest."""
-    wanted = [_read(recipe) for recipe in recipes]
-    found = {prompt: model.encode_text(prompt) for prompt in dict.fromkeys(chain(*wanted))}
-    level = dict(zip(found, model.levelled(list(found.values())), strict=True))
-    negatives = [model.negative(negative, level[negative]) for _, negative, *_ in wanted]
-    regions = [[level[prompt] for prompt in prompts] for _, _, *prompts in wanted]
-    return [level[prompt] for prompt, *_ in wanted], negatives, regions
+class Conditioning:
+    """The parts of recipes as tensors, for one run of a model at one size; `memory` may outlive it.
 
+    Weights of networks are taken not to change during the run.
+    """
 
-def _read(recipe: Recipe) -> list[str]:
-    """The prompt, the negative prompt and the regions'. Without guidance no negative prompt: it would only lengthen."""
-    weight = Guidance.of(recipe.guidance).weight
-    guided = (weight.highest if isinstance(weight, Schedule) else weight) > 1
-    return [recipe.prompt, recipe.negative if guided else "", *(region.prompt for region in _acting(recipe))]
+    def __init__(self, model: Model, size: Size, memory: Memory) -> None:
+        self.model, self.size, self.memory = model, size, memory
+        self.revision: Callable[[Network], Hashable] = cache(lambda network: network.revision)
 
+    def texts(self, recipe: Recipe) -> tuple[Text, ...]:
+        """The encoded prompt, negative prompt and regions' prompts of a recipe, each as long as it needs."""
+        encoders = self.model.text
+        key = self.revision(encoders)
 
-def _acting(recipe: Recipe) -> list[Region]:
-    """The regions that have a weight; the others are not even read, since a long one would lengthen the rest."""
-    return [region for region in recipe.regions if region.weight != 0]
+        def encoded(prompt: str) -> Text:
+            return self.memory((key, prompt), lambda: encoders.encode(prompt))
 
+        negative = recipe.negative
+        uncond = self.memory((key, "negative", negative), lambda: encoders.as_negative(negative, encoded(negative)))
+        regions = [encoded(region.prompt) for region in recipe.regions if region.on and region.weight != 0]
+        return (encoded(recipe.prompt), uncond, *regions)
 
-def _region(model: Model, parts: Sequence[tuple[Region, Text]], size: tuple[int, int]) -> RegionInput:
-    masks = _masks(model, [region.mask for region, _ in parts], size)
-    assert masks is not None  # a region has one
-    weights = torch.tensor([region.weight for region, _ in parts], device=masks.device, dtype=masks.dtype)
-    return RegionInput(model.words([text for _, text in parts]), masks * weights[:, None, None, None])
+    def prompts(self, steps: Sequence[Recipe]) -> Prompts:
+        """The prompts of recipes at a step (`Recipe.at`). Without guidance the negative one is left out: it might only
+        lengthen the others."""
+        guided = Guidance.of(steps[0].guidance).guided
+        words = tuple((step.prompt, step.negative if guided else None, step.regions) for step in steps)
+        key = ("prompts", self.revision(self.model.text), self.size, words)
+        return self.memory(key, lambda: self._prompts(steps, guided=guided))
 
+    def _prompts(self, steps: Sequence[Recipe], *, guided: bool) -> Prompts:
+        encoders = self.model.text
+        encoded = [self.texts(step) for step in steps]
+        if not guided:
+            encoded = [(prompt, prompt, *regions) for prompt, _, *regions in encoded]
+        padded = iter(encoders.pad_to_longest([text for row in encoded for text in row]))
+        cond, uncond, *regions = zip(*[[next(padded) for _ in row] for row in encoded], strict=True)
+        masks = [self._region_mask(column) for column in zip(*(step.regions for step in steps), strict=True)]
+        pairs = zip([encoders.rows(column) for column in regions], masks, strict=True)
+        return Prompts(self.memory.new_number(), encoders.rows(cond), encoders.rows(uncond), tuple(pairs))
 
-def _control(model: Model, parts: Sequence[Control], size: tuple[int, int]) -> ControlInput:
-    first = parts[0]
-    model.check_control(first.kind)  # to refuse before the run begins
-    if first.blocks is not None and len(first.blocks) != (wanted := model.residual_count(first.kind)):
-        raise ValueError(
-            f"blocks must hold {wanted} weights for this model's {first.kind} ControlNet, got {len(first.blocks)}."
+    def _region_mask(self, column: Sequence[Region]) -> Tensor:
+        masks = torch.cat([self._mask(region.mask) for region in column])
+        weights = torch.tensor([region.weight for region in column], device=masks.device, dtype=masks.dtype)
+        return masks * weights[:, None, None, None]
+
+    def control(self, column: Sequence[Control]) -> ControlInput:
+        """A column of controls. A ValueError if the model has no such ControlNet or it has another number of blocks."""
+        first = column[0]
+        net = self.model.controlnet(first.kind)
+        if first.blocks is not None and len(first.blocks) != net.count:
+            raise ValueError(
+                f"blocks must hold {net.count} weights for this model's {first.kind} ControlNet, "
+                f"got {len(first.blocks)}."
+            )
+        pictures = tuple((type(one).__name__, one.picture, one.resize, one.mask) for one in column)
+        key = ("control", self.revision(net), self.size, pictures)
+        return self.memory(key, lambda: self._control(net, column))
+
+    def _control(self, net: ControlNet, column: Sequence[Control]) -> ControlInput:
+        hints = np.stack([part.hint(*self.size) for part in column])  # (N, H, W, 3)
+        hint = torch.from_numpy(hints.transpose(0, 3, 1, 2).copy()).to(self.model.device, self.model.dtype)
+        mask = self._masks([part.mask for part in column])
+        return ControlInput(self.memory.new_number(), self.revision(net), hint, mask)
+
+    def style(self, column: Sequence[Style]) -> StyleReference:
+        """A column of styles. A ValueError if the model has no such IP-Adapter, or no such blocks."""
+        adapter = self.model.ip_adapter(column[0].adapter)
+        key = ("style", self.revision(adapter), self.size, tuple(replace(one, weight=1.0) for one in column))
+        return self.memory(key, lambda: self._style(adapter, column))
+
+    def _style(self, adapter: IPAdapter, column: Sequence[Style]) -> StyleReference:
+        def embeds(pictures: tuple[Picture, ...]) -> Tensor:
+            key = ("image embeds", self.revision(adapter), pictures)
+            return self.memory(key, lambda: adapter.embed(pictures))
+
+        negatives = [() if one.negative is None else (Picture.of(one.negative),) for one in column]
+        return adapter.reference(
+            torch.stack([embeds(one.pictures) for one in column]),
+            torch.stack([embeds(pictures) for pictures in negatives]),
+            blocks=column[0].blocks,
+            combine=column[0].combine,
+            mask=self._masks([one.mask for one in column]),
+            keep=self.memory.part(("style", self.memory.new_number())),
         )
-    hints = np.stack([part.hint(*size) for part in parts])  # (N, H, W, 3)
-    hint = torch.from_numpy(hints.transpose(0, 3, 1, 2).copy()).to(model.device, model.dtype)
-    return ControlInput(first, hint, _masks(model, [part.mask for part in parts], size))
 
+    def start(self, recipes: Sequence[Recipe]) -> Start | None:
+        """What the recipes start from; None where that is noise alone."""
+        pictures = [Picture.of(recipe.image).fit(*self.size) for recipe in recipes if recipe.image is not None]
+        if not pictures:
+            return None
+        coloured = [one if one.ndim == 3 else np.repeat(one[..., None], 3, axis=2) for one in pictures]
+        # Not copied: a convolution rounds otherwise over colours that lie side by side, as they do in diffusers.
+        pixels = torch.from_numpy(np.stack(coloured).transpose(0, 3, 1, 2))
+        mask = self._masks([recipe.mask for recipe in recipes])
+        if mask is not None:
+            mask = F.interpolate(mask, size=self._latent).to(self.model.dtype)  # nearest, as diffusers does
+        return Start((2.0 * pixels - 1.0).to(self.model.device, self.model.dtype), mask)
 
-def _style(model: Model, parts: Sequence[Style], size: tuple[int, int], embedded: Callable[..., Tensor]) -> StyleInput:
-    first = parts[0]
-    against = [() if part.negative is None else (part.negative,) for part in parts]
-    reference = model.style(
-        torch.stack([embedded(part.pictures, first.adapter) for part in parts]),
-        torch.stack([embedded(pictures, first.adapter) for pictures in against]),
-        blocks=first.blocks,
-        combine=first.combine,
-        adapter=first.adapter,
-        mask=_masks(model, [part.mask for part in parts], size),
-    )
-    return StyleInput(first.weight, reference)
+    def guidance_map(self, column: Sequence[PictureLike | None]) -> Tensor | None:
+        """Where guidance acts, (N, 1, h, w) in [0, 1]; None for everywhere."""
 
+        def make() -> Tensor | None:
+            masks = self._masks(column)
+            return None if masks is None else F.interpolate(masks, size=self._latent, mode="area")
 
-def _start(
-    model: Model, recipes: Sequence[Recipe], size: tuple[int, int], latent: tuple[int, int]
-) -> StartInput | None:
-    pictures = [recipe.image.fit(*size) for recipe in recipes if recipe.image is not None]
-    if not pictures:
-        return None
-    coloured = [one if one.ndim == 3 else np.repeat(one[..., None], 3, axis=2) for one in pictures]
-    # Not copied: a convolution rounds otherwise over colours that lie side by side, as they do in diffusers.
-    pixels = torch.from_numpy(np.stack(coloured).transpose(0, 3, 1, 2))
-    masks = _masks(model, [recipe.mask for recipe in recipes], size)
-    shrunk = None if masks is None else F.interpolate(masks, size=latent).to(model.dtype)  # nearest, as diffusers does
-    return StartInput((2.0 * pixels - 1.0).to(model.device, model.dtype), shrunk)
+        return self.memory(("guidance map", self._latent, str(self.model.device), tuple(column)), make)
 
+    @property
+    def _latent(self) -> tuple[int, int]:
+        """Height and width in latents."""
+        return self.size[1] // self.model.vae_scale_factor, self.size[0] // self.model.vae_scale_factor
 
-def _masks(model: Model, masks: Sequence[Picture | None], size: tuple[int, int]) -> Tensor | None:
-    fitted = [mask.fit(*size) for mask in masks if mask is not None]
-    if not fitted:
-        return None
-    return torch.from_numpy(np.stack(fitted)[:, None]).to(model.device)  # float32, as diffusers keeps its masks
+    def _masks(self, column: Sequence[PictureLike | None]) -> Tensor | None:
+        """Masks at the size of the picture, (N, 1, H, W) float32 in [0, 1], as diffusers keeps them; None of none."""
+        fitted = [self._mask(mask) for mask in column if mask is not None]
+        return torch.cat(fitted) if fitted else None
+
+    def _mask(self, mask: PictureLike) -> Tensor:
+        return torch.from_numpy(Picture.of(mask).fit(*self.size)[None, None]).to(self.model.device)

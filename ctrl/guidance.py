@@ -1,24 +1,22 @@
 """How the predictions of a step's branches become one: functions of tensors that know no model.
 
 A step has up to three kinds of branch: uncond (the negative prompt), cond (the prompt) and perturbed (the
-prompt in a network whose self-attention is spoilt). Every prediction is (N, C, h, w). What is off costs
-nothing: a branch that is not there is not run, and `guide` with everything off hands cond back untouched.
+prompt in a network whose self-attention is perturbed). Every prediction is (N, C, h, w). What is off costs nothing: a
+branch that is not there is not run, and `guide` with everything off returns cond itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ctrl.predictions import Kind, Level
-
-if TYPE_CHECKING:
-    from ctrl.recipe import APG, Within
+from ctrl.recipe import APG, Guidance, Within, as_number
+from ctrl.rows import Branches
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,88 +40,13 @@ class Space:
 
 
 @dataclass(frozen=True, eq=False)
-class Branches:
-    """The predictions of one step, each (N, C, h, w); `uncond` is None where guidance is off."""
-
-    cond: Tensor
-    uncond: Tensor | None = None
-    perturbed: tuple[Tensor, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Which row of a batch is which: blocks of `pictures` rows in diffusers' order, uncond, cond, perturbed.
-
-    A value, so that what is stacked for a layout can be kept by it for a whole run.
-    """
-
-    pictures: int
-    guided: bool
-    perturbed: int = 0
-
-    @property
-    def rows(self) -> int:
-        """How many rows there are."""
-        return self.pictures * (self.guided + 1 + self.perturbed)
-
-    @property
-    def uncond(self) -> tuple[int, ...]:
-        """The rows of the negative prompt; none where guidance is off."""
-        return tuple(range(self.pictures if self.guided else 0))
-
-    @property
-    def prompted(self) -> tuple[int, ...]:
-        """The rows that are shown the prompt: cond and every perturbed branch."""
-        return tuple(range(len(self.uncond), self.rows))
-
-    @property
-    def cond(self) -> tuple[int, ...]:
-        """The rows of the prompt in the network as it is."""
-        return self.prompted[: self.pictures]
-
-    def branch(self, number: int) -> tuple[int, ...]:
-        """The rows of perturbed branch `number`, from 0."""
-        start = (number + 1) * self.pictures
-        return self.prompted[start : start + self.pictures]
-
-    def stack(self, cond: Tensor, uncond: Tensor) -> Tensor:
-        """(R, …) inputs of all rows from (N, …) ones: the perturbed rows are given what cond is given."""
-        return torch.cat([uncond] * self.guided + [cond] * (1 + self.perturbed))
-
-    def split(self, prediction: Tensor) -> Branches:
-        """The branches of an (R, C, h, w) prediction."""
-        parts = prediction.split(self.pictures)
-        first = int(self.guided)
-        return Branches(parts[first], parts[0] if self.guided else None, tuple(parts[first + 1 :]))
-
-
-@dataclass(frozen=True, eq=False)
-class How:
-    """How one step is guided: plain numbers, schedules already evaluated.
-
-    `map` (1 or N, 1, H, W) in [0, 1] spreads the weight over the picture, white all of it and black none.
-    `optimal` scales uncond as CFG-Zero* does, and `silent` predicts zero, its zero-init. `perturbed` has a
-    scale for each perturbed branch. `rescale` is φ of arXiv 2305.08891.
-    """
-
-    weight: float
-    map: Tensor | None = None
-    rescale: float = 0.0
-    rescale_in: Within = "prediction"
-    apg: APG | None = None
-    optimal: bool = False
-    silent: bool = False
-    perturbed: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """What guidance remembers of the steps before, in one run: APG's running sum of differences."""
+class GuidanceState:
+    """What guidance remembers of the steps before: APG's running sum of differences, (N, C, h, w)."""
 
     average: Tensor | None = None
 
 
-def spread(weight: float, mask: Tensor, size: tuple[int, int]) -> Tensor:
+def weight_map(weight: float, mask: Tensor, size: tuple[int, int]) -> Tensor:
     """1 + mask · (weight − 1): a (1 or N, 1, h, w) float32 weight, full where the mask is 1 and off where 0."""
     mask = mask.to(torch.promote_types(mask.dtype, torch.float32))
     mask = F.interpolate(mask, size=size, mode="area") if mask.shape[-2:] != size else mask
@@ -171,7 +94,7 @@ def apg(
     return cond + ((weight - 1) * step).to(cond.dtype), running
 
 
-def optimal(cond: Tensor, uncond: Tensor) -> Tensor:
+def optimized_scale(cond: Tensor, uncond: Tensor) -> Tensor:
     """uncond times the scale that brings it nearest to cond, ⟨cond, uncond⟩ / ‖uncond‖² (CFG-Zero*, 2503.18886).
 
     Per picture, in the space of the prediction as the paper and diffusers have it.
@@ -181,7 +104,7 @@ def optimal(cond: Tensor, uncond: Tensor) -> Tensor:
     return uncond * scale.to(cond.dtype).view(-1, *(1 for _ in cond.shape[1:]))
 
 
-def silence(cond: Tensor) -> Tensor:
+def zero_init(cond: Tensor) -> Tensor:
     """The prediction of CFG-Zero*'s zero-init: zeros, whatever the model predicts, as diffusers has it.
 
     For a flow that is a velocity of zero: a first-order solver leaves the latents as they are for this step.
@@ -202,28 +125,32 @@ def perturb(guided: Tensor, cond: Tensor, perturbed: Sequence[Tensor], scales: S
     return guided
 
 
-def guide(branches: Branches, how: How, space: Space, state: State) -> tuple[Tensor, State]:
+def guide(
+    branches: Branches, guidance: Guidance, mask: Tensor | None, space: Space, state: GuidanceState
+) -> tuple[Tensor, GuidanceState]:
     """The prediction (N, C, h, w) the solver gets, and the state for the next step.
 
-    In this order: CFG-Zero*, classifier-free guidance or APG, perturbed branches, rescale. A run begins with
-    `State()`; being a value, it can be kept beside any step and gone on from. Without uncond the state stays
-    as it was. Rescale acts on whatever was guided, also by perturbed branches alone.
+    `guidance` is that of one step (`Recipe.at`), `mask` its map as a (1 or N, 1, H, W) tensor. The order is CFG-Zero*,
+    classifier-free guidance or APG, perturbed branches, rescale. A run begins with `GuidanceState()`, a value that can
+    be kept at any step and continued from. Without uncond it stays as it was. Rescale acts on whatever was guided, also
+    by perturbed branches alone.
     """
     cond = guided = branches.cond
-    if how.silent:
-        return silence(cond), state
+    if guidance.zero_init:
+        return zero_init(cond), state
     if branches.uncond is not None:
-        uncond = optimal(cond, branches.uncond) if how.optimal else branches.uncond
+        uncond = optimized_scale(cond, branches.uncond) if guidance.zero else branches.uncond
         height, width = cond.shape[-2:]
-        weight = how.weight if how.map is None else spread(how.weight, how.map, (height, width))
-        if how.apg is None:
+        number = as_number(guidance.weight)
+        weight = number if mask is None else weight_map(number, mask, (height, width))
+        if guidance.apg is None:
             guided = cfg(cond, uncond, weight)
         else:
             pair = space.into(cond, "x0"), space.into(uncond, "x0")
-            guided, average = apg(*pair, weight, how.apg, state.average)
+            guided, average = apg(*pair, weight, guidance.apg, state.average)
             guided, state = space.back(guided, "x0"), replace(state, average=average)
-    guided = perturb(guided, cond, branches.perturbed, how.perturbed)
-    if how.rescale and guided is not cond:
-        pair = space.into(guided, how.rescale_in), space.into(cond, how.rescale_in)
-        guided = space.back(rescale(*pair, how.rescale), how.rescale_in)
+    guided = perturb(guided, cond, branches.perturbed, [as_number(one.weight) for one in guidance.perturb])
+    if guidance.rescale and guided is not cond:
+        pair = space.into(guided, guidance.rescale_in), space.into(cond, guidance.rescale_in)
+        guided = space.back(rescale(*pair, guidance.rescale), guidance.rescale_in)
     return guided.to(cond.dtype), state

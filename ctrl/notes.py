@@ -1,39 +1,56 @@
-"""What the owner of a picture should know: everything that was cut, ignored, reduced or stretched, in sentences."""
+"""Warnings attached to a shot: everything that was cut, ignored, resized or without effect, in sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ctrl.images import Picture
+from ctrl.images import Picture, PictureLike, map_notes
 from ctrl.recipe import Control, Guidance, Recipe, Schedule, Style
 
 if TYPE_CHECKING:
     from ctrl.model import Model, Text
 
 
-def notes(model: Model, recipe: Recipe, said: Sequence[Text], size: tuple[int, int]) -> tuple[str, ...]:
-    """The notes on a run of this recipe; `said` are its prompt, negative prompt and regions' as they were read."""
-    found = []
-    for name, text in zip(("prompt", "negative", *["region's prompt"] * (len(said) - 2)), said, strict=True):
-        if text.cut:
-            found.append(f"the {name} was too long for the text encoder; it did not see: {text.cut!r}")
-    found += _guidance(recipe)
-    found += _windows(model, recipe)
-    parts: list[Control | Style] = [*recipe.controls, *recipe.styles]
+def notes(model: Model, recipe: Recipe, texts: Sequence[Text], size: tuple[int, int]) -> tuple[str, ...]:
+    """The notes on a run of this recipe; `texts` are its encoded prompt, negative prompt and regions' prompts.
+
+    What is switched off is passed over, as if it were not there.
+    """
+    controls = [control for control in recipe.controls if control.on]
+    styles = [style for style in recipe.styles if style.on]
+    times = _times(model, recipe)
+    sentences = [*_cut(texts), *_guidance(recipe), *_windows(recipe, times)]
+    parts: list[Control | Style] = [*controls, *styles]
     for part in parts:
-        found += _part(part, size)
-    for style in recipe.styles:
-        found += model.style_notes(style.pictures, style.adapter)
+        sentences += _part(part, size)
+    for style in styles:
+        if _acts(style.weight, times):
+            sentences += model.ip_adapter(style.adapter).notes(style.pictures)
     if recipe.image is not None:
-        found += _picture("image", recipe.image, size, resize="stretch")
+        sentences += _picture("image", Picture.of(recipe.image), size, resize="stretch")
     elif recipe.strength != Recipe.strength:
-        found.append(f"strength {recipe.strength:g} has no effect without an image")
-    found += _mask("mask", recipe.mask, "the image stays as it is")
-    found += _mask("guidance's map", Guidance.of(recipe.guidance).map, "guidance has no effect")
+        sentences.append(f"strength {recipe.strength:g} has no effect without an image")
+    sentences += _mask("mask", recipe.mask, "the image stays as it is")
+    sentences += _mask("guidance's map", Guidance.of(recipe.guidance).map, "guidance has no effect")
     for region in recipe.regions:
-        found += _mask("Region's mask", region.mask, "the region has no effect")
-    return (*found, *_loras(model, recipe))
+        sentences += _mask("Region's mask", region.mask, "the region has no effect") if region.on else []
+    return (*sentences, *_loras(model, recipe))
+
+
+def _times(model: Model, recipe: Recipe) -> list[float]:
+    """The noise times of the run's evaluations."""
+    strength = 1.0 if recipe.image is None else recipe.strength
+    return model.times(recipe.sampler, recipe.spacing, recipe.steps, strength=strength)
+
+
+def _cut(texts: Sequence[Text]) -> list[str]:
+    names = ("prompt", "negative", *["region's prompt"] * (len(texts) - 2))
+    return [
+        f"the {name} was too long for the text encoder; it did not see: {text.cut!r}"
+        for name, text in zip(names, texts, strict=True)
+        if text.cut
+    ]
 
 
 def _guidance(recipe: Recipe) -> list[str]:
@@ -41,72 +58,82 @@ def _guidance(recipe: Recipe) -> list[str]:
     weight = guidance.weight.highest if isinstance(guidance.weight, Schedule) else guidance.weight
     if weight > 1:
         return []
-    said = [f"guidance {weight:g} is off, as it is up to 1"] if 0 < weight < 1 else []
+    sentences = [f"guidance {weight:g} is off, as it is up to 1"] if 0 < weight < 1 else []
     if recipe.negative:
-        said.append(f"guidance {weight:g} is off, so the negative prompt has no effect")
+        sentences.append(f"guidance {weight:g} is off, so the negative prompt has no effect")
     if guidance.apg or guidance.zero or guidance.map is not None:
-        said.append(f"guidance {weight:g} is off, so what refines it has no effect")
-    return said
+        sentences.append(f"guidance {weight:g} is off, so what refines it has no effect")
+    return sentences
 
 
-def _windows(model: Model, recipe: Recipe) -> list[str]:
-    """What acts in none of the run's steps, whose number and noise only the sampler knows."""
+def _windows(recipe: Recipe, times: Sequence[float]) -> list[str]:
+    """What acts in none of the run's steps."""
     guidance = Guidance.of(recipe.guidance)
-    weighed: list[tuple[str, float | Schedule]] = [("guidance", guidance.weight)]
-    weighed += [(type(part).__name__, part.weight) for part in (*guidance.perturb, *recipe.controls, *recipe.styles)]
-    windows = [(name, one) for name, one in weighed if isinstance(one, Schedule) and (one.start, one.until) != (0, 1)]
-    still = 0 if guidance.zero is None else guidance.zero.steps
-    if not windows and not still:
-        return []
-    strength = 1.0 if recipe.image is None else recipe.strength
-    times = model.times(recipe.sampler, recipe.spacing, recipe.steps, strength=strength)
-    narrow = [name for name, window in windows if not window.steps(len(times), times)]
-    found = [f"{name} acts in 0 of {len(times)} steps: its window is narrower than a step" for name in narrow]
-    if still >= len(times):
-        found.append(f"CFGZero holds all {len(times)} steps still, so the model is never asked")
-    return found
+    steered: list[Control | Style] = [*recipe.controls, *recipe.styles]
+    parts = [*guidance.perturb, *(part for part in steered if part.on)]
+    weights = [("guidance", guidance.weight), *((type(part).__name__, part.weight) for part in parts)]
+    sentences = [
+        f"{name} acts in 0 of {len(times)} steps: its window is narrower than a step"
+        for name, weight in weights
+        if isinstance(weight, Schedule) and not weight.steps(len(times), times)
+    ]
+    if guidance.zero is not None and guidance.zero.steps >= len(times):
+        sentences.append(f"CFGZero holds all {len(times)} steps still, so the model is never asked")
+    return sentences
+
+
+def _acts(weight: float | Schedule, times: Sequence[float]) -> bool:
+    """Whether a weight is more than 0 in any step."""
+    if not isinstance(weight, Schedule):
+        return weight > 0
+    return any(weight.at(index, len(times), times) > 0 for index in weight.steps(len(times), times))
 
 
 def _part(part: Control | Style, size: tuple[int, int]) -> list[str]:
     name = type(part).__name__
-    found = _mask(f"{name}'s mask", part.mask, f"{name} has no effect")
+    sentences = _mask(f"{name}'s mask", part.mask, f"{name} has no effect")
     if isinstance(part, Style):
-        for picture in (*part.pictures, *([part.negative] if part.negative else [])):
-            found += _entered(name, picture)
+        negative = [] if part.negative is None else [Picture.of(part.negative)]
+        for picture in (*part.pictures, *negative):
+            sentences += _remarks(name, picture)
     elif isinstance(part.picture, Picture):
-        found += _picture(name, part.picture, size, part.resize)
-    return found
+        sentences += _picture(name, part.picture, size, part.resize)
+        sentences += [f"{name}: the picture {note}" for note in map_notes(part.kind, part.picture)]
+    return sentences
 
 
 def _picture(name: str, picture: Picture, size: tuple[int, int], resize: str) -> list[str]:
     width, height = picture.size
-    found = _entered(name, picture)
+    sentences = _remarks(name, picture)
     if abs(width * size[1] - height * size[0]) > max(size):
         how = {"stretch": "stretched", "crop": "cropped", "pad": "padded"}[resize]
-        found.append(f"{name}: the picture of {width}×{height} was {how} to {size[0]}×{size[1]}")
+        sentences.append(f"{name}: the picture of {width}×{height} was {how} to {size[0]}×{size[1]}")
     if size[0] >= 4 * width:
-        found.append(f"{name}: the picture of {width}×{height} was enlarged to {size[0]}×{size[1]}")
-    return found
+        sentences.append(f"{name}: the picture of {width}×{height} was enlarged to {size[0]}×{size[1]}")
+    return sentences
 
 
-def _mask(name: str, mask: Picture | None, so: str) -> list[str]:
-    if mask is None:
+def _mask(name: str, given: PictureLike | None, so: str) -> list[str]:
+    if given is None:
         return []
-    return [*_entered(name, mask), *([] if mask.pixels.any() else [f"{name} is black all over, so {so}"])]
+    mask = Picture.of(given)
+    return [*_remarks(name, mask), *([] if mask.pixels.any() else [f"{name} is black all over, so {so}"])]
 
 
 def _loras(model: Model, recipe: Recipe) -> list[str]:
-    """What is laid over the model more than once, or is not there to be; with a weight that is refused."""
-    found = []
-    for name in dict.fromkeys(lora.name for lora in recipe.loras):
-        weights = [lora.weight for lora in recipe.loras if lora.name == name]
+    """LoRAs that are listed more than once, or that the model does not have; with a weight those are refused."""
+    loras = [lora for lora in recipe.loras if lora.on]
+    sentences = []
+    for name in dict.fromkeys(lora.name for lora in loras):
+        weights = [lora.weight for lora in loras if lora.name == name]
         if len(weights) > 1:
-            found.append(f"LoRA {name!r} is listed {len(weights)} times, which amounts to a weight of {sum(weights):g}")
-        if name not in model.shelf.loras:
-            found.append(f"the model has no LoRA {name!r}; at weight 0 it is not needed")
-    return found
+            total = f"{sum(weights):g}"
+            sentences.append(f"LoRA {name!r} is listed {len(weights)} times, which amounts to a weight of {total}")
+        if name not in model.loras:
+            sentences.append(f"the model has no LoRA {name!r}; at weight 0 it is not needed")
+    return sentences
 
 
-def _entered(name: str, picture: Picture) -> list[str]:
-    """What was done to a picture on its way in."""
+def _remarks(name: str, picture: Picture) -> list[str]:
+    """What was done to a picture when it was read."""
     return [f"{name}: the picture {remark}" for remark in picture.remarks]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import ctrl
 from ctrl.__main__ import main
@@ -82,21 +83,36 @@ def test_a_pose_from_a_file(folder, files, pose):
 BAD = [
     ([], "prompt"),
     (["a", "b"], "unrecognized arguments: b"),
-    (["a", "--guidence", "3"], "unrecognized arguments"),
+    (["a", "--guidence", "3"], "unrecognized arguments: --guidence 3; did you mean --guidance?"),
+    (["a", "--stile=x.png"], "did you mean --style?"),
+    (["a", "--zzz"], "--help lists"),
+    (["a", "--sampler", "euler_ancestral"], "--sampler 'euler_ancestral' is unknown; here that is sampler='euler a'"),
+    (["a", "--strength", "2"], "--strength must be a number from 0 to 1"),
+    (["a", "--image", "none.png"], "--image must be a picture file"),
+    (["a", "--control", "scribble"], "--control must be KIND=FILE"),
+    (["a", "--controlnet", "=x"], "--controlnet must be KIND=FILE"),
+    (["a", "--control", "scribble=none.png"], "--control scribble: "),
+    (["a", "--dtype", "int8"], "--dtype: invalid choice"),
+    (["a", "--lora", "x=strong"], "--lora must be NAME, FILE.safetensors"),
+    (["a", "--lora", "none.safetensors"], "none.safetensors"),
+    (["a", "--pose", "waving", "--pose", "running", "--weight-pose", "1", "--weight-pose", "2", "--weight-pose", "3"],
+     "--weight-pose is given 3 times for 2 --pose"),
+    (["--show", "bad.json"], "not a recipe"),
+    (["a", "-o", "bad.json/out.png"], "there is no folder"),
     (["a", "--guid", "3"], "unrecognized arguments"),
-    (["a", "--guidance", "nan"], "guidance must be a number from 0 to 100, got nan"),
-    (["a", "--guidance", "x"], "invalid float value"),
-    (["a", "--steps", "0"], "steps must be"),
+    (["a", "--guidance", "nan"], "--guidance must be a number from 0 to 100, got nan"),
+    (["a", "--guidance", "x"], "--guidance: invalid float value"),
+    (["a", "--steps", "0"], "--steps must be"),
     (["a", "--steps", "2.5"], "invalid int value"),
-    (["a", "--seed", "-1"], "seed must be"),
-    (["a", "--sampler", "dpm"], "sampler 'dpm' is unknown"),
+    (["a", "--seed", "-1"], "--seed must be"),
+    (["a", "--sampler", "dpm"], "--sampler 'dpm' is unknown"),
     (["a", "--pose", "wavin"], "--pose must be a file or one of standing, waving"),
     (["a", "--pose", "bad.json"], "not OpenPose JSON"),
-    (["a", "--depth", "none.png"], "Depth's picture must be a picture file"),
+    (["a", "--depth", "none.png"], "--depth: Depth's picture must be a picture file"),
     (["a", "--style", "bad.json"], "none of PNG"),
     (["a", "--weight-depth", "1"], "--weight-depth needs --depth"),
     (["a", "--pose", "waving", "--weight-pose", "inf"], "weight must be"),
-    (["a", "--width", "64"], "width and height go together"),
+    (["a", "--width", "64"], "--width and height go together"),
     (["a", "--width", "66", "--height", "66"], "multiple of 4"),
     (["a", "--model", "./none"], "must be a folder or a hub id"),
     (["a", "--device", "gpu7"], "device must be"),
@@ -133,3 +149,131 @@ def test_python_dash_m_and_the_old_file_is_kept_on_failure(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert out.read_bytes() == b"mine"
+
+
+def test_several_of_a_kind_add_up_and_their_weights_go_with_them(folder, files):
+    code, _ = run(
+        "a", "--pose", "waving", "--pose", files / "pose.json", "--depth", files / "depth.png",
+        "--style", files / "ink.png", "--style", files / "edges.png",
+        "--weight-pose", 0.5, "--weight-pose", 0.7, "--weight-style", 0.3,
+        "--steps", 1, "--seed", 1, "--model", folder, "-o", files / "o.png",
+    )  # fmt: skip
+    recipe = ctrl.Recipe.load(files / "o.png")
+    assert code == 0
+    assert [(type(one).__name__, one.weight) for one in recipe.controls] == [("Pose", 0.5), ("Pose", 0.7), ("Depth", 1)]
+    assert [one.weight for one in recipe.styles] == [0.3, 0.3]
+
+
+def test_a_file_that_is_there_is_not_overwritten_in_silence(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    quick = ("a", "--steps", 1, "--seed", 1, "--model", folder)
+    assert run(*quick)[0] == 0
+    code, heard = run(*quick)
+    assert code == 0 and "out-2.png" in heard
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    code, heard = run(*quick, "-o", "mine.png")
+    assert code == 2 and "'mine.png' is there already" in heard
+    assert (tmp_path / "mine.png").read_bytes() == b"mine"
+    assert run(*quick, "-o", "mine.png", "--overwrite")[0] == 0
+    assert ctrl.Recipe.load("mine.png").seed == 1
+
+
+def test_the_output_is_tried_before_the_run(folder, tmp_path, monkeypatch):
+    def no_run(*arguments, **options):
+        raise AssertionError("the run has begun")
+
+    monkeypatch.setattr("ctrl.sampling.sample", no_run)
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", raise_it(OSError(30, "Read-only file system")))
+    code, heard = run("a", "--model", folder, "-o", tmp_path / "out.png")
+    assert code == 2 and "nothing can be written" in heard and "Read-only file system" in heard
+    (tmp_path / "a.png").mkdir()
+    code, heard = run("a", "--model", folder, "--overwrite", "-o", tmp_path / "a.png")
+    assert code == 2 and "is a folder" in heard
+
+
+def raise_it(error):
+    def raising(*arguments, **options):
+        raise error
+
+    return raising
+
+
+def test_a_picture_that_cannot_be_saved_where_it_should_is_kept_elsewhere(folder, tmp_path, monkeypatch):
+    save, full = ctrl.Shot.save, tmp_path / "full" / "out.png"
+    full.parent.mkdir()
+
+    def saved(shot, path):
+        if Path(path) == full:
+            raise OSError(28, "No space left on device")
+        save(shot, path)
+
+    monkeypatch.setattr(ctrl.Shot, "save", saved)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code, heard = run("a", "--steps", 1, "--seed", 3, "--model", folder, "-o", full)
+    (kept,) = tmp_path.glob("ctrl-*.png")
+    assert code == 1 and "No space left on device" in heard and str(kept) in heard
+    assert ctrl.Recipe.load(kept).seed == 3
+
+
+class Gone(io.StringIO):
+    def write(self, text):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_a_reader_that_is_gone_does_not_cost_the_picture(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Gone())
+    arguments = ["a", "--steps", "2", "--seed", "1", "--model", str(folder), "-o", str(tmp_path / "a.png")]
+    assert main(arguments) == 0
+    assert ctrl.Recipe.load(tmp_path / "a.png").seed == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (KeyboardInterrupt(), 130, "ctrl: interrupted\n"),
+        (FloatingPointError("the latents stopped being finite at step 1 of 2."), 1, "ctrl: the latents stopped"),
+        (RuntimeError("CUDA out of memory. Tried\nto allocate"), 1, "not enough memory: CUDA out of memory. Tried to"),
+        (MemoryError(), 1, "there is not enough memory"),
+    ],
+)  # fmt: skip
+def test_a_run_that_ends_early_ends_in_a_sentence_and_writes_nothing(
+    folder, tmp_path, monkeypatch, error, code, sentence
+):
+    monkeypatch.setattr("ctrl.sampling.sample", raise_it(error))
+    got, heard = run("a", "--model", folder, "-o", tmp_path / "out.png")
+    assert got == code
+    assert sentence in heard and heard.startswith("ctrl: ") and heard.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lora_and_a_controlnet_from_files(folder, files):
+    out, (lora, *_) = files / "o.png", Path(folder, "lora").glob("*.safetensors")
+    code, heard = run(
+        "a", "--lora", f"{lora}=0.5", "--controlnet", f"scribble={folder}/controlnet_pose",
+        "--control", f"scribble={files / 'edges.png'}", "--weight-control", 0.4, "--dtype", "fp32",
+        "--steps", 1, "--seed", 1, "--model", folder, "-o", out,
+    )  # fmt: skip
+    assert code == 0, heard
+    recipe = ctrl.Recipe.load(out)
+    assert recipe.loras == (ctrl.Lora(lora.stem, 0.5),)
+    assert [(one.kind, one.weight) for one in recipe.controls] == [("scribble", 0.4)]
+
+
+def test_show_prints_what_a_picture_says(folder, files):
+    run("a fox", "--pose", "waving", "--steps", 1, "--seed", 7, "--model", folder, "-o", files / "o.png")
+    code, heard = run("--show", files / "o.png")
+    assert code == 0
+    assert "prompt='a fox'" in heard and "seed=7" in heard and "Pose(Skeleton.named('waving'))" in heard
+
+
+def test_what_another_program_s_picture_does_not_say_is_a_note(files):
+    info = PngInfo()
+    info.add_text("parameters", "a fox\nSteps: 9, Model: sd15")
+    Image.new("RGB", (8, 8)).save(files / "theirs.png", pnginfo=info)
+    code, heard = run("--show", files / "theirs.png")
+    assert code == 0 and "steps=9" in heard
+    assert "note: theirs.png: it was made with the model 'sd15'; load that one with ctrl.load\n" in heard
+
+
+def test_the_version():
+    assert run("--version") == (0, f"ctrl {ctrl.__version__}\n")

@@ -5,7 +5,7 @@ decoding fall out.
 """
 
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -17,12 +17,10 @@ from PIL import Image
 from torch.overrides import TorchFunctionMode
 
 import ctrl
-from ctrl import conditioning
-from ctrl.attention import Texts, sites
-from ctrl.model.ip_adapter.adapter import StyleReference
+from ctrl.attention import sites
+from ctrl.memory import Memory
 from ctrl.model.samplers import TABLE
 from ctrl.sampling import sample_many
-from ctrl.sampling.residuals import ControlRun
 
 rng = np.random.default_rng(0)
 MAP, OTHER, REFERENCE = (Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)) for _ in range(3))
@@ -69,8 +67,19 @@ class Linears(TorchFunctionMode):
         return {self.by_weight[id(weight)] for weight in weights}
 
 
-def last(model, recipe):
-    *_, step = ctrl.steps(model, recipe)
+class Forgetting(Memory):
+    """Keeps nothing, or nothing of the keys that begin with a word."""
+
+    def __init__(self, word=None):
+        super().__init__(limit=None)
+        self.word = word
+
+    def __call__(self, key, make):
+        return make() if self.word in (None, key[0]) else super().__call__(key, make)
+
+
+def last(model, recipe, memory=None):
+    *_, step = ctrl.steps(model, recipe, memory=memory)
     return step.latents
 
 
@@ -143,7 +152,7 @@ def test_a_step_has_the_rows_its_guidance_needs_and_a_silent_one_none(model, wei
 )
 def test_a_controlnet_is_asked_at_the_steps_of_its_window_alone(model, weight, expected):
     acted = []
-    with rows(model.controlnet("pose")) as pose, rows(model.controlnet("depth")) as depth:
+    with rows(model.controlnet("pose").module) as pose, rows(model.controlnet("depth").module) as depth:
         for step in ctrl.steps(model, RECIPE.replace(controls=[ctrl.Pose(MAP, weight), ctrl.Depth(OTHER)])):
             acted += [step.index] * (len(pose) - len(acted))
     assert (acted, pose) == (expected, [2] * len(expected))
@@ -164,7 +173,7 @@ def test_a_controlnet_is_asked_at_the_steps_of_its_window_alone(model, weight, e
     ],
 )
 def test_a_controlnet_is_shown_only_rows_that_differ_and_that_it_acts_on(model, guidance, how, expected):
-    with rows(model.controlnet("pose")) as seen:
+    with rows(model.controlnet("pose").module) as seen:
         last(model, RECIPE.replace(guidance=guidance, controls=[ctrl.Pose(MAP, **how)]))
     assert seen == expected
 
@@ -174,7 +183,7 @@ def test_a_controlnet_is_shown_only_rows_that_differ_and_that_it_acts_on(model, 
 
 @pytest.mark.parametrize(("guidance", "layouts"), [(1.0, [1]), (6.0, [2]), (CROSSING, [1, 2])])
 def test_a_control_picture_is_embedded_once_a_run(model, guidance, layouts):
-    with rows(model.controlnet("pose").controlnet_cond_embedding.conv_in) as seen:
+    with rows(model.controlnet("pose").module.controlnet_cond_embedding.conv_in) as seen:
         for steps in (2, 4):
             seen.clear()
             last(model, RECIPE.replace(guidance=guidance, steps=steps, controls=[ctrl.Pose(MAP)]))
@@ -182,7 +191,7 @@ def test_a_control_picture_is_embedded_once_a_run(model, guidance, layouts):
 
 
 def test_a_text_is_encoded_once_however_often_it_is_said(model):
-    tower = model.towers[0].encoder.get_input_embeddings()  # of ids, one row a text
+    tower = model.parts.towers[0].encoder.get_input_embeddings()  # of ids, one row a text
     again = RECIPE.replace(negative=RECIPE.prompt, regions=[ctrl.Region(RECIPE.prompt, LEFT)])
     others = [RECIPE.replace(seed=seed) for seed in range(3)]
     with rows(tower) as seen:
@@ -210,7 +219,7 @@ MANY_STYLES = RECIPE.replace(
 def test_a_reference_picture_is_encoded_once_for_all_that_are_made_by_it(model):
     styled = RECIPE.replace(styles=[ctrl.Style(REFERENCE)])
     against = RECIPE.replace(styles=[ctrl.Style([REFERENCE, MAP], negative=OTHER)])
-    with rows(model._adapter(None)[1].vision_model) as seen:  # (pictures, 3, s, s)
+    with rows(model.ip_adapter().encoder.vision_model) as seen:  # (pictures, 3, s, s)
         for run, expected in [
             (lambda: last(model, styled), [1]),
             (lambda: last(model, styled.replace(steps=2)), [1]),
@@ -223,11 +232,10 @@ def test_a_reference_picture_is_encoded_once_for_all_that_are_made_by_it(model):
             assert seen == expected
 
 
-def test_a_picture_that_several_styles_show_is_bit_equal_to_encoding_it_for_each(model, monkeypatch):
+def test_a_picture_that_several_styles_show_is_bit_equal_to_encoding_it_for_each(model):
     once = last(model, MANY_STYLES)
-    monkeypatch.setattr(conditioning, "cache", lambda found: found)
-    with rows(model._adapter(None)[1].vision_model) as seen:
-        assert torch.equal(last(model, MANY_STYLES), once)
+    with rows(model.ip_adapter().encoder.vision_model) as seen:
+        assert torch.equal(last(model, MANY_STYLES, Forgetting("image embeds")), once)
     assert sorted(seen) == [1, 1, 1, 1, 2]
 
 
@@ -241,43 +249,87 @@ def weights_of_style(adapter):
 
 @pytest.mark.parametrize(("guidance", "layouts"), [(1.0, 1), (6.0, 1), (CROSSING, 2)])
 def test_keys_and_values_are_projected_once_a_run(model, guidance, layouts):
-    adapter = model._adapter(None)[0]
+    adapter = model.ip_adapter().adapter
     recipe = RECIPE.replace(guidance=guidance, controls=[ctrl.Pose(MAP)], styles=[ctrl.Style(REFERENCE)])
     for steps in (2, 4):
         with Linears() as linears:
             last(model, recipe.replace(steps=steps))
-        assert linears.of(weights_of_text(model.unet, model.controlnet("pose"))) == {layouts}
+        assert linears.of(weights_of_text(model.unet, model.controlnet("pose").module)) == {layouts}
         assert linears.of(weights_of_style(adapter)) == {layouts}
         assert linears.of(adapter.projection.image_embeds.parameters()) == {0, layouts}  # its bias is no factor
 
 
-def test_what_is_kept_is_bit_equal_to_doing_it_at_every_step(model, monkeypatch):
-    kept = last(model, EVERYTHING)
-    hint, at = ControlRun._hint, StyleReference.at
-
-    def project(self, layer, original, states):
-        return original(states)
-
-    def embed(self, count):
-        self.embedded.clear()
-        self.masks.clear()
-        self.branches.clear()
-        return hint(self, count)
-
-    def prepare(self, *args):
-        self._kept.clear()
-        return at(self, *args)
-
-    monkeypatch.setattr(Texts, "_project", project)
-    monkeypatch.setattr(ControlRun, "_hint", embed)
-    monkeypatch.setattr(StyleReference, "at", prepare)
-    embedding = model.controlnet("pose").controlnet_cond_embedding.conv_in
-    with Linears() as linears, rows(embedding) as embedded:
-        anew = last(model, EVERYTHING)
-    assert linears.of(weights_of_text(model.controlnet("pose"))) >= {2 * STEPS}  # the prompt's and the region's
-    assert linears.of(weights_of_style(model._adapter(None)[0])) == {2 * STEPS}  # of two styles
+def test_what_is_kept_is_bit_equal_to_doing_it_at_every_step(model):
+    kept, net = last(model, EVERYTHING), model.controlnet("pose").module
+    with Linears() as linears, rows(net.controlnet_cond_embedding.conv_in) as embedded:
+        anew = last(model, EVERYTHING, Forgetting())
+    assert linears.of(weights_of_text(net)) == {2 * STEPS}  # the prompt's and the region's
+    assert linears.of(weights_of_style(model.ip_adapter().adapter)) == {2 * STEPS}  # of two styles
     assert len(embedded) == STEPS
     assert torch.equal(kept, anew)
+
+
+@contextmanager
+def encodings(model):
+    """All that a run could have kept: what goes into the encoders, and the keys and values of texts and styles."""
+    net, adapter = model.controlnet("pose").module, model.ip_adapter()
+    encoders = (
+        model.parts.towers[0].encoder.get_input_embeddings(),
+        net.controlnet_cond_embedding.conv_in,
+        adapter.encoder.vision_model,
+    )
+    with ExitStack() as stack:
+        seen = [stack.enter_context(rows(encoder)) for encoder in encoders]
+        linears = stack.enter_context(Linears())
+        weights = weights_of_text(model.unet, net), weights_of_style(adapter.adapter)
+        yield lambda: ([len(one) for one in seen], [linears.of(some) for some in weights])
+
+
+NOTHING = ([0, 0, 0], [{0}, {0}])
+AGAIN = {  # changes of a recipe that need nothing encoded
+    "nothing": {},
+    "the seed": {"seed": 4},
+    "the sampler and more steps": {"sampler": "euler", "steps": 6},
+    "the weights of controls": {"controls": [replace(one, weight=0.4) for one in EVERYTHING.controls]},
+    "when styles act": {"styles": [replace(one, weight=ctrl.hold(0.9, until=0.5)) for one in EVERYTHING.styles]},
+    "no style": {"styles": []},
+    "the weight of guidance": {"guidance": replace(EVERYTHING.guidance, weight=3.0, rescale=0.0)},
+    "less of it": {"regions": [], "controls": EVERYTHING.controls[:1], "styles": EVERYTHING.styles[1:]},
+}
+
+
+@pytest.fixture(scope="module")
+def remembering(model):
+    """The memory of one run of everything."""
+    memory = Memory()
+    last(model, EVERYTHING, memory)
+    return memory
+
+
+@pytest.mark.parametrize("change", AGAIN)
+def test_a_memory_that_outlives_a_run_spares_what_was_encoded_and_no_bit_changes(model, remembering, change):
+    recipe = EVERYTHING.replace(**AGAIN[change])
+    alone = last(model, recipe)
+    if change == "less of it":  # without its region a prompt is another set of rows
+        last(model, recipe, remembering)
+    with encodings(model) as counted:
+        assert torch.equal(last(model, recipe, remembering), alone)
+        assert counted() == NOTHING
+
+
+def test_a_memory_that_outlives_a_run_encodes_only_what_is_new(model, remembering):
+    for change, encoded in (
+        ({"prompt": "a box"}, [1, 0, 0]),
+        ({"negative": "grey"}, [1, 0, 0]),
+        ({"controls": [replace(EVERYTHING.controls[0], picture=REFERENCE)]}, [0, 1, 0]),
+        ({"styles": [ctrl.Style([OTHER, REFERENCE])]}, [0, 0, 1]),
+        ({"width": 32, "height": 32}, [0, 1, 0]),
+    ):
+        recipe = EVERYTHING.replace(**change)
+        alone = last(model, recipe)
+        with encodings(model) as counted:
+            assert torch.equal(last(model, recipe, remembering), alone)
+            assert counted()[0] == encoded, change
 
 
 # Beside diffusers

@@ -3,10 +3,14 @@
 import io
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import cv2
 import numpy as np
@@ -22,9 +26,9 @@ from ctrl.atelier.bench import look, pixels
 from ctrl.atelier.edges import edges_of
 from ctrl.atelier.metrics import edge_f1, pck, spearman
 from ctrl.atelier.scene import EVALUATION_SEEDS, STYLES, sample
-from ctrl.detect import borrowed
-from ctrl.detect.already import looks_like
-from ctrl.images import Picture
+from ctrl.detect import controlnet_aux
+from ctrl.detect.detect import DETECTORS
+from ctrl.images import Picture, looks_like
 from ctrl.skeleton import Skeleton
 
 
@@ -48,9 +52,9 @@ def near(view):
 
 @pytest.fixture(autouse=True)
 def nothing_loaded():
-    borrowed.load.cache_clear()
+    controlnet_aux.load.cache_clear()
     yield
-    borrowed.load.cache_clear()
+    controlnet_aux.load.cache_clear()
 
 
 @pytest.fixture
@@ -237,7 +241,7 @@ def slope():
 
 
 class Loader:
-    """Stands for `borrowed.load`: gives the network it was given."""
+    """Stands for `controlnet_aux.load`: gives the network it was given."""
 
     def __init__(self, net):
         self.net = net
@@ -252,13 +256,13 @@ class Loader:
 @pytest.fixture
 def given(monkeypatch):
     """Make a network the one that is loaded."""
-    return lambda net: monkeypatch.setattr(borrowed, "load", Loader(net))
+    return lambda net: monkeypatch.setattr(controlnet_aux, "load", Loader(net))
 
 
 @pytest.fixture(scope="module")
 def aux():
     """The library, imported as the package does: without its complaints."""
-    return borrowed._library(borrowed.OPENPOSE)
+    return controlnet_aux._library(controlnet_aux.OPENPOSE)
 
 
 @pytest.mark.filterwarnings("ignore:picture already looks like")
@@ -306,7 +310,7 @@ def test_standard_line_art_takes_no_weights(ruled):
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
     """Where the weights of the hub would lie."""
-    monkeypatch.setattr(borrowed, "_fetch", lambda tool: tmp_path)
+    monkeypatch.setattr(controlnet_aux, "_fetch", lambda tool: tmp_path)
     return tmp_path
 
 
@@ -321,9 +325,9 @@ def test_networks_load_from_a_folder_and_read(aux, folder, photo):
     for find, name in ((detect.edges, "pidinet"), (detect.line_art, "lineart")):
         found = find(photo, detector=name, size=96)
         assert found.size == (160, 96) and found.pixels.ndim == 2
-        (tool,) = (tool for tool in (*borrowed.EDGES, *borrowed.LINE_ART) if tool.name == name)
-        net = borrowed.load(tool)
-        assert net is borrowed.load(tool)
+        (tool,) = (tool for tool in (*controlnet_aux.EDGES, *controlnet_aux.LINE_ART) if tool.name == name)
+        net = controlnet_aux.load(tool)
+        assert net is controlnet_aux.load(tool)
         direct = net(Image.fromarray(photo), detect_resolution=96, image_resolution=96).convert("L")
         expected = np.asarray(direct.resize((160, 96), Image.Resampling.LANCZOS))
         assert np.array_equal(found.pixels, expected)
@@ -376,7 +380,7 @@ def test_weights_in_the_cache_are_taken_from_there(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, file: str(tmp_path / file))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("the hub was asked"))
-    assert borrowed._fetch(borrowed.LINE_ART[0]) == tmp_path
+    assert controlnet_aux._fetch(controlnet_aux.LINE_ART[0]) == tmp_path
 
 
 def test_weights_that_cannot_be_had_are_named(monkeypatch, photo):
@@ -451,9 +455,9 @@ def test_a_detector_of_your_own_may_return_poses(openpose, photo):
 def test_only_the_body_of_openpose_is_loaded(aux, monkeypatch, tmp_path):
     import controlnet_aux.open_pose.body as module
 
-    monkeypatch.setattr(borrowed, "_fetch", lambda tool: tmp_path)
+    monkeypatch.setattr(controlnet_aux, "_fetch", lambda tool: tmp_path)
     monkeypatch.setattr(module, "Body", lambda path: path)
-    net = borrowed.load(borrowed.OPENPOSE)
+    net = controlnet_aux.load(controlnet_aux.OPENPOSE)
     assert net.body_estimation == str(tmp_path / "body_pose_model.pth")
     assert net.hand_estimation is None and net.face_estimation is None
 
@@ -511,3 +515,68 @@ def test_the_detectors_are_there_without_what_they_need():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "controlnet_aux", "huggingface_hub", "timm"} & set(done.stdout.split())
     assert done.stderr == ""
+
+
+def test_the_room_completes_to_its_functions_only():
+    assert dir(detect) == detect.__all__ == ["depth", "edges", "line_art", "pose"]
+    assert all(callable(getattr(detect, name)) for name in dir(detect))
+
+
+def test_every_detector_is_named_where_it_is_explained():
+    for kind, readers in DETECTORS.items():
+        explained = getattr(detect, kind).__doc__
+        assert all(f'"{name}"' in explained for name in readers)
+
+
+def test_where_nothing_answers_it_is_said_at_once(monkeypatch, photo):
+    import huggingface_hub
+
+    with socket.socket() as listening:  # and never answers
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, file: None)
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("the hub's client was asked"))
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+        started = time.perf_counter()
+        with pytest.raises(FileNotFoundError, match=r"'hed'.*could not be fetched \(\w+\); check the connection"):
+            detect.edges(photo, detector="hed")
+        assert time.perf_counter() - started < 3
+
+
+def test_a_name_that_takes_long_to_look_up_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(20))
+    started = time.perf_counter()
+    with pytest.raises(TimeoutError, match=r"nothing answered at https://hub\.example within 2 seconds"):
+        controlnet_aux.check_connection("https://hub.example")
+    assert time.perf_counter() - started < 4
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_any_answer_is_a_connection(status):
+    class Answer(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Nothing to the log."""
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        controlnet_aux.check_connection(f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_hands_and_faces_of_a_detector_are_kept(aux, photo):
+    from controlnet_aux.open_pose import PoseResult
+    from controlnet_aux.open_pose.body import BodyResult, Keypoint
+
+    true = Skeleton.named("waving")
+    body = BodyResult([Keypoint(*point) for point in true.points], 1.0, 18)
+    hand = [Keypoint(-0.01, -0.02), None, *[Keypoint(0.1, 0.02 * at) for at in range(1, 20)]]
+    found = detect.pose(photo, detector=lambda image: [PoseResult(body, hand, None, [Keypoint(0.5, 0.5)] * 70)])
+    assert found.left_hand[:2].tolist() == [[0, 0], [0, 0]] and found.left_hand[2].tolist() == [0.1, 0.02]
+    assert found.right_hand is None and found.face.shape == (70, 2)

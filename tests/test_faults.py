@@ -31,8 +31,10 @@ ERRORS = [
 RECIPE = EVERYTHING.replace(controls=[*EVERYTHING.controls, ctrl.Edges(MAP, 0.5, mode="control first")])
 SCHEDULER = diffusers.DPMSolverMultistepScheduler  # of the recipe's sampler
 MODULES = {  # of a model under the recipe's LoRA
-    "text encoder": lambda model: model.towers[0].encoder,
-    "a text layer": lambda model: next(m for n, m in model.towers[0].encoder.named_modules() if n.endswith("layers.1")),
+    "text encoder": lambda model: model.parts.towers[0].encoder,
+    "a text layer": lambda model: next(
+        module for name, module in model.parts.towers[0].encoder.named_modules() if name.endswith("layers.1")
+    ),
     "unet": lambda model: model.unet,
     "a down block": lambda model: model.unet.down_blocks[0],
     "middle": lambda model: model.unet.mid_block,
@@ -40,12 +42,12 @@ MODULES = {  # of a model under the recipe's LoRA
     "cross-attention": lambda model: model.unet.up_blocks[1].attentions[0].transformer_blocks[0].attn2,
     "keys of cross-attention": lambda model: model.unet.up_blocks[1].attentions[0].transformer_blocks[0].attn2.to_k,
     "last convolution": lambda model: model.unet.conv_out,
-    "controlnet": lambda model: model.controlnet("pose"),
-    "a ControlNet's middle": lambda model: model.controlnet("edges").mid_block,
-    "hint embedding": lambda model: model.controlnet("depth").controlnet_cond_embedding,
-    "a hint's convolution": lambda model: model.controlnet("depth").controlnet_cond_embedding.blocks[1],
-    "image encoder": lambda model: model._adapters[None][1],
-    "projection of tokens": lambda model: model._adapters[None][0].projection,
+    "controlnet": lambda model: model.controlnet("pose").module,
+    "a ControlNet's middle": lambda model: model.controlnet("edges").module.mid_block,
+    "hint embedding": lambda model: model.controlnet("depth").module.controlnet_cond_embedding,
+    "a hint's convolution": lambda model: model.controlnet("depth").module.controlnet_cond_embedding.blocks[1],
+    "image encoder": lambda model: model.ip_adapter().encoder,
+    "projection of tokens": lambda model: model.ip_adapter().adapter.projection,
     "vae encoder": lambda model: model.vae.encoder,
     "vae decoder": lambda model: model.vae.decoder,
     "a decoder's block": lambda model: model.vae.decoder.up_blocks[1],
@@ -97,8 +99,8 @@ def in_function(owner, name, fault, *, after=False):
 def functions(model):
     """Where else a run can fail: (owner, name) of what it calls."""
     return {
-        "tokenizer": (type(model.towers[0].tokenizer), "__call__"),
-        "image processor": (type(model._adapters[None][2]), "__call__"),
+        "tokenizer": (type(model.parts.towers[0].tokenizer), "__call__"),
+        "image processor": (type(model.ip_adapter().processor), "__call__"),
         "scheduler's tables": (SCHEDULER, "set_timesteps"),
         "scheduler.step": (SCHEDULER, "step"),
         "scheduler.add_noise": (SCHEDULER, "add_noise"),
@@ -120,13 +122,13 @@ FUNCTIONS = (
 def warm(model):
     """The model with all loaded, its view under the recipe's LoRA, a plain run and a picture of all."""
     picture = ctrl.sample(model, RECIPE).image
-    view = model.under([(lora.name, lora.weight) for lora in RECIPE.loras])
+    view = model.with_loras([(lora.name, lora.weight) for lora in RECIPE.loras])
     return model, view, run(model, PLAIN), picture
 
 
 def whole(model, view):
     """What a fault may not change."""
-    return trace(model, view.unet, *(tower.encoder for tower in view.towers))
+    return trace(model, view.unet, *(tower.encoder for tower in view.parts.towers))
 
 
 def spread(count, most):

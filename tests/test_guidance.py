@@ -15,22 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrl.guidance import (
-    Branches,
-    How,
-    Layout,
+    GuidanceState,
     Space,
-    State,
     apg,
     cfg,
     guide,
-    optimal,
+    optimized_scale,
     perturb,
     rescale,
-    silence,
-    spread,
+    weight_map,
+    zero_init,
 )
 from ctrl.predictions import KINDS, Level
-from ctrl.recipe import APG
+from ctrl.recipe import APG, PAG, SEG, CFGZero, Guidance
+from ctrl.rows import Branches
 
 SHAPE = (2, 4, 6, 5)  # two pictures, not square
 FEW = settings(max_examples=40, deadline=None)
@@ -46,6 +44,11 @@ def drawn(seed, count=2, dtype=torch.float32):
 
 def space(kind="epsilon", sample=None, alpha=0.6, sigma=0.8):
     return Space(drawn(99, 1)[0] if sample is None else sample, Level(alpha, sigma, 0.5), kind)
+
+
+def guided_by(branches, guidance, mask=None, here=None, state=None):
+    """The prediction and the next state; in a space of its own and from no state, if not given."""
+    return guide(branches, guidance, mask, here or space(), state or GuidanceState())
 
 
 def close(one, other, rtol=1e-5, atol=1e-5):
@@ -71,8 +74,8 @@ def test_spaces_are_entered_in_float32_and_left_as_they_were(kind, within):
     same = (kind, within) in (("v_prediction", "v"), ("sample", "x0"))
     assert there.dtype == (torch.float16 if same else torch.float32)
     assert close(here.back(there, within).float(), prediction.float(), atol=1e-4)
-    how = How(6.0, apg=APG(), rescale=0.7, rescale_in=within)
-    assert guide(Branches(prediction, here.sample), how, here, State())[0].dtype == torch.float16
+    how = Guidance(6.0, apg=APG(), rescale=0.7, rescale_in=within)
+    assert guided_by(Branches(prediction, here.sample), how, here=here)[0].dtype == torch.float16
 
 
 # --- classifier-free guidance and its map
@@ -105,10 +108,10 @@ def test_guidance_is_affine_in_its_weight_and_cond_at_one(seed, first, second, p
 def test_a_map_of_ones_is_the_number_to_the_last_bit(dtype, seed, weight):
     cond, uncond = drawn(seed, dtype=dtype)
     for mask in (torch.ones(1, 1, 6, 5), torch.ones(2, 1, 48, 40)):
-        mapped = cfg(cond, uncond, spread(weight, mask, (6, 5)))
+        mapped = cfg(cond, uncond, weight_map(weight, mask, (6, 5)))
         assert mapped.dtype == dtype
         assert torch.equal(mapped, cfg(cond, uncond, weight))
-        both = [guide(Branches(cond, uncond), How(weight, map=m), space(), State())[0] for m in (mask, None)]
+        both = [guided_by(Branches(cond, uncond), Guidance(weight), m)[0] for m in (mask, None)]
         assert torch.equal(*both)
 
 
@@ -116,7 +119,7 @@ def test_a_map_is_full_where_white_and_off_where_black():
     mask = torch.zeros(1, 1, 12, 10)
     mask[..., :4] = 1
     mask[..., 4:6] = 0.5
-    weights = spread(7.5, mask, (6, 5))
+    weights = weight_map(7.5, mask, (6, 5))
     assert weights.shape == (1, 1, 6, 5)
     assert torch.equal(weights[0, 0, 0], torch.tensor([7.5, 7.5, 4.25, 1.0, 1.0]))
     cond, uncond = drawn(5)
@@ -127,18 +130,19 @@ def test_a_map_is_full_where_white_and_off_where_black():
 
 def test_off_is_cond_itself_and_asks_for_no_uncond():
     [cond] = drawn(1, 1)
-    for how in (How(1.0), How(7.0, rescale=0.7, apg=APG(), optimal=True, map=torch.ones(1, 1, 6, 5))):
-        prediction, state = guide(Branches(cond), how, space(), State())
-        assert prediction is cond
-        assert state.average is None
+    for how in (Guidance(1.0), Guidance(7.0, rescale=0.7, apg=APG(), zero=CFGZero())):
+        for mask in (None, torch.ones(1, 1, 6, 5)):
+            prediction, state = guided_by(Branches(cond), how, mask)
+            assert prediction is cond
+            assert state.average is None
 
 
 @FEW
-@given(SEEDS, st.sampled_from([How(1.0), How(1.0, apg=APG(0.0, -0.5, 2.0))]))
+@given(SEEDS, st.sampled_from([Guidance(1.0), Guidance(1.0, apg=APG(0.0, -0.5, 2.0))]))
 def test_guidance_may_cross_one_without_a_jump(seed, how):
     cond, uncond = drawn(seed)
-    off = guide(Branches(cond), how, space(), State())[0]
-    on = guide(Branches(cond, uncond), How(1.0 + 1e-6, apg=how.apg), space(), State())[0]
+    off = guided_by(Branches(cond), how)[0]
+    on = guided_by(Branches(cond, uncond), Guidance(1.0 + 1e-6, apg=how.apg))[0]
     assert close(on, off, atol=1e-4)
 
 
@@ -153,17 +157,17 @@ def test_rescale_is_bit_equal_to_diffusers(dtype, seed, phi):
     guided = cfg(cond, uncond, 7.5)
     assert torch.equal(rescale(guided, cond, phi), rescale_noise_cfg(guided, cond, guidance_rescale=phi))
     if phi > 0:
-        how = How(7.5, rescale=phi)
+        how = Guidance(7.5, rescale=phi)
         expected = rescale_noise_cfg(guided, cond, guidance_rescale=phi)
-        assert torch.equal(guide(Branches(cond, uncond), how, space(), State())[0], expected)
+        assert torch.equal(guided_by(Branches(cond, uncond), how)[0], expected)
 
 
 @FEW
 @given(SEEDS, st.sampled_from(["prediction", "v", "x0"]))
 def test_no_rescale_is_absent_to_the_last_bit(seed, within):
     cond, uncond = drawn(seed)
-    how = How(7.5, rescale=0.0, rescale_in=within)
-    assert torch.equal(guide(Branches(cond, uncond), how, space(), State())[0], cfg(cond, uncond, 7.5))
+    how = Guidance(7.5, rescale=0.0, rescale_in=within)
+    assert torch.equal(guided_by(Branches(cond, uncond), how)[0], cfg(cond, uncond, 7.5))
 
 
 @FEW
@@ -181,8 +185,8 @@ def test_rescale_in_v_is_what_it_says(seed, phi, sigma):
     mixed = phi * guided * deviation + (1 - phi) * guided
     expected = (noisy - (noisy / unit**2 - mixed * sigma / unit)) / sigma
     here = space("epsilon", noisy / unit, 1 / unit, sigma / unit)
-    how = How(6.0, rescale=phi, rescale_in="v")
-    assert close(guide(Branches(cond, uncond), how, here, State())[0], expected, 1e-8, 1e-8)
+    how = Guidance(6.0, rescale=phi, rescale_in="v")
+    assert close(guided_by(Branches(cond, uncond), how, here=here)[0], expected, 1e-8, 1e-8)
 
 
 @pytest.mark.parametrize("within", ["prediction", "v", "x0"])
@@ -190,7 +194,7 @@ def test_rescale_in_v_is_what_it_says(seed, phi, sigma):
 def test_a_full_rescale_gives_cond_s_deviation_in_its_space(within, kind):
     cond, uncond = drawn(7)
     here = space(kind)
-    guided = guide(Branches(cond, uncond), How(7.5, rescale=1.0, rescale_in=within), here, State())[0]
+    guided = guided_by(Branches(cond, uncond), Guidance(7.5, rescale=1.0, rescale_in=within), here=here)[0]
     deviations = [here.into(one, within).std((1, 2, 3)) for one in (guided, cond)]
     assert close(*deviations, rtol=1e-4)
 
@@ -198,7 +202,9 @@ def test_a_full_rescale_gives_cond_s_deviation_in_its_space(within, kind):
 def test_the_spaces_of_rescale_differ_for_noise_and_agree_where_they_are_one():
     cond, uncond = drawn(7)
     outs = {
-        (kind, within): guide(Branches(cond, uncond), How(7.5, rescale=0.7, rescale_in=within), space(kind), State())[0]
+        (kind, within): guided_by(
+            Branches(cond, uncond), Guidance(7.5, rescale=0.7, rescale_in=within), here=space(kind)
+        )[0]
         for kind in KINDS
         for within in ("prediction", "v", "x0")
     }
@@ -255,10 +261,11 @@ def test_apg_is_diffusers_in_its_original_formulation(seed, weight, setting):
     )
     theirs.set_state(step=0, num_inference_steps=10, timestep=torch.tensor(900))
     theirs.prepare_inputs({})  # makes its momentum buffer
-    how, state = How(weight, apg=APG(eta, momentum, threshold)), State()
+    how, state = Guidance(weight, apg=APG(eta, momentum, threshold)), GuidanceState()
     for step in range(3):
         cond, uncond = drawn(seed + step)
-        ours, state = guide(Branches(cond, uncond), how, space("sample"), state)  # theirs has no other space
+        here = space("sample")  # theirs has no other
+        ours, state = guided_by(Branches(cond, uncond), how, here=here, state=state)
         assert close(ours, theirs.forward(cond, uncond).pred, 1e-4, 1e-4)
 
 
@@ -268,9 +275,9 @@ def test_apg_is_diffusers_in_its_original_formulation(seed, weight, setting):
 def test_apg_with_everything_off_is_guidance(kind, seed, weight, mapped):
     cond, uncond = drawn(seed)
     mask = torch.linspace(0, 1, 30).view(1, 1, 6, 5) if mapped else None
-    plain = guide(Branches(cond, uncond), How(weight, map=mask), space(kind), State())[0]
-    off = How(weight, map=mask, apg=APG(eta=1.0, momentum=0.0, threshold=0.0))
-    assert close(guide(Branches(cond, uncond), off, space(kind), State())[0], plain, 1e-4, 1e-4)
+    plain = guided_by(Branches(cond, uncond), Guidance(weight), mask, space(kind))[0]
+    off = Guidance(weight, apg=APG(eta=1.0, momentum=0.0, threshold=0.0))
+    assert close(guided_by(Branches(cond, uncond), off, mask, space(kind))[0], plain, 1e-4, 1e-4)
 
 
 @FEW
@@ -278,35 +285,35 @@ def test_apg_with_everything_off_is_guidance(kind, seed, weight, mapped):
 def test_apg_leaves_nothing_parallel_to_the_picture_it_is_in(seed):
     cond, uncond = drawn(seed)
     here = space("v_prediction")
-    guided, _ = guide(Branches(cond, uncond), How(8.0, apg=APG(eta=0.0)), here, State())
+    guided, _ = guided_by(Branches(cond, uncond), Guidance(8.0, apg=APG(eta=0.0)), here=here)
     x0, change = here.into(cond, "x0"), here.into(guided, "x0") - here.into(cond, "x0")
     cosine = torch.cosine_similarity(x0.flatten(1), change.flatten(1))
     assert close(cosine, torch.zeros(2), atol=1e-4)
 
 
 def test_apg_is_in_x0_whatever_is_predicted():
-    (cond, uncond), how = drawn(2), How(8.0, apg=APG())
+    (cond, uncond), how = drawn(2), Guidance(8.0, apg=APG())
     here = space("sample")
-    guided = guide(Branches(cond, uncond), how, here, State())[0]
+    guided = guided_by(Branches(cond, uncond), how, here=here)[0]
     for kind in KINDS[:2]:
         there = space(kind)
         pair = [there.level.convert(one, there.sample, have="sample", want=kind) for one in (cond, uncond)]
-        found = guide(Branches(*pair), how, there, State())[0]
+        found = guided_by(Branches(*pair), how, here=there)[0]
         assert close(there.into(found, "x0"), guided, 1e-4, 1e-4)
-        assert not close(found, guide(Branches(*pair), how, here, State())[0], atol=1e-2)
+        assert not close(found, guided_by(Branches(*pair), how, here=here)[0], atol=1e-2)
 
 
 def test_the_memory_of_apg_is_a_value_to_go_on_from():
-    how, states, outs = How(8.0, apg=APG()), [State()], []
+    how, states, outs = Guidance(8.0, apg=APG()), [GuidanceState()], []
     for step in range(4):
-        prediction, state = guide(Branches(*drawn(step)), how, space(), states[-1])
+        prediction, state = guided_by(Branches(*drawn(step)), how, state=states[-1])
         outs.append(prediction)
         states.append(state)
-    again, _ = guide(Branches(*drawn(2)), how, space(), states[2])
-    fresh, _ = guide(Branches(*drawn(2)), how, space(), State())
+    again, _ = guided_by(Branches(*drawn(2)), how, state=states[2])
+    fresh, _ = guided_by(Branches(*drawn(2)), how)
     assert torch.equal(again, outs[2])
     assert not close(fresh, again, atol=1e-2)
-    _, kept = guide(Branches(drawn(2)[0]), how, space(), states[2])  # off at this step
+    _, kept = guided_by(Branches(drawn(2)[0]), how, state=states[2])  # off at this step
     assert kept is states[2]
 
 
@@ -319,10 +326,10 @@ def test_cfg_zero_is_bit_equal_to_diffusers(seed, weight):
     cond, uncond = drawn(seed)
     theirs = ClassifierFreeZeroStarGuidance(weight, zero_init_steps=1)
     theirs.set_state(step=0, num_inference_steps=10, timestep=torch.tensor(900))
-    silent = guide(Branches(cond, uncond), How(weight, optimal=True, silent=True, rescale=0.7), space(), State())[0]
+    silent = guided_by(Branches(cond, uncond), Guidance(weight, zero=CFGZero(1), rescale=0.7))[0]
     assert torch.equal(silent, theirs.forward(cond, uncond).pred)
     theirs.set_state(step=1, num_inference_steps=10, timestep=torch.tensor(800))
-    ours = guide(Branches(cond, uncond), How(weight, optimal=True), space(), State())[0]
+    ours = guided_by(Branches(cond, uncond), Guidance(weight, zero=CFGZero(0)))[0]
     assert torch.equal(ours, theirs.forward(cond, uncond).pred)
 
 
@@ -330,17 +337,17 @@ def test_cfg_zero_is_bit_equal_to_diffusers(seed, weight):
 @given(SEEDS)
 def test_the_optimal_scale_leaves_a_difference_at_right_angles(seed):
     cond, uncond = drawn(seed)
-    scaled = optimal(cond, uncond)
+    scaled = optimized_scale(cond, uncond)
     left = ((cond - scaled) * uncond).flatten(1).sum(1)
     assert close(left, torch.zeros(2), atol=1e-3)
-    assert close(optimal(cond, 3 * uncond), scaled, atol=1e-4)
-    assert torch.equal(optimal(cond, torch.zeros(SHAPE)), torch.zeros(SHAPE))
+    assert close(optimized_scale(cond, 3 * uncond), scaled, atol=1e-4)
+    assert torch.equal(optimized_scale(cond, torch.zeros(SHAPE)), torch.zeros(SHAPE))
 
 
-def test_silence_stands_still_where_its_docstring_says():
+def test_zero_init_stands_still_where_its_docstring_says():
     """Exact steps from one level to the next, with a prediction of zero."""
     [sample] = drawn(1, 1)
-    zero = silence(sample)
+    zero = zero_init(sample)
     flow = space("flow", sample, 0.1, 0.9)
     assert torch.equal(sample + (0.8 - 0.9) * zero, sample)  # Euler along the velocity
     assert close(0.2 * flow.into(zero, "x0") + 0.8 * flow.into(zero, "x0"), sample)  # noise = x0 where v is zero
@@ -362,9 +369,9 @@ def test_pag_is_bit_equal_to_diffusers_pipelines(seed, weight, scale):
     mixin._pag_scale, mixin._pag_adaptive_scale = scale, 0.0
     both = mixin._apply_perturbed_attention_guidance(torch.cat([uncond, cond, spoilt]), True, weight, 500)
     alone = mixin._apply_perturbed_attention_guidance(torch.cat([cond, spoilt]), False, weight, 500)
-    how = How(weight, perturbed=(scale,))
-    assert torch.equal(guide(Branches(cond, uncond, (spoilt,)), how, space(), State())[0], both)
-    assert torch.equal(guide(Branches(cond, None, (spoilt,)), how, space(), State())[0], alone)
+    how = Guidance(weight, perturb=(PAG(scale),))
+    assert torch.equal(guided_by(Branches(cond, uncond, (spoilt,)), how)[0], both)
+    assert torch.equal(guided_by(Branches(cond, None, (spoilt,)), how)[0], alone)
 
 
 @FEW
@@ -373,8 +380,8 @@ def test_pag_with_rescale_is_bit_equal_to_diffusers_guider(seed, weight, scale):
     cond, uncond, spoilt = drawn(seed, 3)
     theirs = PerturbedAttentionGuidance(weight, scale, 0.0, 1.0, perturbed_guidance_layers=[0], guidance_rescale=0.5)
     expected = theirs.forward(cond, uncond, spoilt).pred
-    how = How(weight, perturbed=(scale,), rescale=0.5)
-    ours = guide(Branches(cond, uncond, (spoilt,)), how, space(), State())[0]
+    how = Guidance(weight, perturb=(PAG(scale),), rescale=0.5)
+    ours = guided_by(Branches(cond, uncond, (spoilt,)), how)[0]
     assert close(ours, expected)  # they add the two differences in another order
 
 
@@ -391,49 +398,21 @@ def test_perturbed_branches_add_up_and_none_counts_at_scale_zero(seed, scales):
 def test_a_branch_without_a_scale_is_an_error():
     cond, uncond, spoilt = drawn(1, 3)
     with pytest.raises(ValueError, match="shorter"):
-        guide(Branches(cond, uncond, (spoilt,)), How(5.0), space(), State())
+        guided_by(Branches(cond, uncond, (spoilt,)), Guidance(5.0))
 
 
-# --- rows
-
-
-@FEW
-@given(st.integers(1, 3), st.booleans(), st.integers(0, 3))
-def test_every_row_of_a_layout_has_one_name(pictures, guided, perturbed):
-    layout = Layout(pictures=pictures, guided=guided, perturbed=perturbed)
-    branches = [layout.branch(number) for number in range(perturbed)]
-    named = [*layout.uncond, *layout.cond, *(row for branch in branches for row in branch)]
-    assert named == list(range(layout.rows))
-    assert layout.prompted == tuple(named[len(layout.uncond) :])
-    assert layout.rows == pictures * ((2 if guided else 1) + perturbed)
-    assert layout == Layout(pictures=pictures, guided=guided, perturbed=perturbed)
-    assert hash(layout) == hash(Layout(pictures=pictures, guided=guided, perturbed=perturbed))
-
-
-@FEW
-@given(st.integers(1, 3), st.booleans(), st.integers(0, 3))
-def test_what_is_stacked_comes_apart_again(pictures, guided, perturbed):
-    layout = Layout(pictures=pictures, guided=guided, perturbed=perturbed)
-    cond, uncond = torch.randn(2, pictures, 3, 4).unbind()
-    stacked = layout.stack(cond, uncond)
-    assert len(stacked) == layout.rows
-    assert torch.equal(stacked[list(layout.prompted)], torch.cat([cond] * (1 + perturbed)))
-    branches = layout.split(stacked)
-    assert torch.equal(branches.cond, cond)
-    assert (branches.uncond is None) == (not guided)
-    assert branches.uncond is None or torch.equal(branches.uncond, uncond)
-    assert len(branches.perturbed) == perturbed
-    assert all(torch.equal(one, cond) for one in branches.perturbed)
+# --- all of it
 
 
 @pytest.mark.parametrize("dtype", HALVES)
 def test_all_of_it_together_keeps_type_and_stays_finite(dtype):
     cond, uncond, *spoilt = drawn(4, 4, dtype)
     mask = torch.linspace(0, 1, 48).view(1, 1, 6, 8)
-    how = How(7.0, mask, 0.7, "v", APG(0.0, -0.5, 15.0), optimal=True, perturbed=(3.0, 1.0))
+    apg_too = APG(0.0, -0.5, 15.0)
+    how = Guidance(7.0, rescale=0.7, rescale_in="v", apg=apg_too, zero=CFGZero(), perturb=(PAG(3.0), SEG(1.0)))
     here = space("v_prediction", drawn(9, 1, dtype)[0])
-    state = State()
+    state = GuidanceState()
     for _ in range(3):
-        prediction, state = guide(Branches(cond, uncond, tuple(spoilt)), how, here, state)
+        prediction, state = guide(Branches(cond, uncond, tuple(spoilt)), how, mask, here, state)
         assert prediction.dtype == dtype
         assert prediction.isfinite().all()

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 import ctrl
-from ctrl.attention import sites, tap
+from ctrl.attention import Hooks, sites, tap
 from ctrl.guidance import cfg
+from ctrl.rows import PromptRows
 
 SIZE = 32  # pixels: latents of 8 × 8
 rng = np.random.default_rng(0)
@@ -180,8 +181,7 @@ def test_what_is_off_is_not_even_asked(model):
     def fail(*_):
         raise AssertionError("it was asked")
 
-    model.style_notes([], None)  # loads the adapter
-    asked = [model.controlnet("edges"), model._adapters[None][0].projection]
+    asked = [model.controlnet("edges").module, model.ip_adapter().adapter.projection]
     handles = [module.register_forward_pre_hook(fail) for module in asked]
     try:
         for weight in (0.0, ctrl.hold(0), ctrl.hold(1, **BETWEEN), ctrl.hold(1, **BETWEEN, by="noise")):
@@ -379,11 +379,12 @@ def test_watching_changes_nothing(model, recipe):
     recipe = with_guidance(recipe, zero=None)  # which may ask the U-Net nothing
     expected, seen = run(model, recipe), []
 
-    def watch(site, q, k, size):
-        seen.append((site, float(q.sum()), float(k.sum()), size))
+    def watch(call, terms):
+        seen.append((call.site, float(call.q.sum()), float(call.k.sum()), [float(term.v.sum()) for term in terms]))
 
-    unet = model.under([(lora.name, lora.weight) for lora in recipe.loras]).unet
-    with tap(unet, observers=[watch]), tap(unet, observers=[watch]):
+    unet = model.with_loras([(lora.name, lora.weight) for lora in recipe.loras]).unet
+    places, hooks = sites(unet, kind="all"), Hooks(observers=[watch])
+    with tap(places, hooks), tap(places, hooks):
         watched = run(model, recipe)
     assert torch.equal(watched, expected)
     assert {site for site, *_ in seen} == {site.name for site in sites(model.unet)}
@@ -391,9 +392,10 @@ def test_watching_changes_nothing(model, recipe):
 
 def test_watching_controlnets_changes_nothing(model):
     expected, seen = run(model, EVERYTHING), set()
-    with tap(model.controlnet("pose"), name="pose", observers=[lambda site, *_: seen.add(site)]):
+    net = model.controlnet("pose")
+    with tap(net.sites, Hooks(observers=[lambda call, terms: seen.add(call.site)])):
         assert torch.equal(run(model, EVERYTHING), expected)
-    assert len(seen) == len(sites(model.controlnet("pose")))
+    assert seen == {site.name for site in net.sites if site.kind == "cross"}
 
 
 @few(4)
@@ -402,7 +404,7 @@ def test_looking_between_steps_changes_nothing(model, recipe):
     expected, found = run(model, recipe), []
     for step in ctrl.steps(model, recipe):
         step.preview()
-        model.encode_text("something else")
+        model.text.encode("something else")
         run(model, EVERYTHING.replace(steps=1))  # another run within this one
         found += [step.latents, step.denoised]
     assert torch.equal(torch.cat(found), expected)
@@ -413,16 +415,16 @@ def test_a_control_without_uncond_by_hand(model):
     found = run(model, recipe)
     generators = [torch.Generator().manual_seed(recipe.seed)]
     solver = model.solver("ddim", "default", recipe.steps, generators)
-    cond, uncond = (model.words([model.encode_text(text)]) for text in (recipe.prompt, recipe.negative))
-    both = type(cond)(torch.cat([uncond.states, cond.states]))
+    cond, uncond = (model.text.rows([model.text.encode(text)]) for text in (recipe.prompt, recipe.negative))
+    both, net = PromptRows(torch.cat([uncond.embeds, cond.embeds])), model.controlnet("depth")
     hint = torch.from_numpy(recipe.controls[0].hint(SIZE, SIZE).transpose(2, 0, 1)[None].copy())
-    embedded = model.embed_hint("depth", hint)
+    embedded = net.embed(hint)
     latents = model.noise(generators, SIZE, SIZE) * solver.init_sigma
     for index, t in enumerate(solver.timesteps):
-        given = model.residuals("depth", latents, t, cond, embedded)
-        *down, mid = (torch.cat([torch.zeros_like(one), 0.8 * one]) for one in (*given.down, given.mid))
+        given = net.residuals(latents, t, cond, embedded, Hooks())
+        residuals = tuple(torch.cat([torch.zeros_like(one), 0.8 * one]) for one in given)
         rows = solver.scale(torch.cat([latents] * 2), index)
-        without, told = model.predict(rows, t, both, residuals=type(given)(tuple(down), mid)).chunk(2)
+        without, told = model.denoiser.predict(rows, t, both, residuals, Hooks()).chunk(2)
         guided = cfg(told, without, 4.0)
         latents, _ = solver.step(guided, index, latents)
         assert torch.equal(found[2 * index], latents[0])
@@ -491,14 +493,16 @@ class Trace:
 
 def modules(model):
     """All there is of a model, as far as it was loaded."""
-    yield from (model.unet, model.vae, *(tower.encoder for tower in model.towers), *model._nets.values())
-    for reader, encoder, _ in model._adapters.values():
-        yield from (reader.projection, encoder)
+    yield from (model.unet, model.vae, *(tower.encoder for tower in model.parts.towers))
+    yield from (net.module for net in model._loaded.controlnets.values())
+    for style in model._loaded.ip_adapters.values():
+        yield from (style.adapter.projection, style.encoder)
 
 
 def trace(model, *more):
     """The model, more modules and the process as they are."""
-    digest, held = hashlib.sha256(), [model.lock, model.parts, model.shelf, *vars(model)]
+    digest, held = hashlib.sha256(), [model.lock, model.parts, model.shelf, model.denoiser, model.text, *vars(model)]
+    held += [*model._loaded.controlnets.values(), *model._loaded.ip_adapters.values()]
     for whole in (*modules(model), *more):
         for name, module in whole.named_modules():
             digest.update(f"{name} {module.training} {sorted(vars(module))}".encode())
@@ -507,8 +511,8 @@ def trace(model, *more):
                 held += list(kept.values()) if isinstance(kept, dict) else []
         for tensor in itertools.chain(whole.parameters(), whole.buffers()):
             digest.update(f"{tensor.requires_grad} {tensor.dtype}".encode() + tensor.detach().numpy().tobytes())
-    for reader, *_ in model._adapters.values():
-        for pair in reader.projections.values():
+    for style in model._loaded.ip_adapters.values():
+        for pair in style.adapter.projections.values():
             digest.update(pair.to_k.numpy().tobytes() + pair.to_v.numpy().tobytes())
     digest.update(repr(sorted(model.parts.scheduler.items(), key=str)).encode())
     return Trace(digest.hexdigest(), tuple(held), process())
@@ -610,7 +614,7 @@ class Machine(RuleBasedStateMachine):
         def fail(*_):
             raise Stopped(part)
 
-        unet = self.model.under([(lora.name, lora.weight) for lora in self.recipe.loras]).unet
+        unet = self.model.with_loras([(lora.name, lora.weight) for lora in self.recipe.loras]).unet
         handle = unet.get_submodule(part).register_forward_pre_hook(fail)
         try:
             with pytest.raises(Stopped):
@@ -631,7 +635,7 @@ class Machine(RuleBasedStateMachine):
 def test_whatever_happens_leaves_no_trace(model):
     expected = run(model, PLAIN)
     ctrl.sample(model, EVERYTHING.replace(controls=[*EVERYTHING.controls, ctrl.Edges(MAP)]))
-    model.under([("lcm", 0.25)])
+    model.with_loras([("lcm", 0.25)])
     run_state_machine_as_test(
         lambda: Machine(model, expected, trace(model)),
         settings=settings(few(5), stateful_step_count=8),

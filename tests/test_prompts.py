@@ -1,12 +1,13 @@
 import math
 import re
+import time
 from itertools import pairwise
 
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ctrl.prompts import HIGHEST, Piece, escape, parse, plain
+from ctrl.prompts import HIGHEST, Piece, escape, parse, plain, prompt_notes
 
 many = settings(max_examples=200, deadline=None)
 bits = st.sampled_from(["(", ")", "\\(", "\\)", ":1.2)", ":9)", ":nan)", ":", "a", " ", "🚀"])
@@ -17,7 +18,7 @@ anything = st.one_of(
 )
 words = st.text(st.characters(exclude_characters="()\\", exclude_categories=("Cs",)), min_size=1, max_size=12)
 numbers = st.floats(0, HIGHEST, allow_nan=False)
-SYNTAX = re.compile(r"\\[()]|:[^:()\s]*\)")  # wider than the grammar: what surely has none
+SYNTAX = re.compile(r"\\[()]|:[^:()]*\)")  # wider than the grammar: what surely has none
 
 
 def test_a_weight_is_a_number_after_a_colon_before_a_parenthesis():
@@ -32,6 +33,19 @@ def test_nested_weights_multiply():
 @pytest.mark.parametrize("number", ["0", "5", "2.", ".5", "+1.5", "1e-1", "-0", "0.50"])
 def test_numbers_are_written_as_anyone_writes_them(number):
     assert parse(f"(a b:{number})c") == (Piece("a b", float(number)), Piece("c", 1))
+
+
+@pytest.mark.parametrize("text", ["(a b: 1.2)c", "(a b:1.2 )c", "(a b:\t1.2\n)c", "(a b:  1.2  )c"])
+def test_spaces_around_a_number_are_allowed(text):
+    assert parse(text) == (Piece("a b", 1.2), Piece("c", 1))
+
+
+def test_words_that_end_in_digits_may_be_weighed():
+    assert parse("(2girls:2)") == (Piece("2girls", 2),)
+    assert parse("(sd2:3)") == (Piece("sd2", 3),)
+    assert parse("(blade runner 2049:1.3)") == (Piece("blade runner 2049", 1.3),)
+    assert parse("(the year 2049:2.0)") == (Piece("the year 2049", 2),)
+    assert parse("((a:1.2) in 4:3)") == (Piece("(", 1), Piece("a", 1.2), Piece(" in 4:3)", 1))
 
 
 def test_a_weight_of_one_is_none():
@@ -50,8 +64,13 @@ ORDINARY = [
     ":1.2)",
     "(a:1.2",
     "(a:)",
-    "(a: 1.2)",
-    "(a:1.2 )",
+    "(16:9)",
+    "( 16:9 )",
+    "(2.39:1)",
+    "(4:3), wide",
+    "(in 4:3)",
+    "(a photograph in 16:9)",
+    "(at 10:30)",
     "(a:1,2)",
     "(a:1.2.3)",
     "(a:\N{ARABIC-INDIC DIGIT ONE})",
@@ -156,7 +175,7 @@ def test_an_escaped_text_comes_back_whole(text):
 @given(words, words, numbers, numbers)
 @many
 def test_weights_of_nested_groups_multiply(inner, outer, first, second):
-    assume(first * second <= HIGHEST and inner.strip())
+    assume(first * second <= HIGHEST and inner.strip() and not inner.strip().replace(".", "").isdecimal())
     prompt = f"(({escape(inner)}:{first!r}) x{outer}:{second!r})"
     expected = [Piece(inner, first * second), Piece(f" x{outer}", second)]
     if first * second == second:
@@ -164,9 +183,81 @@ def test_weights_of_nested_groups_multiply(inner, outer, first, second):
     assert parse(prompt) == tuple(expected)
 
 
-@given(words.filter(str.strip), numbers)
+@given(words.filter(lambda text: text.strip() and not text.strip().replace(".", "").isdecimal()), numbers)
 @many
 def test_a_weighted_text_comes_back_with_its_weight(text, weight):
     (piece,) = parse(f"({escape(text)}:{weight!r})")
     assert piece.text == text
     assert math.isclose(piece.weight, weight)
+
+
+NOTED = [
+    ("((masterpiece))", "'((masterpiece))' is read as text; for emphasis write (masterpiece:1.21)"),
+    ("a (((very red))) ball", "'(((very red)))' is read as text; for emphasis write (very red:1.33)"),
+    ("((a:1.5))", "the outer parentheses of '((a:1.5))' are read as text; multiply its weight by 1.1"),
+    ("a [red] ball", "'[red]' is read as text; to weaken words write (red:0.91)"),
+    ("[[red]]", "'[[red]]' is read as text; to weaken words write (red:0.83)"),
+    ("[a:b:0.5]", "'[a:b:0.5]' is read as text; prompts that change during a run have no counterpart here"),
+    ("[a:0.5]", "'[a:0.5]' is read as text; prompts that change during a run have no counterpart here"),
+    ("[a::10]", "'[a::10]' is read as text; prompts that change during a run have no counterpart here"),
+    ("[cow|horse]", "'[cow|horse]' is read as text; prompts that change during a run have no counterpart here"),
+    ("<lora:toy:0.8> a", "'<lora:toy:0.8>' is read as text; give it as loras=[ctrl.Lora('toy', 0.8)]"),
+    ("<lora:toy:0.8:1.0>", "'<lora:toy:0.8:1.0>' is read as text; give it as loras=[ctrl.Lora('toy', 0.8)]"),
+    ("<lora:toy>", "'<lora:toy>' is read as text; give it as loras=[ctrl.Lora('toy', 1)]"),
+    ("<hypernet:toy:1>", "'<hypernet:toy:1>' is read as text; hypernet has no counterpart here"),
+    ("a ball BREAK on grass", "'BREAK' is read as text; a prompt is cut into chunks by its length alone"),
+    ("a cat AND a dog", "'AND' is read as text; to combine prompts give each a part of the picture by ctrl.Region"),
+    ("a, embedding:easy",
+     "'embedding:easy' is read as text; write the words themselves, without this prefix"),
+    ("a {red|blue} ball", "'{red|blue}' is read as text; write one recipe for each of its choices"),
+    ("a __colour__ ball", "'__colour__' is read as text; wildcards have no counterpart here"),
+    ("a (red:1,2) ball", "'(red:1,2)' is read as text; a weight's decimals follow a point"),
+    ("a ball (red:1.2", "'(red:1.2' is read as text; a parenthesis is not closed"),
+    ("a red++ ball", "'red++' is read as text; for emphasis write (words:1.2)"),
+    ("a (very red)+ ball", "'(very red)+' is read as text; for emphasis write (words:1.2)"),
+    ("a (very red)1.3 ball", "'(very red)1.3' is read as text; for emphasis write (words:1.2)"),
+    ("(blade runner 2049:2)",
+     "'(blade runner 2049:2)' is read as text; two whole numbers are a ratio; for a weight give it a point, as in 2.0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "note"), NOTED)
+def test_syntax_of_other_programs_is_noted(text, note):
+    assert prompt_notes(text) == (note,)
+    assert prompt_notes(f"{text}, {text}")[0] == note or "not closed" in note
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "a red ball, on grass", "a (red) ball", "(red:1.2) ball", "((red:1.2) ball:1.1)", "(red: 1.2)", "(16:9)",
+        r"\(\(red\)\) \[red\]", "break and BREAKFAST", "rock and roll", "HANDS, LAND", "a:b", "at 10:30", "5 < 6 > 4",
+        "a smile :)", "snake_case __", "C-3PO -- a robot", "1girl, 2boys", "embedding of a jewel",
+        "(a photograph in 16:9)",
+    ],
+)  # fmt: skip
+def test_an_ordinary_prompt_is_not_noted(text):
+    assert prompt_notes(text) == ()
+
+
+@given(anything)
+@many
+@example("(" * 10_000)
+@example("[" * 20_000)
+@example("((" * 4_000 + "a" + "))" * 4_000)
+@example("(a:1" * 5_000)
+@example("(" + "1" * 19_000)
+@example("__" * 10_000)
+@example("embedding:" * 2_000)
+def test_notes_are_sentences_about_what_is_text(text):
+    for note in prompt_notes(text):
+        assert "read as text" in note
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 20_000, "[" * 20_000, "(a:1" * 5_000, "a" * 20_000, "{|" * 10_000, "((a" * 6_000]
+)
+def test_notes_of_a_long_prompt_take_no_time(text):
+    started = time.perf_counter()
+    prompt_notes(text)
+    assert time.perf_counter() - started < 2

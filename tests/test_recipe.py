@@ -148,9 +148,9 @@ def test_hold_and_ramp_and_curve():
 
 def test_a_control_s_mode_is_a_row_of_the_table_of_branches_and_blocks():
     made = {mode: ctrl.Depth(PICTURE, mode=mode) for mode in ("balanced", "prompt first", "control first")}
-    assert [made[mode].multipliers for mode in made] == [(1, 1), (1, 1), (0, 1)]
-    assert [made[mode].soft for mode in made] == [False, True, True]
-    assert ctrl.Depth(PICTURE, mode="control first", uncond=0.3).multipliers == (0.3, 1)
+    assert [made[mode].branch_weights for mode in made] == [(1, 1), (1, 1), (0, 1)]
+    assert [made[mode].shallow_weaker for mode in made] == [False, True, True]
+    assert ctrl.Depth(PICTURE, mode="control first", uncond=0.3).branch_weights == (0.3, 1)
 
 
 def test_a_recipe_s_hash_is_the_same_in_every_process():
@@ -167,7 +167,9 @@ def test_a_recipe_s_hash_is_the_same_in_every_process():
 @given(recipes, recipes)
 def test_equal_recipes_have_equal_hashes_and_no_difference(one, other):
     assert (one == other) == (one.hash == other.hash)
-    assert (one == other) == (one.diff(other) == ())
+    assert (one.to_json() == other.to_json()) == (one.diff(other) == ())
+    if one == other:
+        assert {change.step for change in one.diff(other)} <= {None}
     assert one.diff(one) == ()
 
 

@@ -15,25 +15,39 @@ FRONT = "the public names"  # `import ctrl`, `from ctrl import Recipe`
 ROOMS = {
     "images": set(),
     "skeleton": set(),
-    "attention": set(),
+    "attention": {"memory", "rows"},
     "predictions": set(),
-    "guidance": {"predictions"},
+    "rows": set(),
+    "memory": set(),
+    "guidance": {"predictions", "recipe", "rows"},
     "prompts": set(),
     "recipe": {"images", "prompts", "skeleton"},
-    "maps": {"attention", "images"},
-    "model": {"attention", "images", "predictions", "prompts"},
+    "maps": {"attention", "images", "rows"},
+    "model": {"attention", "images", "memory", "predictions", "prompts", "rows"},
     "notes": {"recipe", "images"},
-    "conditioning": {"recipe", "images", "notes"},
-    "sampling": {"conditioning", "guidance", "attention", "maps", "recipe", "images"},
-    "live": {"sampling"},
+    "conditioning": {"images", "memory", "recipe", "rows"},
+    "sampling": {
+        "attention",
+        "conditioning",
+        "guidance",
+        "images",
+        "maps",
+        "memory",
+        "model",
+        "notes",
+        "recipe",
+        "rows",
+    },
+    "live": {"attention", "images", "memory", "model", "recipe", "rows", "sampling"},
     "sweep": {"sampling"},
     "detect": {"images", "skeleton", "atelier"},
-    "atelier": {"images", "skeleton"},
-    "widgets": {FRONT},
+    "atelier": {"attention", "images", "skeleton"},
+    "widgets": {FRONT, "skeleton"},
 }
 EVERY_ROOM = {*ROOMS} - {"widgets"}
 ROOMS["__init__"] = EVERY_ROOM
-ROOMS["__main__"] = {*EVERY_ROOM, FRONT}
+ROOMS["__main__"] = {*EVERY_ROOM, FRONT, "options"}
+ROOMS["options"] = {"recipe", "skeleton", FRONT}
 ROOMS["train"] = {*EVERY_ROOM, FRONT}
 
 # A room that grew a second file is still one room.
@@ -43,7 +57,7 @@ ANNEXES: dict[str, str] = {}
 DOORS = {"ctrl/atelier/measure.py": {FRONT}}
 
 # A name used in an annotation only, under `if TYPE_CHECKING:`, runs nothing.
-TYPES_ONLY = {"guidance": {"recipe"}, "notes": {"model"}, "conditioning": {"model"}, "sampling": {"model"}}
+TYPES_ONLY = {"notes": {"model"}, "conditioning": {"model"}}
 
 BORDER = {"diffusers", "transformers"}
 HEAVY = {"torch", "diffusers", "transformers"}

@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,12 +53,42 @@ def test_steps_may_be_kept_and_scribbled_on(model):
     assert torch.equal(again[-1].latents, fresh.latents)
 
 
+def parts_of(step):
+    """Every tensor that a step hands out."""
+    found = [step.latents, step.denoised, step.branches.cond, step.branches.uncond, *step.branches.perturbed]
+    return [part for part in found if part is not None]
+
+
 def test_scribbling_does_not_reach_the_run(model):
     run = ctrl.steps(model, RECIPE)
     for step in run:
-        step.latents.fill_(float("nan"))
-        step.denoised.fill_(float("nan"))
+        for part in parts_of(step):
+            part.fill_(float("nan"))
     assert step.index == 3
+
+
+@pytest.mark.parametrize("guidance", [1.0, ctrl.Guidance(6.0, apg=ctrl.APG(), perturb=[ctrl.PAG(2.0)])])
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("sampler", ["dpm++", "pndm", "unipc"])  # they remember predictions
+def test_scribbling_changes_no_later_step(model, sampler, kind, guidance):
+    own = dict(model.parts.scheduler) | {"prediction_type": kind}
+    model = ctrl.Model(replace(model.parts, scheduler=own), model.shelf, device=model.device, dtype=model.dtype)
+    recipe = RECIPE.replace(sampler=sampler, guidance=guidance)
+    expected = [[part.clone() for part in parts_of(step)] for step in ctrl.steps(model, recipe)]
+    for step, own in zip(ctrl.steps(model, recipe), expected, strict=True):
+        for part, was in zip(parts_of(step), own, strict=True):
+            assert torch.equal(part, was)
+        for part in parts_of(step):
+            part.fill_(9.0)
+
+
+def test_what_was_scribbled_on_a_step_is_not_in_its_checkpoint(model):
+    kept = list(ctrl.steps(model, RECIPE))
+    scribbled = list(ctrl.steps(model, RECIPE))[1]
+    for part in parts_of(scribbled):
+        part.fill_(9.0)
+    *_, last = ctrl.steps(model, RECIPE, after=scribbled.checkpoint)
+    assert torch.equal(last.latents, kept[-1].latents)
 
 
 def test_same_recipe_same_picture_other_seed_another(model):
@@ -82,7 +113,7 @@ def test_weight_zero_is_bit_equal_to_absent(model, keep_control, keep_style, gui
 
 def test_weight_zero_protects_from_a_broken_controlnet(model):
     net = model.controlnet("edges")
-    weight = net.controlnet_mid_block.weight
+    weight = net.module.controlnet_mid_block.weight
     kept = weight.detach().clone()
     expected = pixels(model, RECIPE)
     try:
@@ -121,15 +152,11 @@ def test_a_mask_of_zeros_is_absent_and_of_ones_is_none(model):
 def test_guidance_may_cross_one(model):
     crossing = RECIPE.replace(guidance=ctrl.ramp(6, 0), styles=FULL.styles, controls=FULL.controls)
     asked = []
-    inner = model.predict
-    model.predict = lambda sample, *args, **kwargs: (
-        asked.append(len(sample)),
-        inner(sample, *args, **kwargs),
-    )[1]
+    handle = model.unet.register_forward_pre_hook(lambda _, args: asked.append(len(args[0])))
     try:
         ctrl.sample(model, crossing)
     finally:
-        del model.predict
+        handle.remove()
     assert asked == [2, 2, 2, 1]
     first = next(iter(ctrl.steps(model, crossing)))
     assert torch.equal(first.latents, next(iter(ctrl.steps(model, crossing.replace(guidance=6)))).latents)
@@ -151,7 +178,7 @@ def test_break_leaves_the_model_untouched(model):
 def test_an_exception_leaves_the_model_untouched(model, error, part):
     expected = pixels(model, FULL)
     before = fingerprint(model)
-    module = model.controlnet("pose") if part == "controlnet" else getattr(model, part)
+    module = model.controlnet("pose").module if part == "controlnet" else getattr(model, part)
     inner = module.mid_block if part != "vae" else module.decoder
 
     def fail(*_):
@@ -172,7 +199,8 @@ def test_the_lora_leaves_no_trace(model):
     assert (pixels(model, FULL.replace(loras=[ctrl.Lora("lcm")])) != expected).any()
     assert fingerprint(model) == before
     assert (pixels(model, FULL) == expected).all()
-    own = {id(p) for p in model.under([("lcm", 1.0)]).unet.parameters()} - {id(p) for p in model.unet.parameters()}
+    adapted = model.with_loras([("lcm", 1.0)])
+    own = {id(p) for p in adapted.unet.parameters()} - {id(p) for p in model.unet.parameters()}
     assert 0 < len(own) < len(list(model.unet.parameters()))
 
 
@@ -249,7 +277,7 @@ def test_notes_say_what_was_not_done(model):
         controls=[
             ctrl.Depth(MAP, ctrl.hold(1, start=0.9)),
             ctrl.Edges(np.zeros((16, 8), np.uint8)),
-            ctrl.Pose(np.zeros((1200, 1200), np.uint8)),
+            ctrl.Pose(np.zeros((4200, 4200), np.uint8)),
         ],
     )
     notes = "\n".join(ctrl.sample(model, recipe).notes)
@@ -259,7 +287,7 @@ def test_notes_say_what_was_not_done(model):
         "Depth acts in 0 of 4 steps",
         "Edges: the picture of 8×16 was stretched to 64×64",
         "Edges: the picture of 8×16 was enlarged to 64×64",
-        "Pose: the picture was reduced from 1200×1200 to 1024×1024",
+        "Pose: the picture was reduced from 4200×4200 to 4096×4096",
     ):
         assert words in notes
     assert ctrl.sample(model, RECIPE).notes == ()

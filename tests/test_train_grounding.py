@@ -10,7 +10,7 @@ from transformers import CLIPTokenizer
 from ctrl.atelier.captions import Caption, Mention, describe
 from ctrl.atelier.scene import sample
 from ctrl.atelier.solids import PARTS
-from ctrl.attention import tap
+from ctrl.attention import Call, Hooks, sites, tap
 from ctrl.model.loading.load import ATELIER
 from ctrl.train import denoiser, grounding
 from ctrl.train.clip_data import spelt
@@ -21,6 +21,11 @@ LENGTH = 44
 
 def _tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(ATELIER / "tokenizer")
+
+
+def _call(q: torch.Tensor, k: torch.Tensor) -> Call:
+    """A call of cross-attention over 16 x 16 cells."""
+    return Call("", q, k, k, 16, 16)
 
 
 def _named(captions: list[Caption], part: np.ndarray) -> grounding.Named:
@@ -72,7 +77,7 @@ def test_nothing_named_is_no_loss() -> None:
     assert named.token.any() and not named.mask.any()
     drawn = grounding.Drawn(named, torch.ones(1))
     q, k = (torch.randn(1, 1, cells, 8, requires_grad=True) for cells in (256, LENGTH))
-    drawn.see("", q, k, (16, 16))
+    drawn.see(_call(q, k), ())
     drawn.loss().backward()
     assert float(drawn.loss().detach()) == 0 and not q.grad.any() and not k.grad.any()
     assert float(grounding.Drawn(named, torch.ones(1)).loss()) == 0
@@ -90,7 +95,7 @@ def test_a_map_on_its_thing_costs_nothing_and_elsewhere_something() -> None:
     losses = []
     for q in (here, here.flip(2)):
         drawn = grounding.Drawn(grounding.Named(token, mask), torch.ones(1))
-        drawn.see("", q * LENGTH**0.5, k, (16, 16))
+        drawn.see(_call(q * LENGTH**0.5, k), ())
         losses.append(float(drawn.loss()))
     assert losses[0] < 1e-4 and losses[1] > 5
 
@@ -124,5 +129,5 @@ def test_the_tap_is_gone_afterwards() -> None:
     with grounding.drawn(unet, named, torch.ones(1)):
         unet(torch.zeros(1, 8, 16, 16), torch.tensor([1]), torch.zeros(1, LENGTH, 32))
     assert not any("forward" in module.__dict__ for module in unet.modules())
-    with tap(unet, observers=[lambda *_: None]):
+    with tap(sites(unet), Hooks(observers=[lambda *_: None])):
         unet(torch.zeros(1, 8, 16, 16), torch.tensor([1]), torch.zeros(1, LENGTH, 32))

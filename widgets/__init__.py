@@ -1,4 +1,4 @@
-"""Panels for the notebook: each leaf is one anywidget with one plain `.js` module, no build step.
+"""Panels for the notebook: each leaf is one anywidget with one plain ES module, no build step.
 
 Importing this package loads nothing. A leaf's own module is imported when its name is first asked for;
 without anywidget that raises an `ImportError` with the line that installs it.
@@ -8,19 +8,33 @@ Write `from widgets import FrameView`, not `import widgets`: half the world give
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from widgets.curve import CurvePad
     from widgets.frame import FrameView
+    from widgets.gallery import Gallery
+    from widgets.heat import TokenHeat
+    from widgets.map import MapPad
+    from widgets.pose import PosePad
+    from widgets.shelf import StyleShelf
 
-__all__ = ["FrameView"]
+_HOMES = {
+    "CurvePad": "curve",
+    "FrameView": "frame",
+    "Gallery": "gallery",
+    "MapPad": "map",
+    "PosePad": "pose",
+    "StyleShelf": "shelf",
+    "TokenHeat": "heat",
+}
+__all__ = ["CurvePad", "FrameView", "Gallery", "MapPad", "PosePad", "StyleShelf", "TokenHeat"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "FrameView":
-        from widgets.frame import FrameView
-
-        return FrameView
+    if name in _HOMES:
+        return getattr(import_module(f"widgets.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'widgets' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

@@ -1,30 +1,57 @@
-"""`FrameView`: one picture in a notebook, with its caption and its alternative text.
+"""`FrameView`: pictures as they come, compared, zoomed and scrubbed.
 
-The leaf is self-sufficient: it needs anywidget and a PIL picture, nothing of the engine, so it shows itself
-in JupyterLab, Notebook, Voilà and marimo alike. Its whole state is three traits.
+The leaf needs anywidget and PIL pictures, nothing of the engine. Pictures travel as messages, never as state, so a
+saved notebook stays small; the last ones are kept here and sent again to every view that opens.
 """
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
+import itertools
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-try:
-    import anywidget
-    import traitlets
-except ImportError as missing:
-    raise ImportError(
-        f"FrameView needs {missing.name}, which is not installed: "
-        'run `pip install "ctrl-diffusion[widgets]"` and restart the kernel.'
-    ) from missing
+from widgets.encode import checked, jpeg, png
+from widgets.flow import Flow
+from widgets.leaf import Leaf, Message, module, styles, traitlets
 
-_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+SMALL = 256 * 256  # pixels; a preview up to this size is sent lossless at once
 
 
-class FrameView(anywidget.AnyWidget):
-    """Shows one picture, as wide as its place allows and never wider than its own pixels ask for.
+@dataclass(frozen=True)
+class Frame:
+    """One picture with its words. `quality` is "draft", "exact" or "" where neither is meant."""
+
+    number: int
+    image: Image.Image
+    quality: str
+    caption: str
+    alt: str
+
+    def message(self, place: str, *, lossless: bool) -> Message:
+        """For the browser: `place` is "now" or "before"."""
+        width, height = self.image.size
+        content = {
+            "place": place,
+            "number": self.number,
+            "quality": self.quality,
+            "lossless": lossless,
+            "caption": self.caption,
+            "alt": self.alt,
+            "width": width,
+            "height": height,
+        }
+        return Message("frame", content, (png(self.image) if lossless else jpeg(self.image),))
+
+
+class FrameView(Leaf):
+    """Shows a picture, a stream of them, two to compare, or the previews of one run or two.
+
+    Drafts go to the browser as JPEG and in full quality once they come to rest; at most two are on their way at a
+    time, and of the others only the newest is kept. Every method may be called from any thread.
 
     Args:
         image: the picture to begin with, or None for an empty frame.
@@ -35,45 +62,188 @@ class FrameView(anywidget.AnyWidget):
         TypeError: the image is not a PIL image.
         ValueError: its mode has no faithful 8-bit PNG (16-bit, float, CMYK).
 
-    >>> view = FrameView(shot.image, caption="guidance 6")    # doctest: +SKIP
-    >>> view.show(other.image, caption="guidance 9")          # doctest: +SKIP
+    >>> view = FrameView(shot.image, caption="guidance 6")            # doctest: +SKIP
+    >>> view.show(step.preview, draft=True, caption="step 3 of 20")   # doctest: +SKIP
+    >>> view.compare(before.image, after.image)                       # doctest: +SKIP
+    >>> view.frames(previews, beside=other_previews)                  # doctest: +SKIP
     """
 
-    _esm = Path(__file__).with_name("frame.js")
+    _esm = module("frame_stream.js", "frame_tools.js", "frame.js")
+    _css = styles("frame.css")
 
-    png = traitlets.Bytes(b"", help="the picture as a PNG; empty for none").tag(sync=True)
-    caption = traitlets.Unicode("").tag(sync=True)
-    alt = traitlets.Unicode("").tag(sync=True)
+    stale = traitlets.Unicode("", help="why the picture no longer fits the settings").tag(sync=True)
 
     def __init__(self, image: Image.Image | None = None, *, caption: str = "", alt: str = "") -> None:
-        super().__init__(png=b"" if image is None else _png(image), caption=caption, alt=alt)
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._now: Frame | None = None
+        self._before: Frame | None = None
+        self._pinned = False  # the user keeps `_before`, whatever is shown next
+        self._runs: tuple[tuple[Image.Image, ...], ...] = ()
+        self._run_captions: tuple[str, ...] = ()
+        self._flow: Flow[Frame] = Flow(self._send_now)
+        self._words = (caption, alt)
+        super().__init__()
+        if image is not None:
+            self.show(image, caption=caption, alt=alt)
 
-    def show(self, image: Image.Image, *, caption: str = "", alt: str = "") -> None:
-        """Put another picture in the frame; picture, caption and alt travel together, in one message."""
-        png = _png(image)
-        with self.hold_sync():
-            self.png, self.caption, self.alt = png, caption, alt
+    @property
+    def png(self) -> bytes:
+        """The picture as a lossless PNG; empty for none."""
+        return b"" if self._now is None else png(self._now.image)
+
+    @property
+    def caption(self) -> str:
+        """The words under the picture; assign to change them alone."""
+        return self._words[0]
+
+    @caption.setter
+    def caption(self, text: str) -> None:
+        self._set_words(text, self.alt)
+
+    @property
+    def alt(self) -> str:
+        """What a screen reader says; assign to change it alone."""
+        return self._words[1]
+
+    @alt.setter
+    def alt(self, text: str) -> None:
+        self._set_words(self.caption, text)
+
+    def show(self, image: Image.Image, *, draft: bool = False, caption: str = "", alt: str = "") -> None:
+        """Show another picture; a `draft` is marked as one. Its words replace the last ones."""
+        frame = self._frame(image, "draft" if draft else "exact", caption, alt)
+        with self._lock:
+            dropped = self._before is not None and not self._pinned
+            scrubbed, self._runs = bool(self._runs), ()
+            self._now, self._words = frame, (caption, alt)
+            if dropped:
+                self._before = None
+        if dropped or scrubbed:
+            self._post(self._layout())
+        if self.stale:
+            self.stale = ""
+        self._flow.offer(frame)
+
+    def compare(
+        self, before: Image.Image, after: Image.Image, *, captions: tuple[str, str] = ("before", "after")
+    ) -> None:
+        """Show two pictures by divider, flipping, difference or side by side."""
+        first = self._frame(before, "", captions[0], "", name="before")
+        second = self._frame(after, "", captions[1], "", name="after")
+        with self._lock:
+            self._before, self._now, self._pinned, self._runs = first, second, False, ()
+            self._words = (captions[1], "")
+        self._refresh()
+
+    def frames(
+        self,
+        images: Iterable[Image.Image],
+        beside: Iterable[Image.Image] | None = None,
+        *,
+        captions: Sequence[str] = (),
+    ) -> None:
+        """Scrub the previews of a run, or of two side by side; `captions` has one a step."""
+        runs = tuple(
+            tuple(checked(image, name=f"{name}[{i}]") for i, image in enumerate(given))
+            for name, given in (("images", images), ("beside", beside))
+            if given is not None
+        )
+        for name, run in zip(("images", "beside"), runs, strict=False):
+            if not run:
+                raise ValueError(f"{name} holds no picture; give the previews of one run.")
+        with self._lock:
+            self._runs, self._run_captions = runs, tuple(map(str, captions))
+            self._before, self._pinned, self._words = None, False, ("", "")
+            self._now = Frame(next(self._numbers), runs[0][-1], "", "", "")
+        self._refresh()
+
+    def mark_stale(self, why: str) -> None:
+        """Dim the picture and say why it no longer fits, until the next one is shown."""
+        self.stale = why
 
     def clear(self) -> None:
         """Empty the frame."""
-        with self.hold_sync():
-            self.png, self.caption, self.alt = b"", "", ""
+        with self._lock:
+            self._now = self._before = None
+            self._runs, self._pinned, self._words = (), False, ("", "")
+        self._refresh()
 
+    def close(self) -> None:
+        """Close the widget and stop sending."""
+        self._flow.close()
+        super().close()
 
-def _png(image: Image.Image) -> bytes:
-    """The picture as lossless PNG bytes, upright, without the metadata it came with."""
-    if not isinstance(image, Image.Image):
-        raise TypeError(
-            f"image must be a PIL image, not {type(image).__name__}; "
-            "for an array (H, W, 3) of uint8 use PIL.Image.fromarray(array)"
-        )
-    if image.mode not in _MODES:
-        raise ValueError(
-            f"image has mode {image.mode!r}, which a frame cannot show faithfully; accepted are "
-            f"{', '.join(_MODES)}. Scale it to 0…255 if need be, then use image.convert('RGB')"
-        )
-    upright = ImageOps.exif_transpose(image)
-    upright.info = {key: upright.info[key] for key in ("transparency",) if key in upright.info}
-    buffer = io.BytesIO()
-    upright.save(buffer, format="PNG", compress_level=1)  # level 6 takes a third longer to save a tenth
-    return buffer.getvalue()
+    def opening(self) -> list[Message]:
+        """The layout, then the pictures it shows, lossless."""
+        with self._lock:
+            frames = () if self._runs else (("before", self._before), ("now", self._now))
+        sent = [frame.message(place, lossless=True) for place, frame in frames if frame is not None]
+        return [self._layout(), *sent]
+
+    def receive(self, kind: str, content: dict[str, Any], buffers: Sequence[bytes]) -> None:
+        """Acknowledgements, and what the browser asks for."""
+        if kind == "shown":
+            self._flow.acknowledge(int(content["number"]))
+        elif kind == "sharpen":
+            self._sharpen(int(content["number"]))
+        elif kind == "still":
+            self._send_still(content)
+        elif kind == "pin":
+            with self._lock:
+                self._pinned = bool(content["pinned"])
+                self._before = self._now if self._pinned else None
+            self._post(*self.opening())
+
+    def _frame(self, image: Image.Image, quality: str, caption: str, alt: str, *, name: str = "image") -> Frame:
+        return Frame(next(self._numbers), checked(image, name=name), quality, caption, alt)
+
+    def _set_words(self, caption: str, alt: str) -> None:
+        with self._lock:
+            self._words = (caption, alt)
+            if self._now is not None:
+                self._now = replace(self._now, caption=caption, alt=alt)
+        self.post("words", {"caption": caption, "alt": alt})
+
+    def _send_now(self, frame: Frame) -> None:
+        self._post(frame.message("now", lossless=frame.quality != "draft"))
+
+    def _sharpen(self, number: int) -> None:
+        frame = self._now
+        if frame is not None and frame.number == number:
+            self._post(frame.message("now", lossless=True))
+
+    def _send_still(self, content: dict[str, Any]) -> None:
+        with self._lock:
+            now, runs = self._now, self._runs
+        if now is None or content["set"] != now.number:
+            return  # asked for before other pictures were shown
+        image = runs[int(content["run"])][int(content["index"])]
+        lossless = bool(content["lossless"]) or image.width * image.height <= SMALL
+        size = {"width": image.width, "height": image.height, "lossless": lossless}
+        self.post("still", {**content, **size}, [png(image) if lossless else jpeg(image)])
+
+    def _layout(self) -> Message:
+        with self._lock:
+            content = {
+                "set": 0 if self._now is None else self._now.number,
+                "runs": [len(run) for run in self._runs],
+                "captions": list(self._run_captions),
+                "before": self._before is not None,
+                "now": self._now is not None,
+                "pinned": self._pinned,
+                "caption": self.caption,
+                "alt": self.alt,
+            }
+        return Message("layout", content)
+
+    def _post(self, *messages: Message) -> None:
+        for message in messages:
+            self.post(message.kind, message.content, message.buffers)
+
+    def _refresh(self) -> None:
+        """Send everything again, for what is shown at rest."""
+        self._flow.drop()
+        if self.stale:
+            self.stale = ""
+        self._post(*self.opening())

@@ -236,9 +236,9 @@ def run(work: Work, rows: Sequence[Callable[[Work], list[Row]]]) -> Table:
 def _lacks(model: ctrl.Model, row: str) -> str | None:
     if row in ("pose", "depth", "edges") and row not in model.controls:
         return f"ControlNet for {row}"
-    if row == "style" and not model.has_style:
+    if row == "style" and not model.styles:
         return "IP-Adapter"
-    return "LCM-LoRA" if row == "lcm" and not model.has_lora else None
+    return "LCM-LoRA" if row == "lcm" and "lcm" not in model.loras else None
 
 
 def check(path: Path, eyes: sight.Eyes) -> int:

@@ -19,6 +19,7 @@ from ctrl.atelier.captions import Caption
 from ctrl.atelier.latents import encode, noised
 from ctrl.atelier.metrics import Array, iou, points_at
 from ctrl.atelier.solids import FIGURE_PARTS, PARTS
+from ctrl.attention import Call, Hooks, Term
 
 TIMES = (0.35, 0.5, 0.65)  # parts of the way from clean to noise
 SMALLEST = 8  # cells a side of the layers that count
@@ -68,19 +69,19 @@ def look(
 def attention(model: Any, picture: Tensor, text: str, seed: int) -> Tensor:
     """How much each cell looks at each token, (T, h, w) on the latent grid."""
     latents = encode(model, picture[None])
-    told = model.words([model.encode_text(text)])
+    prompt = model.text.rows([model.text.encode(text)])
     grid = latents.shape[-2:]
     maps: list[Tensor] = []
 
-    def observe(_: str, q: Tensor, k: Tensor, shape: tuple[int, int]) -> None:
-        if min(shape) >= SMALLEST:
-            share = (q.float() @ k.float().transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
-            heat = share.mean((0, 1)).T.unflatten(-1, shape)  # (T, h, w)
+    def observe(call: Call, _: Sequence[Term]) -> None:
+        if min(call.height, call.width) >= SMALLEST:
+            share = (call.q.float() @ call.k.float().transpose(-1, -2) * call.q.shape[-1] ** -0.5).softmax(-1)
+            heat = share.mean((0, 1)).T.unflatten(-1, (call.height, call.width))  # (T, h, w)
             maps.append(F.interpolate(heat[None], size=grid, mode="bilinear", align_corners=False)[0])
 
     for time in TIMES:
         sample, t = noised(model, latents, time, seed)
-        model.predict(sample, t, told, observers=[observe])
+        model.denoiser.predict(sample, t, prompt, None, Hooks(observers=[observe]))
     return torch.stack(maps).mean(0).cpu()
 
 

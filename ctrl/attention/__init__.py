@@ -1,26 +1,33 @@
-"""The attention room: sites, the tap, and the terms and edits that go through it."""
+"""The attention room: sites, the tap, the terms of a call, and the hooks that edit or observe them."""
 
-from ctrl.attention.edits import Region, Regions, Weighted
-from ctrl.attention.perturbed import BlurredQueries, IdentityAttention, SelfEdit
-from ctrl.attention.sites import check_blocks, sites
+from ctrl.attention.edits import Regions, RegionTerm, WordWeights
+from ctrl.attention.hooks import At, Hooks, Where, check_blocks
+from ctrl.attention.kv import TextKV
+from ctrl.attention.perturbed import BlurredQueries, IdentityAttention
+from ctrl.attention.sites import sites
 from ctrl.attention.tap import tap
-from ctrl.attention.terms import Call, Edit, Observer, Projections, Site, Term
-from ctrl.attention.texts import Texts
+from ctrl.attention.terms import PROMPT, SELF, Call, Edit, Kind, Observer, Projections, Site, Source, Term
 
 __all__ = [
+    "PROMPT",
+    "SELF",
+    "At",
     "BlurredQueries",
     "Call",
     "Edit",
+    "Hooks",
     "IdentityAttention",
+    "Kind",
     "Observer",
     "Projections",
-    "Region",
+    "RegionTerm",
     "Regions",
-    "SelfEdit",
     "Site",
+    "Source",
     "Term",
-    "Texts",
-    "Weighted",
+    "TextKV",
+    "Where",
+    "WordWeights",
     "check_blocks",
     "sites",
     "tap",

@@ -8,26 +8,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctrl.attention.terms import Call, Term
+from ctrl.attention.terms import PROMPT, Call, Source, Term
+from ctrl.memory import Keep, Memory
 
 
 @dataclass(frozen=True, eq=False)
-class Weighted:
+class WordWeights:
     """An edit that gives the words of the prompt weights (R or 1, T): rows of v are scaled, nothing renormalised.
 
-    It is the reweighting of Prompt-to-Prompt (arXiv 2208.01626). It acts on the text's own terms, which are those that
-    still have the call's keys. Weights of 1 are bit-equal to none.
+    This is the reweighting of Prompt-to-Prompt (arXiv 2208.01626). It acts on the prompt's own terms. Weights of 1 are
+    bit-equal to none.
     """
 
     weights: Tensor
 
     def __call__(self, call: Call, terms: list[Term]) -> list[Term]:
         """The terms with the text's values scaled."""
-        return [replace(term, v=_scaled(term.v, self.weights)) if term.k is call.k else term for term in terms]
+        return [replace(term, v=_scaled(term.v, self.weights)) if term.source == PROMPT else term for term in terms]
 
 
 @dataclass(frozen=True, eq=False)
-class Region:
+class RegionTerm:
     """A part of the picture with a prompt of its own.
 
     `states` is (R or 1, T, D), `mask` (R or 1, 1, H, W) in [0, 1] at any size, `weights` (R or 1, T) of its
@@ -46,25 +47,23 @@ class Regions:
     The text's output becomes (1 − Σ m) · base prompt + Σ m · region's prompt. Masks are shrunk by area, divided by
     their sum where that is over 1, and multiplied by 1 − `base`: so `base` is the share that the prompt of
     the whole picture keeps where a region covers it fully, and what no region covers is all its own. A region's
-    keys and values come from the site's own layers. Make one for a run; its masks are fitted once.
+    keys and values come from the site's own layers. `keep` remembers the fitted masks.
     """
 
     rows: tuple[int, ...]
-    regions: tuple[Region, ...]
+    regions: tuple[RegionTerm, ...]
     base: float = 0.0
-    _fitted: dict[tuple[int, int], list[Tensor]] = field(default_factory=dict, init=False, repr=False)
+    keep: Keep = field(default_factory=Memory, repr=False)
 
     def __call__(self, call: Call, terms: list[Term]) -> list[Term]:
         """The terms with the text's gated and the regions' added."""
         size = (call.height, call.width)
-        if size not in self._fitted:
-            self._fitted[size] = self._masks(call)
-        rest, *masks = self._fitted[size]
-        out = [replace(term, mask=_both(term.mask, rest)) if term.k is call.k else term for term in terms]
-        for region, mask in zip(self.regions, masks, strict=True):
+        rest, *masks = self.keep((size, call.q.dtype, str(call.q.device)), lambda: self._masks(call))
+        out = [replace(term, mask=_both(term.mask, rest)) if term.source == PROMPT else term for term in terms]
+        for number, (region, mask) in enumerate(zip(self.regions, masks, strict=True)):
             k, v = call.project(region.states)
             v = v if region.weights is None else _scaled(v, region.weights)
-            out.append(Term(call.q, k, v, mask=mask))
+            out.append(Term(call.q, k, v, mask=mask, source=Source("region", number)))
         return out
 
     def _masks(self, call: Call) -> list[Tensor]:

@@ -1,9 +1,11 @@
-"""Edits of self-attention in some rows of the batch: the spoilt networks that PAG and SEG lead away from."""
+"""Edits of self-attention in some rows of the batch: the perturbed networks of PAG and SEG.
+
+They belong at self-attention, `At(edit, where=blocks, kind="self")`. Rows they do not name stay bit-equal.
+"""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,28 +14,14 @@ from torch import Tensor
 
 from ctrl.attention.terms import Call, Term
 
-ENDLESS = 9999.9  # a blur beyond this is the mean, as in the code of SEG's authors
+MAX_SIGMA = 9999.9  # a blur beyond this is the mean, as in the code of SEG's authors
 
 
 @dataclass(frozen=True, eq=False)
-class SelfEdit(ABC):
-    """An edit of self-attention in place of cross-attention, in some rows of the batch and some blocks.
-
-    `blocks` are the beginnings of the modules' names, whole words between dots: "mid_block", "up_blocks.0".
-    Rows it does not name must stay bit-equal.
-    """
+class IdentityAttention:
+    """The perturbation of PAG (arXiv 2403.17377): each place attends to itself alone."""
 
     rows: tuple[int, ...]
-    blocks: tuple[str, ...] = ("mid_block",)
-
-    @abstractmethod
-    def __call__(self, call: Call, terms: list[Term]) -> list[Term]:
-        """The terms with this edit done."""
-
-
-@dataclass(frozen=True, eq=False)
-class IdentityAttention(SelfEdit):
-    """The perturbation of PAG (arXiv 2403.17377): each place attends to itself alone."""
 
     def __call__(self, call: Call, terms: list[Term]) -> list[Term]:
         """The terms with the attention map of the rows made the identity."""
@@ -41,12 +29,13 @@ class IdentityAttention(SelfEdit):
 
 
 @dataclass(frozen=True, eq=False)
-class BlurredQueries(SelfEdit):
+class BlurredQueries:
     """The perturbation of SEG (arXiv 2408.00760): queries blurred by a Gaussian over the picture.
 
     `sigma` is in places of the layer; beyond 9999.9, as at infinity, every query is the mean of all.
     """
 
+    rows: tuple[int, ...]
     sigma: float = math.inf
 
     def __post_init__(self) -> None:
@@ -59,7 +48,7 @@ class BlurredQueries(SelfEdit):
 
     def _blurred(self, q: Tensor, call: Call) -> Tensor:
         some = torch.stack([q[row] for row in self.rows]).float()  # (n, heads, height·width, d)
-        if self.sigma > ENDLESS:
+        if self.sigma > MAX_SIGMA:
             some = some.mean(2, keepdim=True).expand_as(some)
         else:
             image = some.transpose(2, 3).reshape(-1, 1, call.height, call.width)

@@ -1,10 +1,10 @@
-"""One tap on attention: it reads every call of cross-attention, and writes by changing the terms of a call.
+"""One tap on attention: it reads every call, and writes by changing the terms of a call.
 
-A call is a list of terms, Σ gate · mask · SDPA(q, k, v, bias), at first one. An edit turns the list into
-another; an observer reads q and k and changes nothing. Processors are neither replaced nor wrapped: for the
-length of a `with` block each attention module runs its own forward under a TorchFunctionMode that catches
-`scaled_dot_product_attention`, so whatever else is attached to the model keeps working, and leaving the block
-by any road leaves the model as it was. A module on which nothing acts is not touched.
+A call is a list of terms, Σ gate · mask · SDPA(q, k, v, bias), at first one. An edit turns the list into another; an
+observer sees the list after the edits and changes nothing. Processors are neither replaced nor wrapped: inside a `with`
+block each attention module runs its own forward under a TorchFunctionMode that catches `scaled_dot_product_attention`,
+so whatever else is attached to the model keeps working, and leaving the block by any road leaves the model as it was.
+A module on which nothing acts is not touched.
 """
 
 from __future__ import annotations
@@ -20,43 +20,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ctrl.attention.perturbed import SelfEdit
-from ctrl.attention.sites import sites, within_blocks
-from ctrl.attention.terms import Call, Edit, Observer, Site, Term
-from ctrl.attention.texts import Texts
+from ctrl.attention.adapters import Adapted, adapted
+from ctrl.attention.hooks import Hooks
+from ctrl.attention.terms import PROMPT, SELF, Call, Edit, Observer, Site, Term
 
 
 @contextmanager
-def tap(
-    component: nn.Module,
-    *,
-    name: str = "unet",
-    edits: Sequence[Edit] = (),
-    observers: Sequence[Observer] = (),
-    texts: Texts | None = None,
-) -> Iterator[None]:
-    """Edit and observe the attention calls of `component` inside the block.
+def tap(places: Sequence[Site], hooks: Hooks) -> Iterator[None]:
+    """Let hooks act on the attention calls of one component, whose `sites` are given, inside the block.
 
-    Edits act on every call of cross-attention, in their order, and a `SelfEdit` on those of self-attention in
-    its blocks. An observer is called as `observer(site, q, k, (height, width))` with q (R, heads,
-    height·width, d) and k (R, heads, T, d) of the text's call; it must not change them. `texts` keeps what
-    the text was projected to. Blocks may be nested. A ValueError names a block that has no self-attention; a
-    RuntimeError says so when a site was never seen, since a map with holes would look like a whole one.
+    Blocks may be nested. A ValueError names a block in which a hook has no site; a RuntimeError says that there is
+    nothing to tap, or that a site was never reached, since a map with holes would look like a whole one.
     """
-    selves = [edit for edit in edits if isinstance(edit, SelfEdit)]
-    others = tuple(edit for edit in edits if not isinstance(edit, SelfEdit))
-    cross: tuple[Site, ...] = ()
-    if texts is not None:
-        cross = texts.sites(component, name)
-    elif others or observers:
-        cross = sites(component, name)
-    if (others or observers) and not cross:
-        raise RuntimeError(f"{name} has no cross-attention (no module named attn2): there is nothing to tap.")
-    taps = [_Tap(site, others, tuple(observers)) for site in cross if others or observers]
-    taps += _self_taps(component, name, selves) if selves else []
+    acting = hooks.at(places)
+    if (hooks.edits or hooks.observers) and not places:
+        raise RuntimeError("the network has no attention (no module named attn1 or attn2): there is nothing to tap.")
+    taps = [_Tap(site, *acting[site.name], hooks) for site in places if site.name in acting]
     with ExitStack() as stack:
-        if texts is not None:
-            stack.enter_context(texts.attached(cross))
+        if hooks.kv is not None:
+            stack.enter_context(hooks.kv.attached([site for site in places if site.kind == "cross"]))
         for one in taps:
             stack.enter_context(one.attached())
         yield
@@ -68,19 +50,21 @@ def tap(
 @dataclass
 class _Tap:
     site: Site
-    edits: tuple[Edit, ...]
-    observers: tuple[Observer, ...]
+    edits: Sequence[Edit]
+    observers: Sequence[Observer]
+    hooks: Hooks
     shape: tuple[int, int] = (0, 0)
+    stream: Tensor | None = None
     calls: int = field(default=0)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Put this tap's forward in front of the module's own, and take it away again."""
+        """Temporarily replace the module's forward."""
         module, original = self.site.module, self.site.module.forward
 
         @functools.wraps(original)
         def forward(*args: Any, **kwargs: Any) -> Any:
-            mode = _Catch(self)
+            mode = _Catch(self, adapted(module, args, kwargs))
             with mode:
                 out = original(*args, **kwargs)
             if not mode.caught:
@@ -91,37 +75,62 @@ class _Tap:
                 )
             return out
 
-        handle = self.site.block.register_forward_pre_hook(self._see_shape, with_kwargs=True)
-        try:
-            with _forward(module, forward):
-                yield
-        finally:
-            handle.remove()
+        with ExitStack() as stack:
+            stack.callback(self.site.block.register_forward_pre_hook(self._see_shape, with_kwargs=True).remove)
+            if self.observers and (norm := self.site.norm) is not None:
+                stack.callback(norm.register_forward_pre_hook(self._see_stream).remove)
+            stack.enter_context(_forward(module, forward))
+            yield
+        self.stream = None
+
+    def _see_stream(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.stream = args[0]
 
     def _see_shape(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         states: Tensor = args[0] if args else kwargs["hidden_states"]  # (R, C, h, w)
         self.shape = (states.shape[-2], states.shape[-1])
 
+    def run_adapted(
+        self, one: Adapted, sdpa: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """A further call, which an IP-Adapter's processor makes for its pictures: observed, never edited."""
+        q, k, v, bias, _ = _arguments(*args, **kwargs)
+        term = Term(q, k, v, bias, one.gate, one.mask_at(*self.shape), source=one.source)
+        seen = [observer(self._call(q, k, v), (term,)) for observer in self.observers]
+        out = sdpa(*args, **kwargs)
+        for after in seen:
+            if callable(after):
+                after(one.gate * (out if term.mask is None else out * term.mask))
+        return out
+
+    def _call(self, q: Tensor, k: Tensor, v: Tensor) -> Call:
+        site, hooks = self.site, self.hooks
+        return Call(site.name, q, k, v, *self.shape, site.module, site.kind, hooks.rows, hooks.step, self.stream)
+
     def run(self, sdpa: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """The call as edited, after the observers have seen it."""
+        """The call as edited; the observers see what is computed, and its output if they ask for it."""
         self.calls += 1
         q, k, v, bias, rest = _arguments(*args, **kwargs)
-        call = Call(self.site.name, q, k, v, *self.shape, module=self.site.module)
-        for observer in self.observers:
-            observer(call.site, q, k, self.shape)
-        if not self.edits:
-            return sdpa(*args, **kwargs)
-        terms = [Term(q, k, v, bias)]
+        call = self._call(q, k, v)
+        terms = [Term(q, k, v, bias, source=PROMPT if self.site.kind == "cross" else SELF)]
         for edit in self.edits:
             terms = edit(call, terms)
-        return functools.reduce(torch.add, (_summand(term, sdpa, rest) for term in terms))
+        seen = [observer(call, tuple(terms)) for observer in self.observers]
+        if self.edits:
+            out = functools.reduce(torch.add, (_summand(term, sdpa, rest) for term in terms))
+        else:
+            out = sdpa(*args, **kwargs)
+        for after in seen:
+            if callable(after):
+                after(out)
+        return out
 
 
 class _Catch(TorchFunctionMode):
-    """Hands the first attention call of a module's forward, the text's, to its tap."""
+    """Hands the first attention call of a module's forward to its tap, and shows it those of an IP-Adapter after it."""
 
-    def __init__(self, tapped: _Tap) -> None:
-        self.tapped, self.caught = tapped, False
+    def __init__(self, tapped: _Tap, further: Iterator[Adapted]) -> None:
+        self.tapped, self.further, self.caught = tapped, further, False
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -129,6 +138,8 @@ class _Catch(TorchFunctionMode):
         if func is F.scaled_dot_product_attention and not self.caught:
             self.caught = True
             return self.tapped.run(func, args, kwargs or {})
+        if func is F.scaled_dot_product_attention and (one := next(self.further, None)) is not None:
+            return self.tapped.run_adapted(one, func, args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
 
@@ -144,13 +155,6 @@ def _forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
             del held["forward"]
         else:
             module.forward = before
-
-
-def _self_taps(component: nn.Module, name: str, edits: Sequence[SelfEdit]) -> list[_Tap]:
-    places = sites(component, name, kind="self")
-    within = within_blocks(places, name, [block for edit in edits for block in edit.blocks])
-    acting = ((site, tuple(e for e in edits if any(site in within[b] for b in e.blocks))) for site in places)
-    return [_Tap(site, here, ()) for site, here in acting if here]
 
 
 def _summand(term: Term, sdpa: Callable[..., Tensor], rest: dict[str, Any]) -> Tensor:

@@ -1,29 +1,76 @@
-"""A call of attention and the terms it is made of, Σ gate · mask · SDPA(q, k, v, bias)."""
+"""A call of attention and the terms it is made of, Σ gate · mask · SDPA(q, k, v, bias).
+
+R are the rows of the batch, T the tokens attended to.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
+
+from ctrl.rows import Rows
+
+Kind = Literal["cross", "self"]
 
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """An attention module, by the name of its component and its own: "unet.mid_block…attn2"."""
+    """An attention module by the name of its component and its own, "unet.mid_block…attn2"."""
 
     name: str
+    kind: Kind
     module: nn.Module
     block: nn.Module  # the transformer around it, whose input still has a height and a width
+
+    @property
+    def component(self) -> str:
+        """The network it is in: "unet", or the kind of a ControlNet."""
+        return self.name.partition(".")[0]
+
+    @property
+    def norm(self) -> nn.Module | None:
+        """The layer before the module, which reads the features that the module's output is added to."""
+        within = self.name.partition(".transformer_blocks.")[2].rpartition(".")[0]
+        if not within:
+            return None
+        parent = self.block.get_submodule(f"transformer_blocks.{within}")
+        return getattr(parent, "norm2" if self.kind == "cross" else "norm1", None)
+
+    @property
+    def path(self) -> str:
+        """Its name within the component."""
+        return self.name.partition(".")[2]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a term's keys and values come from: the prompt, a region or style of the recipe by number, or the picture.
+
+    The tokens of a style's reference pictures follow one another, equally many of each of its `pictures`.
+    """
+
+    kind: Literal["prompt", "region", "style", "self"]
+    index: int = 0
+    pictures: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.index}" if self.kind in ("region", "style") else self.kind
+
+
+PROMPT, SELF = Source("prompt"), Source("self")
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
     """One call of scaled_dot_product_attention at a site.
 
-    `q` is (R, heads, height·width, d), `k` and `v` are (R, heads, T, d), with R rows in the order of the
-    batch; in self-attention T is height·width. `module` is the attention module that made the call.
+    `q` is (R, heads, height·width, d), `k` and `v` are (R, heads, T, d); in self-attention T is height·width. `module`
+    is the attention module that made the call. `rows` says which row of the batch is which and `step` which evaluation
+    of the run this is, where the caller knows. `stream` is (R, height·width, C), the features to which the module's
+    output is added, for observers.
     """
 
     site: str
@@ -33,6 +80,10 @@ class Call:
     height: int
     width: int
     module: Any = None  # diffusers' Attention; its parts are typed by nobody
+    kind: Kind = "cross"
+    rows: Rows | None = None
+    step: int | None = None
+    stream: Tensor | None = None
 
     def project(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (R, heads, T, d) of other text states (R or 1, T, D), by the site's own layers."""
@@ -61,15 +112,17 @@ class Term:
     gate: float = 1.0
     mask: Tensor | None = None
     identity: tuple[int, ...] = ()
+    source: Source = PROMPT
 
 
 Edit = Callable[[Call, list[Term]], list[Term]]
-Observer = Callable[[str, Tensor, Tensor, tuple[int, int]], None]
+# An observer may answer with a function, which is then called with the output (R, heads, height·width, d) of the call.
+Observer = Callable[[Call, Sequence[Term]], Callable[[Tensor], None] | None]
 
 
 @dataclass(frozen=True, eq=False)
 class Projections:
-    """What turns a reference's tokens into keys and values at one site: weights (heads·d, D)."""
+    """The layers that turn a reference's tokens into keys and values at one site: weights (heads·d, D)."""
 
     to_k: Tensor
     to_v: Tensor

@@ -4,76 +4,106 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctrl.images.entrance import LONGEST, entered, kind_of
+from ctrl.images.arrays import describe
+from ctrl.images.decode import decode
 from ctrl.images.files import why
+from ctrl.images.lossless import pack, unpack
+from ctrl.images.masks import brighten, grey_of, mask_from, scale_mask
+from ctrl.images.transparency import flatten
 
 if TYPE_CHECKING:
     from PIL import Image
 
 BLACK, WHITE = 0, 255
+MAX_SIDE = 4096  # pixels along the longer side: the largest that is drawn, and that a recipe carries
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
     """Pixels as a value: equal pictures have equal pixels, whatever file they came from.
 
-    `pixels` is uint8, (H, W, 3) in colour or (H, W) in grey, read-only. `came_as` is the (width, height) of
-    the source, larger than `size` when the picture was reduced on its way in; `remarks` say what was done to it
-    there, each an end of a sentence that begins with the picture.
+    `pixels` is uint8, (H, W, 3) in colour or (H, W) in grey, read-only. `original_size` is the (width, height) of
+    the source, larger than `size` when the picture was reduced while it was read. Each of `remarks` says what was
+    done to it then, as the end of a sentence that begins with the picture.
     """
 
     pixels: np.ndarray[Any, np.dtype[np.uint8]]
-    came_as: tuple[int, int] = field(default=(0, 0), repr=False)
+    original_size: tuple[int, int] = field(default=(0, 0), repr=False)
     remarks: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         pixels: Any = self.pixels
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
-            raise TypeError(f"pixels must be a uint8 array, got {kind_of(pixels)}; use Picture.of(...) instead.")
+            raise TypeError(f"pixels must be a uint8 array, got {describe(pixels)}; use Picture.of(...) instead.")
         if (pixels.ndim == 3 and pixels.shape[2] != 3) or 0 in pixels.shape:
             raise ValueError(f"pixels must be (H, W, 3) or (H, W), got {pixels.shape}.")
         pixels = np.array(pixels, order="C")
         pixels.flags.writeable = False
         object.__setattr__(self, "pixels", pixels)
-        if self.came_as == (0, 0):
-            object.__setattr__(self, "came_as", self.size)
+        if self.original_size == (0, 0):
+            object.__setattr__(self, "original_size", self.size)
 
     @classmethod
-    def of(cls, source: Any, *, name: str = "picture", background: int = BLACK) -> Picture:
-        """A picture from a local file, a PIL image, a numpy array or a torch tensor.
+    def of(cls, source: Any, *, name: str = "picture", background: int = BLACK, longest: int = MAX_SIDE) -> Picture:
+        """A picture from whatever holds one.
 
-        Integers are scaled by their range (uint16 by 65535), floats must be in [0, 1]. Transparent parts show
-        `background`; EXIF rotation is applied; of several frames the first is taken; a picture longer than
-        1024 pixels is reduced. Anything else raises a ValueError or TypeError that names the argument `name`.
+        `source` is the path of a local file (PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF), its bytes, an open file, a
+        `FileUpload` or its value, a PIL image, a numpy array, a torch tensor, or anything with an `image`, such as a
+        `Shot`. Integers are scaled by their range (uint16 by 65535), floats must be in [0, 1]. Transparent parts show
+        `background`; EXIF rotation is applied; of several frames the first is taken; a picture with more than
+        `longest` pixels along its longer side is reduced. Anything else raises a ValueError or TypeError that names
+        the argument `name`.
         """
         if isinstance(source, Picture):
-            return source
-        found = entered(source, name, background)
-        return cls(found.pixels, found.came_as, found.remarks)
+            return source._reduced(longest)
+        decoded = decode(source, name)
+        pixels, remarks = flatten(decoded.image, background)
+        if pixels.max() == 1:
+            remarks = (*remarks, "holds nothing but 0 and 1 of 255, so it is black; multiply it by 255")
+        return cls(pixels, remarks=decoded.remarks + remarks)._reduced(longest)
+
+    @classmethod
+    def mask(cls, source: Any, *, name: str = "mask") -> Picture:
+        """A grey picture of where something acts, white where it does, from whatever `of` reads.
+
+        0 and 1 are black and white in every type; other whole numbers, and floats above 1, go to 255, or to 65535
+        where they are larger. A shape painted on nothing is white where it is opaque; black and white on nothing
+        lies on black. Colours count by their brightness. Where a mask could mean something else, `remarks` give the
+        numbers. Raises as `of`.
+        """
+        if isinstance(source, Picture):
+            return source._as_mask()
+        pixels, remarks = mask_from(decode(source, name, scale_mask))
+        return cls(pixels, remarks=remarks)._reduced(MAX_SIDE)
 
     @classmethod
     def from_base64(cls, text: str) -> Picture:
-        """The picture whose PNG is written in `text`; the inverse of `to_base64`. Else a ValueError."""
-        image = _carried(text)
-        if max(image.size) > LONGEST or image.mode not in ("L", "RGB"):
-            raise ValueError(f"a carried picture is RGB or grey and at most {LONGEST} pixels long.")
+        """The picture written in `text`; the inverse of `to_base64`. Else a ValueError."""
         try:
-            return cls(np.asarray(image))
-        except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
+            data = base64.b64decode(text, validate=True)
+        except (ValueError, TypeError) as error:
             raise ValueError(f"a carried picture cannot be read: {why(error)}.") from error
+        return cls.from_encoded(data)
 
     def to_base64(self) -> str:
-        """The picture as a PNG in base64."""
-        buffer = io.BytesIO()
-        self.image.save(buffer, "PNG")
-        return base64.b64encode(buffer.getvalue()).decode("ascii")
+        """`encoded` in base64."""
+        return base64.b64encode(self.encoded).decode("ascii")
+
+    @classmethod
+    def from_encoded(cls, data: bytes) -> Picture:
+        """The picture in a small lossless file; the inverse of `encoded`. Else a ValueError."""
+        return cls(unpack(data, MAX_SIDE))
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The picture as a small lossless file, for recipes: WebP, or PNG where WebP could not give it back."""
+        return pack(self.pixels)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -95,10 +125,10 @@ class Picture:
         return digest.hexdigest()
 
     def grey(self) -> Picture:
-        """The same picture in grey, as a mask is kept."""
+        """The same picture in grey."""
         if self.pixels.ndim == 2:
             return self
-        return Picture(np.asarray(self.image.convert("L")), self.came_as, self.remarks)
+        return Picture(np.asarray(self.image.convert("L")), self.original_size, self.remarks)
 
     def fit(self, width: int, height: int, resize: str = "stretch") -> np.ndarray[Any, np.dtype[np.float32]]:
         """(height, width, 3) or (height, width) float32 in [0, 1], resized by Lanczos as diffusers does.
@@ -117,6 +147,23 @@ class Picture:
             resized = self.image.resize((width, height), lanczos)
         return np.asarray(resized).astype(np.float32) / 255.0
 
+    def _as_mask(self) -> Picture:
+        pixels, brightened = brighten(self.pixels)
+        if pixels.ndim == 2:
+            return Picture(pixels, self.original_size, self.remarks) if brightened else self
+        grey, remarks = grey_of(pixels)
+        return Picture(grey, self.original_size, tuple(dict.fromkeys(self.remarks + remarks)))
+
+    def _reduced(self, longest: int) -> Picture:
+        from PIL import Image
+
+        if max(self.size) <= longest:
+            return self
+        image = self.image
+        image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+        said = "was reduced from {}×{} to {}×{}".format(*self.size, *image.size)
+        return Picture(np.asarray(image), self.original_size, (*self.remarks, said))
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Picture) and self.sha256 == other.sha256
 
@@ -125,15 +172,3 @@ class Picture:
 
     def __repr__(self) -> str:
         return f"Picture({self.size[0]}×{self.size[1]}, sha256 {self.sha256[:8]})"
-
-
-def _carried(text: str) -> Image.Image:
-    """The PNG in `text`, not decoded yet."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        return Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",))
-    except UnidentifiedImageError:
-        raise ValueError("a carried picture cannot be read: it is no PNG.") from None
-    except Exception as error:  # a broken header leads Pillow to any of a dozen kinds
-        raise ValueError(f"a carried picture cannot be read: {why(error)}.") from error

@@ -1,11 +1,25 @@
 """The border: the only inference room that names diffusers and transformers."""
 
-from ctrl.model.calls import Residuals, Words
+from ctrl.model.controlnet import ControlNet
+from ctrl.model.ip_adapter.encoder import IPAdapter
 from ctrl.model.ip_adapter.reference import StyleReference
 from ctrl.model.loading.hub import Hub
 from ctrl.model.loading.load import load
 from ctrl.model.model import Model
 from ctrl.model.solver import Solver
 from ctrl.model.text import Text
+from ctrl.model.text_encoders import TextEncoders
+from ctrl.model.unet import UNet
 
-__all__ = ["Hub", "Model", "Residuals", "Solver", "StyleReference", "Text", "Words", "load"]
+__all__ = [
+    "ControlNet",
+    "Hub",
+    "IPAdapter",
+    "Model",
+    "Solver",
+    "StyleReference",
+    "Text",
+    "TextEncoders",
+    "UNet",
+    "load",
+]

@@ -6,8 +6,10 @@ as `get_timesteps` cuts it for image to image, and given the generators where it
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +18,18 @@ from torch import Tensor
 
 from ctrl.model.samplers import predicts, scheduled
 from ctrl.predictions import Kind, Level
+
+
+@dataclass(frozen=True, eq=False)
+class SolverState:
+    """What a solver remembers after some steps: the `next` one's index, what moved in its scheduler, random states.
+
+    A value: it can be kept, pickled, and resumed from any number of times.
+    """
+
+    next: int
+    moved: Mapping[str, Any]
+    random: tuple[Tensor, ...]
 
 
 class Solver:
@@ -33,8 +47,9 @@ class Solver:
         self._random = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
         self.kind, self._reads = kind, predicts(scheduler.config)
         self._begin = _begin(steps, strength, kind) * scheduler.order
-        self._next = 0
+        self._next, self._generators = 0, generators
         self.timesteps: Tensor = scheduler.timesteps[self._begin :]
+        self._placed = dict(vars(scheduler))  # what it holds before the first step
         self.init_sigma = 1.0 if kind == "flow" else float(scheduler.init_noise_sigma)
 
     @classmethod
@@ -96,6 +111,24 @@ class Solver:
                 return out.prev_sample, getattr(out, name)
         clean = level.convert(prediction, sample, have=self.kind, want="sample")
         return out.prev_sample, clean.to(prediction.dtype)
+
+    def state(self) -> SolverState:
+        """Everything that the steps so far have left behind, as a copy."""
+        # Lists are appended to in place; all else that moved is another object than before the first step.
+        moved = {
+            name: value
+            for name, value in vars(self._scheduler).items()
+            if isinstance(value, list) or value is not self._placed.get(name)
+        }
+        random = tuple(generator.get_state() for generator in self._generators)
+        return SolverState(self._next, copy.deepcopy(moved), random)
+
+    def resume(self, state: SolverState) -> None:
+        """Go on from a state, which a solver for the same steps gave; it can be resumed from again."""
+        vars(self._scheduler).update(copy.deepcopy(dict(state.moved)))
+        for generator, random in zip(self._generators, state.random, strict=True):
+            generator.set_state(random)
+        self._next = state.next
 
     def level(self, index: int) -> Level:
         """The noise in the model's input at step `index`."""

@@ -1,10 +1,16 @@
 """The recipe room: a recipe and the values it is made of."""
 
+from ctrl.images import MAX_SIDE
+from ctrl.recipe.batch import batch_shape
+from ctrl.recipe.changes import Changes
 from ctrl.recipe.controls import Control, Depth, Edges, Pose
-from ctrl.recipe.diff import Change
+from ctrl.recipe.diff import Change, Difference
 from ctrl.recipe.guidance import APG, PAG, SEG, CFGZero, Guidance, Within
-from ctrl.recipe.recipe import KEYWORD, MAX_SIDE, SAMPLERS, SPACINGS, Lora, Recipe, Region
-from ctrl.recipe.schedule import Schedule, curve, hold, ramp, weight_at
+from ctrl.recipe.loras import Lora
+from ctrl.recipe.recipe import KEYWORD, Recipe
+from ctrl.recipe.regions import Region
+from ctrl.recipe.samplers import SAMPLERS, SPACINGS
+from ctrl.recipe.schedule import Schedule, as_number, curve, highest, hold, ramp, weight_at
 from ctrl.recipe.styles import Style
 
 __all__ = [
@@ -17,8 +23,10 @@ __all__ = [
     "SPACINGS",
     "CFGZero",
     "Change",
+    "Changes",
     "Control",
     "Depth",
+    "Difference",
     "Edges",
     "Guidance",
     "Lora",
@@ -28,7 +36,10 @@ __all__ = [
     "Schedule",
     "Style",
     "Within",
+    "as_number",
+    "batch_shape",
     "curve",
+    "highest",
     "hold",
     "ramp",
     "weight_at",

@@ -1,4 +1,4 @@
-"""What every value of a recipe asks of its arguments, and the sentences it answers with."""
+"""Checks of arguments, shared by every value of a recipe, and the sentences they raise."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import dataclasses
 import difflib
 import functools
 import math
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from ctrl.images import Picture
 from ctrl.prompts import parse
+from ctrl.recipe.foreign import argument_hint, value_hint
 
 MAX_PROMPT = 20_000  # characters
 MAX_ENTRIES = 16
-Shown: TypeAlias = Any  # a field that takes a picture in any form it may come in
+PICTURE = {"picture": True}  # metadata of a field that holds pictures
+PER_PICTURE = {"per picture": True}  # metadata of a field in which recipes of one batch may differ
 T = TypeVar("T")
 
 
-def spelt(cls: type[T]) -> type[T]:
-    """Let the constructor answer a misspelt argument with the nearest name."""
+def suggest_arguments(cls: type[T]) -> type[T]:
+    """Let the constructor answer a misspelt or foreign argument with the nearest name of its own.
+
+    A subclass's docstring is completed by the list of arguments in its parent's.
+    """
     make: Any = cls.__init__
     names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
 
@@ -27,18 +33,43 @@ def spelt(cls: type[T]) -> type[T]:
     def checked(self: T, *args: Any, **kwargs: Any) -> None:
         for name in kwargs:
             if name not in names:
-                near = difflib.get_close_matches(name, names, 1)
-                hint = f"did you mean {near[0]!r}? It takes" if near else "it takes"
-                raise TypeError(f"{type(self).__name__} has no argument {name!r}; {hint} {', '.join(names)}.")
+                raise TypeError(unknown_argument(type(self).__name__, name, names))
         make(self, *args, **kwargs)
 
     cls.__init__ = checked  # type: ignore[assignment]
+    parent = cls.__mro__[1].__doc__ or ""
+    if dataclasses.is_dataclass(cls.__mro__[1]) and "\n    - `" in parent:
+        arguments = parent[parent.index("\n    - `") :].rpartition("\n\n")[0]
+        cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n{arguments}\n    "
     return cls
 
 
-def keep(value: object, name: str, to: object) -> None:
-    """Set a field of a frozen value; only ever from __post_init__, to keep what was normalised."""
+def unknown_argument(owner: str, name: str, names: Sequence[str]) -> str:
+    """The sentence for an argument that `owner` does not have."""
+    hint = argument_hint(owner, name)
+    if hint is not None:
+        return f"{owner} has no argument {name!r}; {hint}. It takes {', '.join(names)}."
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean {near[0]!r}? It takes" if near else "it takes"
+    return f"{owner} has no argument {name!r}; {hint} {', '.join(names)}."
+
+
+def set_field(value: object, name: str, to: object) -> None:
+    """Set a field of a frozen value; for __post_init__, which normalises what was given."""
     object.__setattr__(value, name, to)
+
+
+def field_values(value: Any) -> tuple[Any, ...]:
+    """The fields of a dataclass, in their order."""
+    return tuple(getattr(value, field.name) for field in dataclasses.fields(value))
+
+
+def rebuilt(value: T, cls: type[T] | None = None, /, **changes: Any) -> T:
+    """A copy of a valid value with fields set to valid values: cheap, since nothing is checked again."""
+    new = object.__new__(cls or type(value))
+    for field in dataclasses.fields(value):  # type: ignore[arg-type]  # every T here is a dataclass
+        set_field(new, field.name, changes.get(field.name, getattr(value, field.name)))
+    return new
 
 
 def number(name: str, value: object, low: float, high: float) -> float:
@@ -46,25 +77,32 @@ def number(name: str, value: object, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number from {low:g} to {high:g}, got {value!r:.60}.")
     try:
-        found = float(value)
+        given = float(value) + 0.0  # which makes 0.0 of -0.0
     except OverflowError:
-        found = math.inf
-    if not math.isfinite(found) or not low <= found <= high:
-        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {found:g}.")
-    return found
+        given = math.inf
+    if not math.isfinite(given) or not low <= given <= high:
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {given:g}.")
+    return given
 
 
-def whole(name: str, value: object, low: int, high: int) -> int:
+def integer(name: str, value: object, low: int, high: int) -> int:
     """A whole number between bounds; 20.0 is one."""
     if isinstance(value, Real) and not isinstance(value, Integral) and float(value).is_integer():
         value = int(float(value))
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be a whole number from {low} to {high}, got {value!r:.60}.")
-    found = int(value)
-    if not low <= found <= high:
-        got = f"{found}" if found.bit_length() < 128 else f"one of {found.bit_length()} bits"
+    given = int(value)
+    if not low <= given <= high:
+        got = f"{given}" if given.bit_length() < 128 else f"one of {given.bit_length()} bits"
         raise ValueError(f"{name} must be a whole number from {low} to {high}, got {got}.")
-    return found
+    return given
+
+
+def switch(name: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r:.60}.")
+    return value
 
 
 def text(name: str, value: object) -> str:
@@ -92,18 +130,21 @@ def name(argument: str, value: object, of: str) -> str:
     return text(argument, value)
 
 
-def one_of(name: str, value: object, names: tuple[str, ...]) -> str:
+def one_of(name: str, value: object, names: Sequence[str]) -> str:
     """One of a few words."""
-    if not isinstance(value, str) or value not in names:
-        near = difflib.get_close_matches(str(value)[:60], names, 1)
-        hint = f"did you mean {near[0]!r}? There is" if near else "there is"
-        raise ValueError(f"{name} {value!r:.60} is unknown; {hint} {', '.join(names)}.")
-    return value
+    if isinstance(value, str) and value in names:
+        return value
+    hint = value_hint(name, value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__))
+    if hint is not None:
+        raise ValueError(f"{name} {value!r:.60} is unknown; {hint}. There is {', '.join(names)}.")
+    near = difflib.get_close_matches(str(value)[:60], names, 1)
+    hint = f"did you mean {near[0]!r}? There is" if near else "there is"
+    raise ValueError(f"{name} {value!r:.60} is unknown; {hint} {', '.join(names)}.")
 
 
 def all_of(name: str, values: Any, kind: type[T] | tuple[type[T], ...], what: str) -> tuple[T, ...]:
     """A few values of one kind."""
-    if not isinstance(values, list | tuple):
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
         raise TypeError(f"{name} must be a list of {what}, got {type(values).__name__}; write [{name[:-1]}].")
     for at, value in enumerate(values):
         if not isinstance(value, kind):
@@ -115,4 +156,9 @@ def all_of(name: str, values: Any, kind: type[T] | tuple[type[T], ...], what: st
 
 def mask(value: Any, name: str = "mask") -> Picture | None:
     """A soft picture in grey, or nothing."""
-    return None if value is None else Picture.of(value, name=name).grey()
+    return None if value is None else Picture.mask(value, name=name)
+
+
+def in_order(parts: Sequence[T], key: Callable[[T], Any]) -> tuple[T, ...]:
+    """Those that have a weight, in an order of their own: a sum of floats depends on its order, a recipe must not."""
+    return tuple(sorted((part for part in parts if getattr(part, "weight", 0.0) != 0), key=key))

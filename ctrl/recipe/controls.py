@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from ctrl.images import BLACK, Picture
-from ctrl.recipe.checks import Shown, keep, mask, name, number, one_of, spelt
-from ctrl.recipe.schedule import Schedule, weight
-from ctrl.skeleton import Skeleton
+from ctrl.images import BLACK, Picture, PictureLike
+from ctrl.recipe.checks import PICTURE, mask, name, number, one_of, rebuilt, set_field, suggest_arguments, switch
+from ctrl.recipe.schedule import Schedule, Weigh, weight
+from ctrl.skeleton import People, Skeleton, pose_of
 
-RESIZES = ("stretch", "crop", "pad")
-MODES = ("balanced", "prompt first", "control first")
+Resize = Literal["stretch", "crop", "pad"]
+Mode = Literal["balanced", "prompt first", "control first"]
+RESIZES: tuple[Resize, ...] = get_args(Resize)
+MODES: tuple[Mode, ...] = get_args(Mode)
 MAX_BLOCKS = 64
 Pixels = np.ndarray[Any, np.dtype[np.float32]]
+PoseLike: TypeAlias = (
+    Skeleton | People | Sequence[str | Skeleton | People] | Sequence[Sequence[float]] | Mapping[str, Any]
+)
 
 
-@spelt
+@suggest_arguments
 @dataclass(frozen=True)
 class Control:
     """A map the picture should follow, through the ControlNet of its `kind`: "scribble", "line art", "normal", …
 
+    - `picture` is the map: a file, a PIL image, an array, a tensor, or a `Picture`.
     - `weight` multiplies what the ControlNet adds, 0 to 10, a number or a schedule; a schedule's window is when
       the control acts.
     - `mask` is a soft picture, white where the control acts.
@@ -34,52 +41,72 @@ class Control:
     - `blocks` are further weights, one for each residual from the shallowest to the middle (13 in Stable
       Diffusion 1 and 2, 10 in SDXL).
     - `resize` is how the map comes to the picture's size: "stretch", "crop" (fill and cut), "pad" (fit, black).
+    - `on=False` switches it off and keeps its settings.
 
     `Pose`, `Depth` and `Edges` are the kinds every model here has.
     """
 
     kind: str
-    picture: Shown
+    picture: PictureLike | PoseLike = field(metadata=PICTURE)
     weight: float | Schedule = 1.0
-    mask: Shown = None
-    mode: str = "balanced"
+    mask: PictureLike | None = field(default=None, metadata=PICTURE)
+    mode: Mode = "balanced"
     uncond: float | None = None
-    blocks: tuple[float, ...] | None = None
-    resize: str = "stretch"
+    blocks: Sequence[float] | None = None
+    resize: Resize = "stretch"
+    on: bool = True
 
     def __post_init__(self) -> None:
         name("kind", self.kind, "a ControlNet's kind")
-        keep(self, "picture", self._read(self.picture))
-        keep(self, "weight", weight("weight", self.weight))
-        keep(self, "mask", mask(self.mask))
+        set_field(self, "picture", self._read(self.picture))
+        set_field(self, "weight", weight("weight", self.weight))
+        set_field(self, "mask", mask(self.mask))
         one_of("mode", self.mode, MODES)
         one_of("resize", self.resize, RESIZES)
         if self.uncond is not None:
-            keep(self, "uncond", number("uncond", self.uncond, 0, 1))
+            set_field(self, "uncond", number("uncond", self.uncond, 0, 1))
         if self.blocks is not None:
-            keep(self, "blocks", _blocks(self.blocks))
+            set_field(self, "blocks", _blocks(self.blocks))
+        switch("on", self.on)
 
     @property
-    def rank(self) -> tuple[str, ...]:
-        """Where this stands among others: by what it is, never by where the recipe lists it."""
-        masked = "" if self.mask is None else self.mask.sha256
-        rest = (self.weight, self.mode, self.uncond, self.blocks, self.resize)
-        return (self.kind, self.picture.sha256, masked, repr(rest))
+    def sort_key(self) -> tuple[str, ...]:
+        """Its place among other controls: by content, so that the order in the recipe does not matter."""
+        picture: Any = self.picture
+        mask: Any = self.mask
+        rest = (self.resize, *self.branch_weights, self.shallow_weaker, self.blocks)
+        return (self.kind, picture.sha256, "" if mask is None else mask.sha256, repr(rest), repr(self.weight))
 
     @property
-    def multipliers(self) -> tuple[float, float]:
+    def branch_weights(self) -> tuple[float, float]:
         """How strongly it acts on the prediction without the prompt and on the one with it."""
         own = 0.0 if self.mode == "control first" else 1.0
         return (own if self.uncond is None else self.uncond, 1.0)
 
     @property
-    def soft(self) -> bool:
-        """Whether the shallow blocks are weakened."""
+    def shallow_weaker(self) -> bool:
+        """Whether the shallow blocks are weakened, geometrically from 0.1."""
         return self.mode != "balanced"
+
+    def effective(self, weigh: Weigh, *, guided: bool) -> Control:
+        """The control with its weight weighed and one spelling for what has the same effect; see `Recipe.canonical`.
+
+        `mode` is then "balanced" or "prompt first", and `uncond` a number, 1 without guidance. A kind that has a
+        class of its own is of that class.
+        """
+        own = [kind for kind in Control.__subclasses__() if getattr(kind, "kind", None) == self.kind]
+        return rebuilt(
+            self,
+            own[0] if own and type(self) is Control else type(self),
+            weight=weigh(self.weight),
+            mode="prompt first" if self.shallow_weaker else "balanced",
+            uncond=self.branch_weights[0] if guided else 1.0,
+            resize=self.resize if isinstance(self.picture, Picture) else "stretch",
+        )
 
     def hint(self, width: int, height: int) -> Pixels:
         """(height, width, 3) float32 in [0, 1]: what the ControlNet is shown."""
-        pixels: Pixels = self.picture.fit(width, height, self.resize)
+        pixels: Pixels = Picture.of(self.picture).fit(width, height, self.resize)
         return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
     def _read(self, picture: Any) -> Any:
@@ -87,24 +114,29 @@ class Control:
         return Picture.of(picture, name=f"{whose}'s picture", background=BLACK)
 
 
-@spelt
+@suggest_arguments
 @dataclass(frozen=True)
 class Pose(Control):
-    """The pose of a figure: a `Skeleton`, or a picture of one drawn in OpenPose's colours."""
+    """The pose of one figure or of several.
+
+    It may be given as a `Skeleton`, the name of one ("waving"), a list of either, keypoints (18, 2) as fractions of
+    width and height, OpenPose's JSON (its text, or a file that ends in .json), or a picture in OpenPose's colours.
+    """
 
     kind: str = field(default="pose", init=False, repr=False)
 
     def hint(self, width: int, height: int) -> Pixels:
         """(height, width, 3) float32 in [0, 1]: a skeleton is drawn at the size asked for."""
-        if isinstance(self.picture, Skeleton):
+        if isinstance(self.picture, Skeleton | People):
             return self.picture.draw(width, height).astype(np.float32) / 255.0
         return super().hint(width, height)
 
     def _read(self, picture: Any) -> Any:
-        return picture if isinstance(picture, Skeleton) else super()._read(picture)
+        figures = pose_of(picture)
+        return super()._read(picture) if figures is None else figures
 
 
-@spelt
+@suggest_arguments
 @dataclass(frozen=True)
 class Depth(Control):
     """The depth of a scene: a grey picture, white near and black far."""
@@ -112,7 +144,7 @@ class Depth(Control):
     kind: str = field(default="depth", init=False, repr=False)
 
 
-@spelt
+@suggest_arguments
 @dataclass(frozen=True)
 class Edges(Control):
     """The outlines of a scene: white lines on black."""

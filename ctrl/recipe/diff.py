@@ -1,24 +1,45 @@
-"""What changes between two recipes, in words, and the first step that can tell."""
+"""What changes between two recipes, in words, and the first step that can tell.
+
+The step is found by comparing `Recipe.at` over a run. Each change is tried alone, made to the old recipe and unmade in
+the new one, and its step is the earlier of the two.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ctrl.images import Picture
+from ctrl.recipe.checks import rebuilt
 from ctrl.recipe.guidance import Guidance
-from ctrl.recipe.recipe import Recipe
-from ctrl.recipe.schedule import Schedule, weight_at
-from ctrl.skeleton import Skeleton
+from ctrl.recipe.samplers import ONE_A_STEP
+from ctrl.recipe.schedule import Schedule
+from ctrl.recipe.show import difference_html
+from ctrl.skeleton import People, Skeleton
+
+PARTS = ("regions", "controls", "styles", "loras")
+RUN = (
+    "steps",
+    "sampler",
+    "spacing",
+    "seed",
+    "image",
+    "strength",
+    "mask",
+    "width",
+    "height",
+)  # of the whole run
+UNKNOWN = "the first step depends on the sampler: pass model="
 
 
 @dataclass(frozen=True)
 class Change:
     """One difference: `words` say what changes and where, `step` is the first it can affect, counted from 0.
 
-    `step` is None for a difference that affects none, such as a negative prompt without guidance.
+    Steps are evaluations of the model. `step` is None for a difference that affects none, such as a negative prompt
+    without guidance, and for one whose first step only the sampler knows; the words say which.
     """
 
     words: str
@@ -28,113 +49,212 @@ class Change:
         return self.words
 
 
-def diff(old: Recipe, new: Recipe) -> tuple[Change, ...]:
-    """See `Recipe.diff`. Where the number of steps, sampler or spacing changes, so does every step."""
-    run = _Run(new.steps, restart=any(getattr(old, n) != getattr(new, n) for n in ("steps", "sampler", "spacing")))
-    found: list[Change] = []
-    for field in dataclasses.fields(Recipe):
-        one, other = getattr(old, field.name), getattr(new, field.name)
-        if one == other:
-            continue
-        if field.name in ("controls", "styles"):
-            found += run.parts(one, other)
-        elif field.name == "guidance":
-            found += run.guidance(Guidance.of(one), Guidance.of(other))
-        elif field.name == "negative":
-            found.append(run.change("negative", one, other, run.guided(old, new)))
-        else:
-            found.append(run.change(field.name, one, other, range(run.count)))
-    return tuple(found)
+class Difference(tuple[Change, ...]):
+    """The changes from one recipe to another; a notebook shows them as a table."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self)) or "no difference"
+
+    def _repr_html_(self) -> str:
+        return difference_html(self)
 
 
 @dataclass(frozen=True)
-class _Run:
-    count: int
-    restart: bool
+class _Edit:
+    """One change as two pairs of recipes: the old one without and with it, the new one without and with it."""
 
-    def change(self, name: str, one: Any, other: Any, steps: Sequence[int]) -> Change:
-        return self._said(f"{name} {_words(one)} → {_words(other)}", steps)
+    words: str
+    pairs: tuple[tuple[Any, Any], tuple[Any, Any]]
 
-    def guided(self, *recipes: Recipe) -> list[int]:
-        """The steps in which any of the recipes has guidance."""
-        weights = [Guidance.of(recipe.guidance).weight for recipe in recipes]
-        return [i for i in range(self.count) if any(self._at(weight, i) > 1 for weight in weights)]
 
-    def guidance(self, one: Guidance, other: Guidance) -> list[Change]:
-        found = []
-        for field in dataclasses.fields(Guidance):
-            before, after = getattr(one, field.name), getattr(other, field.name)
-            if before != after:
-                name = "guidance" if field.name == "weight" else f"guidance's {field.name}"
-                found.append(
-                    self._weighed(name, before, after)
-                    if field.name == "weight"
-                    else self.change(name, before, after, range(self.count))
-                )
-        return found
+def diff(old: Any, new: Any, model: Any = None) -> Difference:
+    """See `Recipe.diff`."""
+    edits = list(_edits(old, new))
+    if old == new:
+        return Difference(_change(edit.words, None) for edit in edits)
+    times = None if model is None else _times(new, model)
+    steps = [_step(edit, times) for edit in edits]
+    known = _known(old, new) if times is None else times
+    if known is not None:
+        steps = _together(steps, _first(old, new, known))
+    return Difference(_change(edit.words, step) for edit, step in zip(edits, steps, strict=True))
 
-    def parts(self, old: Sequence[Any], new: Sequence[Any]) -> list[Change]:
-        """Controls or styles: those that stay are passed over, the others go in pairs as far as they match."""
-        gone = [part for part in old if part not in new]
-        come = [part for part in new if part not in old]
-        found = []
-        for part in list(gone):
-            match = next((one for one in come if _name(one) == _name(part)), None)
-            if match is not None:
-                gone.remove(part)
-                come.remove(match)
-                found += self._fields(part, match)
-        found += [self._said(f"{_name(part)} removed", self._active(part)) for part in gone]
-        found += [self._said(f"{_name(part)} added, {self._window(part.weight)}", self._active(part)) for part in come]
-        return found or [Change("the same controls or styles in another order: the picture stays", None)]
 
-    def _fields(self, one: Any, other: Any) -> list[Change]:
-        found, either = [], sorted({*self._active(one), *self._active(other)})
-        for field in dataclasses.fields(one):
-            before, after = getattr(one, field.name), getattr(other, field.name)
-            if before != after:
-                name = f"{_name(one)} {field.name}"
-                weighed = field.name == "weight"
-                found.append(
-                    self._weighed(name, before, after) if weighed else self.change(name, before, after, either)
-                )
-        return found
+def _together(steps: Sequence[int | str | None], first: int | None) -> list[int | str | None]:
+    """The steps of changes that are first seen together at `first`: none is earlier, and one is there."""
+    if first is None:
+        return [None for _ in steps]
+    later = [max(step, first) if isinstance(step, int) else step for step in steps]
+    if first not in later:
+        numbers = [step for step in later if isinstance(step, int)]
+        later[later.index(min(numbers)) if numbers else 0] = first
+    return later
 
-    def _weighed(self, name: str, before: Any, after: Any) -> Change:
-        steps = [i for i in range(self.count) if self._at(before, i) != self._at(after, i)]
-        words = f"{name} {_words(before)} → {_words(after)}"
-        return self._said(words + (f", {self._window(after)}" if isinstance(after, Schedule) else ""), steps)
 
-    def _active(self, part: Any) -> list[int]:
-        return [i for i in range(self.count) if self._at(part.weight, i) != 0]
+def _times(recipe: Any, model: Any) -> list[float]:
+    strength = 1.0 if recipe.image is None else recipe.strength
+    times: list[float] = model.times(recipe.sampler, recipe.spacing, recipe.steps, strength=strength)
+    return times
 
-    def _at(self, weight: float | Schedule, index: int) -> float:
-        """By noise it is the run that knows the steps: until then every one is taken to be inside."""
-        if isinstance(weight, Schedule) and weight.by == "noise":
-            return weight.highest
-        return weight_at(weight, index, self.count)
 
-    def _window(self, weight: float | Schedule) -> str:
-        if not isinstance(weight, Schedule):
-            return f"active in all {self.count} steps" if weight else "active in no step"
-        if weight.by == "noise":
-            return f"active while the noise is between {weight.start:g} and {weight.until:g} of the way"
-        steps = weight.steps(self.count)
-        if not steps:
-            return f"active in 0 of {self.count} steps"
-        return f"active in steps {steps[0] + 1}–{steps[-1] + 1} of {self.count}"
+def _change(words: str, step: int | str | None) -> Change:
+    if words.startswith("unmasked ") and step is None:
+        return Change(f"{words}: no step is affected, the finished picture is", None)
+    if isinstance(step, str):
+        return Change(f"{words}: {step}", None)
+    return Change(f"{words}: no step is affected" if step is None else f"{words}: from step {step + 1}", step)
 
-    def _said(self, words: str, steps: Sequence[int]) -> Change:
-        if self.restart:
-            return Change(f"{words}: from step 1", 0)
-        if not steps:
-            return Change(f"{words}: no step is affected", None)
-        return Change(f"{words}: from step {steps[0] + 1}", steps[0])
+
+def _step(edit: _Edit, times: Sequence[float] | None) -> int | str | None:
+    """The first step an edit affects, None for none, and a sentence where only the sampler knows."""
+    steps = []
+    for one, other in edit.pairs:
+        if one == other:
+            continue
+        if any(getattr(one, name) != getattr(other, name) for name in RUN):
+            return 0
+        known = times if times is not None else _known(one, other)
+        if known is None:
+            return UNKNOWN
+        steps.append(_first(one, other, known))
+    return min((step for step in steps if step is not None), default=None)
+
+
+def _first(one: Any, other: Any, times: Sequence[float]) -> int | None:
+    """The first evaluation in which two recipes of one run differ."""
+    return next((index for index in range(len(times)) if one.at(index, times) != other.at(index, times)), None)
+
+
+def _known(one: Any, other: Any) -> list[float] | None:
+    """Noise times as good as the sampler's own for comparing two recipes, or None where only it knows them.
+
+    Windows by steps need the number of evaluations only, which most samplers share; numbers need nothing at all.
+    """
+    weights = [weight for recipe in (one, other) for weight in _weights(recipe, one, other)]
+    windows = [weight for weight in weights if isinstance(weight, Schedule)]
+    counted = one.sampler in ONE_A_STEP and (one.image is None or one.strength == 1.0)
+    if windows and (not counted or any(window.by == "noise" for window in windows)):
+        return None
+    return [1 - index / one.steps for index in range(one.steps)]
+
+
+def _weights(recipe: Any, one: Any, other: Any) -> list[Any]:
+    """The weights that decide when two recipes differ: of guidance, and of the parts that not both have."""
+    mine, others = recipe.canonical, (other if recipe is one else one).canonical
+    weights = [mine.guidance.weight, *(term.weight for term in mine.guidance.perturb)]
+    lists = [(getattr(mine, name), getattr(others, name)) for name in PARTS]
+    return weights + [part.weight for parts, both in lists for part in parts if part not in both]
+
+
+def _edits(old: Any, new: Any) -> Iterator[_Edit]:
+    for field in dataclasses.fields(old):
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        if before == after:
+            continue
+        if field.name in PARTS:
+            yield from _part_edits(field.name, old, new)
+        elif field.name == "guidance":
+            yield from _guidance_edits(old, new)
+        else:
+            yield _edit(old, new, field.name, before, after, f"{field.name} {_words(before)} → {_words(after)}")
+
+
+def _edit(old: Any, new: Any, name: str, before: Any, after: Any, words: str) -> _Edit:
+    return _Edit(words, ((old, rebuilt(old, **{name: after})), (rebuilt(new, **{name: before}), new)))
+
+
+def _guidance_edits(old: Any, new: Any) -> Iterator[_Edit]:
+    one, other = Guidance.of(old.guidance), Guidance.of(new.guidance)
+    for field in dataclasses.fields(Guidance):
+        before, after = getattr(one, field.name), getattr(other, field.name)
+        if before != after:
+            name = "guidance" if field.name == "weight" else f"guidance's {field.name}"
+            words = f"{name} {_words(before)} → {_words(after)}{_window(after, new.steps)}"
+            with_it, without = (rebuilt(g, **{field.name: v}) for g, v in ((one, after), (other, before)))
+            yield _Edit(words, ((old, rebuilt(old, guidance=with_it)), (rebuilt(new, guidance=without), new)))
+
+
+def _part_edits(name: str, old: Any, new: Any) -> Iterator[_Edit]:
+    """Regions, controls, styles or LoRAs: those that stay are passed over, the others go in pairs if of one kind."""
+    one, other = list(getattr(old, name)), list(getattr(new, name))
+    gone, come = _without(one, other), _without(other, one)
+    if not gone and not come:
+        yield _edit(old, new, name, tuple(one), tuple(other), f"the same {name} in another order")
+    for part in list(gone):
+        match = next((candidate for candidate in come if _name(candidate) == _name(part)), None)
+        if match is not None:
+            gone.remove(part)
+            come.remove(match)
+            yield from _field_edits(name, old, new, part, match)
+    for part in gone:
+        yield _edit_list(name, old, new, part, None, f"{_name(part)} removed")
+    for part in come:
+        yield _edit_list(name, old, new, None, part, f"{_name(part)} added{_window(part.weight, new.steps)}")
+
+
+def _field_edits(name: str, old: Any, new: Any, part: Any, match: Any) -> Iterator[_Edit]:
+    for field in dataclasses.fields(part):
+        before, after = getattr(part, field.name), getattr(match, field.name)
+        if before != after:
+            said = f"switched {'on' if after else 'off'}" if field.name == "on" else (
+                f"{field.name} {_words(before)} → {_words(after)}{_window(after, new.steps)}"
+            )  # fmt: skip
+            with_it, without = rebuilt(part, **{field.name: after}), rebuilt(match, **{field.name: before})
+            yield _Edit(
+                f"{_name(part)} {said}",
+                (
+                    (old, rebuilt(old, **{name: _put(getattr(old, name), part, with_it)})),
+                    (rebuilt(new, **{name: _put(getattr(new, name), match, without)}), new),
+                ),
+            )
+
+
+def _edit_list(name: str, old: Any, new: Any, part: Any, match: Any, words: str) -> _Edit:
+    """A part that goes (and is put back into the new recipe), or comes (and is taken out of it)."""
+    with_it = _put(getattr(old, name), part, match)
+    without = _put(getattr(new, name), match, part)
+    return _Edit(words, ((old, rebuilt(old, **{name: with_it})), (rebuilt(new, **{name: without}), new)))
+
+
+def _put(parts: Sequence[Any], out: Any, into: Any) -> tuple[Any, ...]:
+    """The parts with one taken out, another put in, or one in the other's place; None is none."""
+    if out is None:
+        return (*parts, into)
+    at = list(parts).index(out)
+    return (*parts[:at], *([] if into is None else [into]), *parts[at + 1 :])
+
+
+def _without(parts: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+    """The parts that are not among the others, each of which stands for one of them."""
+    left = list(others)
+    rest = []
+    for part in parts:
+        if part in left:
+            left.remove(part)
+        else:
+            rest.append(part)
+    return rest
+
+
+def _window(weight: Any, steps: int) -> str:
+    """Where a schedule acts, as far as the recipe alone says."""
+    if not isinstance(weight, Schedule):
+        return ""
+    if weight.by == "noise":
+        return f", active while the noise is between {weight.start:g} and {weight.until:g} of the way"
+    inside = weight.steps(steps)
+    return (
+        f", active in steps {inside[0] + 1}–{inside[-1] + 1} of {steps}"
+        if inside
+        else f", active in 0 of {steps} steps"
+    )
 
 
 def _name(part: Any) -> str:
     name = type(part).__name__
-    return f"Control {part.kind!r}" if name == "Control" else name
+    return f"{name} {part.kind!r}" if name == "Control" else f"{name} {part.name!r}" if name == "Lora" else name
 
 
 def _words(value: Any) -> str:
@@ -143,7 +263,7 @@ def _words(value: Any) -> str:
     if isinstance(value, Schedule):
         values = " to ".join(f"{number:g}" for number in dict.fromkeys(v for _, v in value.points))
         return f"{values} from {value.start:g} until {value.until:g}{' by noise' if value.by == 'noise' else ''}"
-    if isinstance(value, Picture | Skeleton):
+    if isinstance(value, Picture | Skeleton | People):
         return f"{type(value).__name__.lower()} {value.sha256[:8]}"
     if isinstance(value, tuple) and not all(isinstance(one, str | float) for one in value):
         return f"{len(value)} of them"

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from ctrl.recipe.checks import Shown, all_of, keep, mask, number, one_of, spelt, whole
-from ctrl.recipe.schedule import Schedule, weight
+from ctrl.images import PictureLike
+from ctrl.recipe.checks import (
+    PICTURE,
+    all_of,
+    in_order,
+    integer,
+    mask,
+    number,
+    one_of,
+    rebuilt,
+    set_field,
+    suggest_arguments,
+)
+from ctrl.recipe.schedule import Schedule, Weigh, as_number, highest, weight, weight_at
 
 Within = Literal["prediction", "v", "x0"]
 SPACES: tuple[Within, ...] = get_args(Within)
 MAX_GUIDANCE = 100.0
 
 
-@spelt
+@suggest_arguments
 @dataclass(frozen=True)
 class APG:
     """Adaptive projected guidance (arXiv 2410.02416), on x0: strong guidance without burnt colours.
@@ -27,12 +40,12 @@ class APG:
     threshold: float = 15.0
 
     def __post_init__(self) -> None:
-        keep(self, "eta", number("eta", self.eta, 0, 10))
-        keep(self, "momentum", number("momentum", self.momentum, -1, 1))
-        keep(self, "threshold", number("threshold", self.threshold, 0, 1000))
+        set_field(self, "eta", number("eta", self.eta, 0, 10))
+        set_field(self, "momentum", number("momentum", self.momentum, -1, 1))
+        set_field(self, "threshold", number("threshold", self.threshold, 0, 1000))
 
 
-@spelt
+@suggest_arguments
 @dataclass(frozen=True)
 class CFGZero:
     """CFG-Zero* (arXiv 2503.18886): the unprompted prediction scaled to fit, and the first `steps` steps held still."""
@@ -40,10 +53,10 @@ class CFGZero:
     steps: int = 0
 
     def __post_init__(self) -> None:
-        keep(self, "steps", whole("steps", self.steps, 0, 1000))
+        set_field(self, "steps", integer("steps", self.steps, 0, 1000))
 
 
-@spelt
+@suggest_arguments
 @dataclass(frozen=True)
 class PAG:
     """Perturbed-attention guidance (arXiv 2403.17377): away from a prediction whose self-attention sees only itself.
@@ -52,14 +65,14 @@ class PAG:
     """
 
     weight: float | Schedule = 3.0
-    blocks: tuple[str, ...] = ("mid_block",)
+    blocks: str | Sequence[str] = ("mid_block",)
 
     def __post_init__(self) -> None:
-        keep(self, "weight", weight("weight", self.weight, MAX_GUIDANCE))
-        keep(self, "blocks", _names(self.blocks))
+        set_field(self, "weight", weight("weight", self.weight, MAX_GUIDANCE))
+        set_field(self, "blocks", _names(self.blocks))
 
 
-@spelt
+@suggest_arguments
 @dataclass(frozen=True)
 class SEG:
     """Smoothed-energy guidance (arXiv 2408.00760): away from a prediction whose queries are blurred.
@@ -69,16 +82,16 @@ class SEG:
 
     weight: float | Schedule = 3.0
     sigma: float | None = None
-    blocks: tuple[str, ...] = ("mid_block",)
+    blocks: str | Sequence[str] = ("mid_block",)
 
     def __post_init__(self) -> None:
-        keep(self, "weight", weight("weight", self.weight, MAX_GUIDANCE))
+        set_field(self, "weight", weight("weight", self.weight, MAX_GUIDANCE))
         if self.sigma is not None:
-            keep(self, "sigma", number("sigma", self.sigma, 1e-3, 1e4))
-        keep(self, "blocks", _names(self.blocks))
+            set_field(self, "sigma", number("sigma", self.sigma, 1e-3, 1e4))
+        set_field(self, "blocks", _names(self.blocks))
 
 
-@spelt
+@suggest_arguments
 @dataclass(frozen=True)
 class Guidance:
     """Classifier-free guidance (arXiv 2207.12598) and what may refine it.
@@ -95,26 +108,71 @@ class Guidance:
     weight: float | Schedule = 6.0
     rescale: float = 0.0
     rescale_in: Within = "prediction"
-    map: Shown = None
+    map: PictureLike | None = field(default=None, metadata=PICTURE)
     apg: APG | None = None
     zero: CFGZero | None = None
-    perturb: tuple[PAG | SEG, ...] = ()
+    perturb: Sequence[PAG | SEG] = ()
 
     def __post_init__(self) -> None:
-        keep(self, "weight", weight("guidance", self.weight, MAX_GUIDANCE))
-        keep(self, "rescale", number("rescale", self.rescale, 0, 1))
+        set_field(self, "weight", weight("guidance", self.weight, MAX_GUIDANCE))
+        set_field(self, "rescale", number("rescale", self.rescale, 0, 1))
         one_of("rescale_in", self.rescale_in, SPACES)
-        keep(self, "map", mask(self.map, "map"))
+        set_field(self, "map", mask(self.map, "map"))
         for name, kind in (("apg", APG), ("zero", CFGZero)):
             given = getattr(self, name)
             if given is not None and not isinstance(given, kind):
                 raise TypeError(f"{name} must be {kind.__name__}(...) or None, got {given!r:.60}.")
-        keep(self, "perturb", all_of("perturb", self.perturb, (PAG, SEG), "PAG or SEG"))
+        set_field(self, "perturb", all_of("perturb", self.perturb, (PAG, SEG), "PAG or SEG"))
 
     @staticmethod
     def of(given: Any) -> Guidance:
         """A weight alone is guidance too."""
         return given if isinstance(given, Guidance) else Guidance(given)
+
+    def at(self, index: int, times: Sequence[float]) -> Guidance:
+        """The guidance of one step; see `Recipe.at`.
+
+        `zero` is CFGZero(1) while zero-init holds the step still, and then nothing else is left; CFGZero(0) asks for
+        the optimized scale. Without guidance `weight` is 1 and there is no map, APG or CFG-Zero*.
+        """
+        if self.zero is not None and index < self.zero.steps:
+            return Guidance(1.0, zero=CFGZero(1))
+        now = self if self.zero is None else rebuilt(self, zero=CFGZero(0))
+        return now.effective(lambda weight: weight_at(weight, index, len(times), times))
+
+    def effective(self, weigh: Weigh) -> Guidance:
+        """The guidance with its weights weighed and defaults for what has no effect; see `Recipe.canonical`."""
+        weight = weigh(self.weight)
+        guided = highest(weight) > 1
+        terms = [rebuilt(one, weight=weigh(one.weight), blocks=tuple(sorted({*one.blocks}))) for one in self.perturb]
+        perturb = in_order(terms, key=_content)
+        rescale = self.rescale if guided or perturb else 0.0
+        held = self.zero is not None and self.zero.steps > 0
+        return rebuilt(
+            self,
+            weight=weight if guided else 1.0,
+            rescale=rescale,
+            rescale_in=self.rescale_in if rescale else "prediction",
+            map=self.map if guided else None,
+            apg=self.apg if guided else None,
+            zero=self.zero if guided or held else None,
+            perturb=perturb,
+        )
+
+    @property
+    def guided(self) -> bool:
+        """Of the guidance of one step: whether the prediction without the prompt is needed."""
+        return as_number(self.weight) > 1
+
+    @property
+    def zero_init(self) -> bool:
+        """Of the guidance of one step: whether CFG-Zero* predicts zeros there and the model is not asked."""
+        return self.zero is not None and self.zero.steps > 0
+
+
+def _content(term: PAG | SEG) -> tuple[str, ...]:
+    """What orders perturbations: their weight last, since it changes over a run."""
+    return (repr(rebuilt(term, weight=0.0)), repr(term.weight))
 
 
 def _names(blocks: object) -> tuple[str, ...]:

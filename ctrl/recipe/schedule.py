@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from ctrl.recipe.checks import keep, number, one_of, spelt
+from ctrl.recipe.checks import number, one_of, rebuilt, set_field, suggest_arguments
 
-BY = ("steps", "noise")
+By = Literal["steps", "noise"]
+BY = get_args(By)
 MAX_POINTS = 1000
 
 
-@spelt
+@suggest_arguments
 @dataclass(frozen=True)
 class Schedule:
     """A number over the run: straight lines between `points` inside a window, 0 outside it.
@@ -25,15 +28,15 @@ class Schedule:
     whatever the sampler and its spacing.
     """
 
-    points: tuple[tuple[float, float], ...]
+    points: Sequence[tuple[float, float]]
     start: float = 0.0
     until: float = 1.0
-    by: str = "steps"
+    by: By = "steps"
 
     def __post_init__(self) -> None:
-        keep(self, "points", _points(self.points))
-        keep(self, "start", number("start", self.start, 0, 1))
-        keep(self, "until", number("until", self.until, 0, 1))
+        set_field(self, "points", _points(self.points))
+        set_field(self, "start", number("start", self.start, 0, 1))
+        set_field(self, "until", number("until", self.until, 0, 1))
         one_of("by", self.by, BY)
         if self.start >= self.until:
             raise ValueError(f"start must come before until, got start={self.start:g}, until={self.until:g}.")
@@ -48,17 +51,31 @@ class Schedule:
     def steps(self, count: int, times: Sequence[float] | None = None) -> range:
         """The evaluations inside the window; empty when it is narrower than one."""
         if self.by == "steps":
-            inside = [i for i in range(count) if i / count >= self.start and (i + 1) / count <= self.until]
-        elif times is None:
+            first = bisect_left(range(count), self.start, key=lambda i: i / count)
+            end = bisect_right(range(count), self.until, key=lambda i: (i + 1) / count)
+            return range(first, end)
+        if times is None:
             raise ValueError("a window by noise needs the noise times of the run's steps.")
-        else:
-            inside = [i for i, time in enumerate(times) if 1 - self.until <= time <= 1 - self.start]
+        inside = [i for i, time in enumerate(times) if 1 - self.until <= time <= 1 - self.start]
         return range(inside[0], inside[-1] + 1) if inside else range(0)
 
     @property
     def highest(self) -> float:
         """The largest number it takes."""
         return max(value for _, value in self.points)
+
+    def _repr_svg_(self) -> str:
+        """The number over the run, the first step on the left; the baseline is 0."""
+        top, span = max(self.highest, 1e-9), self.until - self.start
+        inside = [(self.start + at * span, value) for at, value in self.points]
+        ends = [(self.start, inside[0][1]), (self.until, inside[-1][1])]
+        points = [(0.0, 0.0), (self.start, 0.0), ends[0], *inside, ends[1], (self.until, 0.0), (1.0, 0.0)]
+        line = " ".join(f"{4 + 152 * x:.1f},{36 - 32 * value / top:.1f}" for x, value in points)
+        return (
+            '<svg xmlns="http://www.w3.org/2000/svg" width="160" height="40" viewBox="0 0 160 40">'
+            f"<title>0 to {self.highest:g}, {self.start:g} to {self.until:g} of the run by {self.by}</title>"
+            f'<polyline points="{line}" fill="none" stroke="currentColor" stroke-width="1.5"/></svg>'
+        )
 
     def _between(self, position: float) -> float:
         left = max((p for p in self.points if p[0] <= position), default=self.points[0])
@@ -68,17 +85,17 @@ class Schedule:
         return left[1] + (position - left[0]) / (right[0] - left[0]) * (right[1] - left[1])
 
 
-def hold(value: float, *, start: float = 0.0, until: float = 1.0, by: str = "steps") -> Schedule:
+def hold(value: float, *, start: float = 0.0, until: float = 1.0, by: By = "steps") -> Schedule:
     """`value` inside the window from `start` to `until` (fractions of the run), 0 outside."""
     return Schedule(((0.0, value),), start, until, by)
 
 
-def ramp(first: float, last: float, *, start: float = 0.0, until: float = 1.0, by: str = "steps") -> Schedule:
+def ramp(first: float, last: float, *, start: float = 0.0, until: float = 1.0, by: By = "steps") -> Schedule:
     """A straight line from `first` to `last` over the window, 0 outside."""
     return Schedule(((0.0, first), (1.0, last)), start, until, by)
 
 
-def curve(*points: tuple[float, float], start: float = 0.0, until: float = 1.0, by: str = "steps") -> Schedule:
+def curve(*points: tuple[float, float], start: float = 0.0, until: float = 1.0, by: By = "steps") -> Schedule:
     """Straight lines between (position, value) pairs over the window, 0 outside: `curve((0, 1), (1, 0))`."""
     return Schedule(points, start, until, by)
 
@@ -86,6 +103,33 @@ def curve(*points: tuple[float, float], start: float = 0.0, until: float = 1.0, 
 def weight_at(weight: float | Schedule, index: int, count: int, times: Sequence[float] | None = None) -> float:
     """What a weight amounts to at evaluation `index` of `count`."""
     return weight.at(index, count, times) if isinstance(weight, Schedule) else weight
+
+
+Weigh = Callable[[float | Schedule], float | Schedule]  # `simplified`, or what a weight amounts to at a step
+
+
+def highest(weight: float | Schedule) -> float:
+    """The largest number a weight takes."""
+    return weight.highest if isinstance(weight, Schedule) else weight
+
+
+def simplified(weight: float | Schedule) -> float | Schedule:
+    """A number for a schedule that is the same number in every step; any other weight as it is."""
+    if not isinstance(weight, Schedule):
+        return weight
+    values = {value for _, value in weight.points}
+    if len(values) > 1:
+        return weight
+    (value,) = values
+    whole_run = (weight.start, weight.until) == (0.0, 1.0)
+    return value if whole_run or value == 0 else rebuilt(weight, points=((0.0, value),))
+
+
+def as_number(weight: float | Schedule) -> float:
+    """The weight of a part of `Recipe.at`, where no schedule is left; a TypeError of any other schedule."""
+    if isinstance(weight, Schedule):
+        raise TypeError("a schedule is a number at one step only; take the recipe's `at(index, times)` first.")
+    return weight
 
 
 def weight(name: str, value: object, high: float = 10.0) -> float | Schedule:

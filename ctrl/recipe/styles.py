@@ -2,75 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args
 
-from ctrl.images import WHITE, Picture
-from ctrl.recipe.checks import MAX_ENTRIES, Shown, keep, mask, name, number, one_of, spelt
-from ctrl.recipe.schedule import Schedule, weight
+from ctrl.images import WHITE, Picture, PictureLike
+from ctrl.recipe.checks import (
+    MAX_ENTRIES,
+    PICTURE,
+    mask,
+    name,
+    number,
+    one_of,
+    rebuilt,
+    set_field,
+    suggest_arguments,
+    switch,
+)
+from ctrl.recipe.schedule import Schedule, Weigh, weight
 
-COMBINE = ("concat", "average")
+Combine = Literal["concat", "average"]
+Preset = Literal[
+    "all", "style", "layout", "style+layout", "style (comfyui)", "layout (comfyui)", "style+layout (comfyui)"
+]
+COMBINE: tuple[Combine, ...] = get_args(Combine)
+LONGEST = 1024  # pixels along the longer side of a reference; image encoders read 224 or 336
 
 
-@spelt
+@suggest_arguments
 @dataclass(frozen=True)
 class Style:
     """A reference picture, or several, whose style is followed.
 
+    - `picture` is the reference, or a list of references.
     - `weight` multiplies what it adds to cross-attention, 0 to 10, a number or a schedule; a schedule's window
       is when the style acts.
     - `mask` is a soft picture, white where the style acts.
     - `blocks` says in which blocks it acts: a preset ("all", "style", "layout", "style+layout", …) or a mapping
       from block names to weights, `{"up_blocks.1": 1.0, "mid_block": 0.5}`; blocks not named are 0.
     - `negative` is a picture for the prediction without the prompt: what the look should lead away from.
-    - of several pictures, "concat" shows attention the tokens of all, "average" the mean of their embeddings.
+    - of several pictures, `combine="concat"` shows attention the tokens of all, "average" the mean of their
+      embeddings.
     - `adapter` names the IP-Adapter of the model that reads it; None is the model's first.
+    - `on=False` switches it off and keeps its settings.
     """
 
-    picture: Shown
+    picture: PictureLike | Sequence[PictureLike] = field(metadata=PICTURE)
     weight: float | Schedule = 1.0
-    mask: Shown = None
-    blocks: str | tuple[tuple[str, float], ...] = "all"
-    negative: Shown = None
-    combine: str = "concat"
+    mask: PictureLike | None = field(default=None, metadata=PICTURE)
+    blocks: Preset | Mapping[str, float] | Sequence[tuple[str, float]] = "all"
+    negative: PictureLike | None = field(default=None, metadata=PICTURE)
+    combine: Combine = "concat"
     adapter: str | None = None
+    on: bool = True
 
     def __post_init__(self) -> None:
-        keep(self, "picture", _pictures(self.picture))
-        keep(self, "weight", weight("weight", self.weight))
-        keep(self, "mask", mask(self.mask))
-        keep(self, "blocks", _blocks(self.blocks))
+        set_field(self, "picture", _pictures(self.picture))
+        set_field(self, "weight", weight("weight", self.weight))
+        set_field(self, "mask", mask(self.mask))
+        set_field(self, "blocks", _blocks(self.blocks))
         if self.negative is not None:
-            keep(self, "negative", Picture.of(self.negative, name="Style's negative", background=WHITE))
+            set_field(self, "negative", _reference(self.negative, "Style's negative"))
         one_of("combine", self.combine, COMBINE)
         if self.adapter is not None:
             name("adapter", self.adapter, "one of the model's IP-Adapters")
+        switch("on", self.on)
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
         """Its pictures, one or several."""
-        return self.picture if isinstance(self.picture, tuple) else (self.picture,)
+        pictures: Any = self.picture
+        return pictures if isinstance(pictures, tuple) else (pictures,)
 
     @property
-    def rank(self) -> tuple[str, ...]:
-        """Where this stands among others: by what it is, never by where the recipe lists it."""
-        shown = [one.sha256 for one in self.pictures]
-        hidden = ["" if one is None else one.sha256 for one in (self.mask, self.negative)]
-        return (*shown, *hidden, repr((self.weight, self.blocks, self.combine, self.adapter)))
+    def sort_key(self) -> tuple[str, ...]:
+        """Its place among other styles: by content, so that the order in the recipe does not matter."""
+        others: tuple[Any, ...] = (self.mask, self.negative)
+        pictures = [*(one.sha256 for one in self.pictures), *("" if one is None else one.sha256 for one in others)]
+        return (*pictures, repr((self.blocks, self.combine, self.adapter)), repr(self.weight))
+
+    def effective(self, weigh: Weigh, *, guided: bool) -> Self:
+        """The style with its weight weighed and one spelling for what has the same effect; see `Recipe.canonical`.
+
+        Without guidance there is no `negative`; one picture is always "concat", and named blocks are sorted.
+        """
+        return rebuilt(
+            self,
+            weight=weigh(self.weight),
+            negative=self.negative if guided else None,
+            combine=self.combine if len(self.pictures) > 1 else "concat",
+            blocks=self.blocks if isinstance(self.blocks, str) else tuple(sorted(self.blocks)),
+        )
 
 
 def _pictures(given: Any) -> Any:
     if not isinstance(given, list | tuple):
-        return Picture.of(given, name="Style's picture", background=WHITE)
+        return _reference(given, "Style's picture")
     if not 0 < len(given) <= MAX_ENTRIES:
         raise ValueError(f"Style takes 1 to {MAX_ENTRIES} pictures, got {len(given)}.")
-    read = [Picture.of(one, name=f"Style's picture {at + 1}", background=WHITE) for at, one in enumerate(given)]
+    read = [_reference(one, f"Style's picture {at + 1}") for at, one in enumerate(given)]
     return tuple(read) if len(read) > 1 else read[0]
 
 
+def _reference(given: Any, name: str) -> Picture:
+    return Picture.of(given, name=name, background=WHITE, longest=LONGEST)
+
+
 def _blocks(blocks: object) -> Any:
-    """A preset's name, or pairs of block and weight; which there are, the model knows."""
+    """A preset, or pairs of block and weight; which blocks there are, the model knows."""
     if isinstance(blocks, str):
         return blocks
     pairs = list(blocks.items()) if isinstance(blocks, Mapping) else blocks

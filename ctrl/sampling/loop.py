@@ -1,4 +1,4 @@
-"""The loop: a generator over diffusers' schedulers in which every number is read anew at every step.
+"""The loop: a generator over diffusers' schedulers that evaluates every schedule at every step.
 
 On the same weights and seed it is bit-equal in float32 to diffusers' pipelines wherever they do the same thing: rows
 are (uncond, cond), residuals are scaled, then summed, guidance is u + w · (c − u).
@@ -13,34 +13,68 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ctrl.conditioning import condition, length, shape
-from ctrl.guidance import State, guide
-from ctrl.recipe import Recipe
-from ctrl.recipe.checks import whole
+from ctrl.attention import Observer
+from ctrl.guidance import GuidanceState, guide
+from ctrl.images import Picture
+from ctrl.maps import Watch
+from ctrl.memory import Memory
+from ctrl.notes import notes
+from ctrl.recipe import Recipe, batch_shape
+from ctrl.recipe.checks import integer
+from ctrl.rows import Branches
+from ctrl.sampling.checkpoint import Checkpoint
+from ctrl.sampling.inpainting import with_original
+from ctrl.sampling.looking import look
 from ctrl.sampling.run import Run
 from ctrl.sampling.shot import Shot, Step
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from ctrl.model import Model
 
 MAX_BATCH = 1024
 
 
-def steps(model: Model, recipe: Recipe) -> Iterator[Step]:
+def steps(
+    model: Model,
+    recipe: Recipe,
+    *,
+    after: Step | Checkpoint | None = None,
+    memory: Memory | None = None,
+    watch: Watch | None = None,
+) -> Iterator[Step]:
     """Run `recipe` step by step. Stopping is `break`: between steps the model is as it was before.
+
+    - `after` is a step, or its checkpoint, of a run with the same sampler, steps, seed, size and image: the run goes on
+      with the step after it, as if it had never stopped. Prompts, controls, styles and guidance may be others.
+    - `memory` keeps what was encoded for other runs; without it nothing outlives the run.
+    - `watch` says what to keep of attention; `Step.attention` is then what was seen so far.
 
     What the model cannot do raises a ValueError here, before the first step; latents that stop being finite
     raise a FloatingPointError.
     """
     _check(model, recipe)
-    return _walk(_prepared(model, [recipe]))
+    return walk(prepare(model, [recipe], memory, watch=Watch.of(watch)), model, _checkpoint(after, recipe))
 
 
-def sample(model: Model, recipe: Recipe, on_step: Callable[[Step], None] | None = None) -> Shot:
-    """Run `recipe` to its picture; `on_step` is called after every step, and its exceptions end the run."""
+def sample(
+    model: Model,
+    recipe: Recipe,
+    on_step: Callable[[Step], None] | None = None,
+    *,
+    after: Step | Checkpoint | None = None,
+    memory: Memory | None = None,
+    watch: Watch | None = None,
+) -> Shot:
+    """Run `recipe` to its picture; `on_step` is called after every step, and its exceptions end the run.
+
+    `after` and `memory` are those of `steps`; with `watch`, `Shot.attention` holds what was seen of attention.
+    """
     _check(model, recipe)
     _check_callback(on_step)
-    return _drain(model, [recipe], on_step)[0]
+    run = prepare(model, [recipe], memory, watch=Watch.of(watch))
+    return _drain(run, model, _checkpoint(after, recipe), on_step)[0]
 
 
 def sample_many(model: Model, recipes: Sequence[Recipe], *, batch: int = 16) -> list[Shot]:
@@ -53,20 +87,31 @@ def sample_many(model: Model, recipes: Sequence[Recipe], *, batch: int = 16) -> 
         raise TypeError(f"recipes must be a list of recipes, got {type(recipes).__name__}; write [recipe].")
     for at, recipe in enumerate(recipes):
         _check(model, recipe, f"recipes[{at}]")
-    batch = whole("batch", batch, 1, MAX_BATCH)
+    batch = integer("batch", batch, 1, MAX_BATCH)
     groups: dict[object, list[int]] = {}
     for at, recipe in enumerate(recipes):
-        groups.setdefault((shape(recipe), length(model, recipe)), []).append(at)
+        groups.setdefault((batch_shape(recipe), _lengths(model, recipe)), []).append(at)
     shots: dict[int, Shot] = {}
     for members in groups.values():
         for start in range(0, len(members), batch):
             part = members[start : start + batch]
-            shots |= zip(part, _drain(model, [recipes[at] for at in part], None), strict=True)
+            together = [recipes[at] for at in part]
+            shots |= zip(part, _drain(prepare(model, together, None), model), strict=True)
     return [shots[at] for at in range(len(recipes))]
 
 
+def _lengths(model: Model, recipe: Recipe) -> tuple[int, int]:
+    """The chunks of its longest text, without and with the negative prompt."""
+    recipe = recipe.canonical
+    regions = [region.prompt for region in recipe.regions]
+    longest = max(model.text.chunks(prompt) for prompt in (recipe.prompt, *regions))
+    return longest, max(longest, model.text.chunks(recipe.negative))
+
+
 def _check(model: object, recipe: object, name: str = "recipe") -> None:
-    if not hasattr(model, "under"):
+    from ctrl.model import Model
+
+    if not isinstance(model, Model):
         raise TypeError(f"model must be a Model, got {type(model).__name__}; ctrl.load() makes one.")
     if not isinstance(recipe, Recipe):
         raise TypeError(f"{name} must be a Recipe, got {type(recipe).__name__}; write ctrl.Recipe('a red ball').")
@@ -87,32 +132,72 @@ def _check_callback(on_step: object) -> None:
         raise TypeError(f"on_step must be a function of one argument, a Step, and it takes {takes}.") from None
 
 
-def _prepared(model: Model, recipes: Sequence[Recipe]) -> Run:
-    laid = model.under([(lora.name, lora.weight) for lora in recipes[0].loras])
-    return Run.of(laid, recipes, condition(laid, recipes))
+def prepare(
+    model: Model,
+    recipes: Sequence[Recipe],
+    memory: Memory | None,
+    observers: Sequence[Observer] = (),
+    watch: Watch | None = None,
+) -> Run:
+    """A run of recipes of one `batch_shape`, ready to begin; a ValueError says what the model cannot do."""
+    memory = Memory(limit=None) if memory is None else memory
+    memory.begin_run()
+    adapted = model.with_loras([(lora.name, *lora.weights) for lora in recipes[0].canonical.loras])
+    return Run.of(adapted, recipes, memory, observers, watch)
 
 
-def _drain(model: Model, recipes: Sequence[Recipe], on_step: Callable[[Step], None] | None) -> list[Shot]:
-    run = _prepared(model, recipes)
-    for step in _walk(run):
+def _checkpoint(after: object, recipe: Recipe) -> Checkpoint | None:
+    found = after.checkpoint if isinstance(after, Step) else after
+    if found is None:
+        return None
+    if not isinstance(found, Checkpoint):
+        raise TypeError(f"after must be a Step or its checkpoint, got {type(after).__name__}.")
+    found.check(recipe)
+    return found
+
+
+def _drain(
+    run: Run, model: Model, after: Checkpoint | None = None, on_step: Callable[[Step], None] | None = None
+) -> list[Shot]:
+    latents = None if after is None else after.latents
+    for step in walk(run, model, after):
         if on_step is not None:
             on_step(step)
-    images = model.decode(step.latents)
-    return [Shot(*parts) for parts in zip(images, recipes, run.given.notes, strict=True)]
+        latents = step.latents
+    assert latents is not None  # a run has a step
+    return finish(run, model, latents)
 
 
 @torch.no_grad()
-def _walk(run: Run) -> Iterator[Step]:
-    latents, state = run.begin(), State()
-    for index in range(run.count):
-        now = run.at(index)
-        sample = run.solver.scale(now.layout.stack(latents, latents), index)  # (R, C, h, w)
-        prediction = now.predict(sample)
-        prediction, state = guide(now.layout.split(prediction), now.how, now.space(sample), state)
+def walk(run: Run, model: Model, after: Checkpoint | None, known: Branches | None = None) -> Iterator[Step]:
+    """The steps of a run, from the one after a checkpoint on; `known` are the predictions of the first of them."""
+    begun = run.begin()
+    first, latents, state = (0, begun.latents, GuidanceState()) if after is None else after.resume(run.solver)
+    for index in range(first, run.count):
+        moment = run.moments[index]
+        sample = run.solver.scale(moment.rows.stack(latents, latents), index)  # (R, C, h, w)
+        branches = known if known and index == first else moment.rows.split(moment.predict(sample))
+        prediction, state = guide(branches, moment.guidance, moment.guidance_map, moment.space(sample), state)
         latents, denoised = run.solver.step(prediction, index, latents)
-        latents = run.keep(latents, index)
+        latents = run.restore_unmasked(latents, begun, index)
         _check_finite(latents, index, run.count)
-        yield Step(index, run.count, latents.clone(), denoised.clone(), run.model)
+        checkpoint = Checkpoint.of(run.recipes[0], index, latents.clone(), run.solver.state(), state)
+        yield Step(index, run.count, checkpoint.latents, denoised.clone(), branches, checkpoint, model, look(run))
+
+
+def finish(run: Run, model: Model, latents: Tensor) -> list[Shot]:
+    """The pictures of the last latents of a run."""
+    images = [_restored(image, one) for image, one in zip(model.decode(latents), run.recipes, strict=True)]
+    every = [notes(model, recipe, run.given.texts(recipe), run.given.size) for recipe in run.recipes]
+    seen = [look(run, at) for at in range(len(images))]
+    attention = [None if one is None else one(image) for one, image in zip(seen, images, strict=True)]
+    return [Shot(*parts) for parts in zip(images, run.recipes, every, attention, strict=True)]
+
+
+def _restored(image: Image, recipe: Recipe) -> Image:
+    if recipe.image is None or recipe.mask is None or recipe.unmasked == "latents":
+        return image
+    return with_original(image, Picture.of(recipe.image), Picture.of(recipe.mask))
 
 
 def _check_finite(latents: Tensor, index: int, count: int) -> None:

@@ -3,111 +3,128 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ctrl.attention import At, Observer
 from ctrl.conditioning import ControlInput
-from ctrl.guidance import Layout
+from ctrl.memory import Memory
+from ctrl.recipe import Control, as_number
+from ctrl.rows import Residuals, Rows
+from ctrl.sampling.prompt import PromptRun
 
 if TYPE_CHECKING:
-    from ctrl.model import Model, Residuals
-    from ctrl.sampling.run import Run
+    from ctrl.model import ControlNet
 
 
 @dataclass(frozen=True, eq=False)
 class ControlRun:
-    """One control in one run. Its picture is embedded once for each number of rows and kept, as its masks are."""
+    """One control at one step: `now` has its weights as numbers (`Recipe.at`), `given` its pictures as tensors."""
 
-    model: Model
+    now: Control
+    net: ControlNet
     given: ControlInput
-    embedded: dict[int, Tensor] = field(default_factory=dict)
-    masks: dict[torch.Size, Tensor] = field(default_factory=dict)
-    branches: dict[Layout, Tensor] = field(default_factory=dict)
+    memory: Memory
 
-    def act(self, weight: float, layout: Layout, sample: Tensor, t: Tensor, run: Run) -> Residuals:
-        """What it adds to the rows of `layout` when it acts with this weight.
-
-        Where it leaves the prediction without the prompt alone, its ControlNet is shown the prompted rows only. A
-        perturbed row is given what the prompted row of its picture is given.
-        """
-        how, n = self.given.how, layout.pictures
-        free, _ = how.multipliers
-        spared = layout.guided and free == 0
-        asked = Layout(pictures=n, guided=layout.guided and not spared)
-        first = n if spared else 0
-        found = self.model.residuals(
-            how.kind,
-            sample[first : first + asked.rows],
-            t,
-            run.told(asked),
-            self._hint(asked.rows),
-            edits=run.edits(asked),
-            texts=run.texts,
+    def residuals(
+        self,
+        rows: Rows,
+        sample: Tensor,
+        t: Tensor,
+        prompt: PromptRun,
+        observers: Sequence[Observer | At[Observer]],
+        step: int,
+    ) -> Residuals:
+        """What it adds to the rows of the U-Net's batch."""
+        asked = self._asked(rows)
+        return self._over_all_rows(
+            self._weighed(self._unweighted(asked, rows, sample, t, prompt, observers, step), asked), asked, rows
         )
-        weights = self._weights(weight, len(found.down) + 1, sample.device)
-        parts = [
-            self._spread(self._weighed(part, one, asked), layout, spared=spared)
-            for part, one in zip((*found.down, found.mid), weights, strict=True)
-        ]
-        return type(found)(tuple(parts[:-1]), parts[-1])
 
-    def _hint(self, rows: int) -> Tensor:
-        if rows not in self.embedded:
-            hint = torch.cat([self.given.hint] * (rows // len(self.given.hint)))
-            self.embedded[rows] = self.model.embed_hint(self.given.how.kind, hint)
-        return self.embedded[rows]
+    def _asked(self, rows: Rows) -> Rows:
+        """The rows its ControlNet runs on: if it does not act on the unconditional branch, the conditional ones only.
 
-    def _weights(self, weight: float, count: int, device: torch.device) -> Sequence[float | Tensor]:
-        """The weight of each residual, the middle's last; softened as diffusers' guess mode does it."""
+        A perturbed row reuses the residuals of its conditional row.
+        """
+        unconditional = self.now.branch_weights[0] != 0 and not self.net.prompted_only
+        return Rows(pictures=rows.pictures, guided=rows.guided and unconditional)
+
+    def _unweighted(
+        self,
+        asked: Rows,
+        rows: Rows,
+        sample: Tensor,
+        t: Tensor,
+        prompt: PromptRun,
+        observers: Sequence[Observer | At[Observer]],
+        step: int,
+    ) -> Residuals:
+        first = rows.pictures if rows.guided and not asked.guided else 0
+        return self.net.residuals(
+            sample[first : first + len(asked)],
+            t,
+            prompt.rows(asked),
+            self._embedded(asked),
+            prompt.hooks(asked, self.given.revision, observers=observers, step=step),
+        )
+
+    def _embedded(self, asked: Rows) -> Tensor:
+        """The control pictures of all rows, as the ControlNet's first layers embed them."""
+        hint, key = self.given.hint, ("embedded hint", self.given.number, len(asked))
+        return self.memory(key, lambda: self.net.embed(torch.cat([hint] * (len(asked) // len(hint)))))
+
+    def _weighed(self, residuals: Residuals, asked: Rows) -> Residuals:
+        """Times weight, blocks, mask and branch."""
+        uncond = self.now.branch_weights[0]
+        weighed = []
+        for residual, weight in zip(residuals, self._weights(len(residuals), residuals[0].device), strict=True):
+            residual = residual * weight
+            if self.given.mask is not None:
+                residual = residual * self._mask(self.given.mask, residual)
+            if asked.guided and uncond != 1:
+                residual = residual * self._branch_weights(uncond, asked, residual)
+            weighed.append(residual)
+        return tuple(weighed)
+
+    def _weights(self, count: int, device: torch.device) -> Sequence[float | Tensor]:
+        """The weight of each residual, the middle's last."""
+        weight = as_number(self.now.weight)
         weights: Sequence[float | Tensor] = [weight] * count
-        if self.given.how.soft:
-            weights = list(torch.logspace(-1, 0, count, device=device) * weight)  # 0.1 to 1.0
-        if self.given.how.blocks is not None:
-            weights = [one * block for one, block in zip(weights, self.given.how.blocks, strict=True)]
+        if self.now.shallow_weaker:
+            weights = list(torch.logspace(-1, 0, count, device=device) * weight)  # 0.1 to 1, diffusers' guess mode
+        if self.now.blocks is not None:
+            weights = [one * block for one, block in zip(weights, self.now.blocks, strict=True)]
         return weights
 
-    def _weighed(self, residual: Tensor, weight: float | Tensor, asked: Layout) -> Tensor:
-        residual = residual * weight
-        if self.given.mask is not None:
-            residual = residual * self._mask(self.given.mask, residual.shape)
-        if asked.guided and self.given.how.multipliers[0] != 1:
-            residual = residual * self._branch(residual, asked)
-        return residual
-
-    def _mask(self, mask: Tensor, shape: torch.Size) -> Tensor:
+    def _mask(self, mask: Tensor, residual: Tensor) -> Tensor:
         """(R, 1, h, w) for residuals (R, C, h, w)."""
-        if shape not in self.masks:
-            fitted = F.interpolate(mask, size=shape[-2:], mode="area")
-            self.masks[shape] = torch.cat([fitted] * (shape[0] // len(fitted))).to(self.model.dtype)
-        return self.masks[shape]
+        rows, _, *size = residual.shape
 
-    def _branch(self, residual: Tensor, asked: Layout) -> Tensor:
-        """(R, 1, 1, 1): what multiplies the rows with and without the prompt."""
-        if asked not in self.branches:
-            free, full = self.given.how.multipliers
-            rows = [free] * asked.pictures + [full] * asked.pictures
-            self.branches[asked] = residual.new_tensor(rows)[:, None, None, None]
-        return self.branches[asked]
+        def fitted() -> Tensor:
+            shrunk = F.interpolate(mask, size=size, mode="area")
+            return torch.cat([shrunk] * (rows // len(shrunk))).to(residual.dtype)
 
-    def _spread(self, residual: Tensor, layout: Layout, *, spared: bool) -> Tensor:
-        """Over all rows of the layout, of those the ControlNet was asked for."""
-        cond = residual[-layout.pictures :] if layout.perturbed else residual
-        if spared:
-            residual = torch.cat([torch.zeros_like(residual), residual])
-        return torch.cat([residual, *[cond] * layout.perturbed]) if layout.perturbed else residual
+        return self.memory(("control mask", self.given.number, rows, tuple(size)), fitted)
+
+    def _branch_weights(self, uncond: float, asked: Rows, residual: Tensor) -> Tensor:
+        """(R, 1, 1, 1): `uncond` for the rows without the prompt, 1 for the others."""
+        rows = [uncond] * asked.pictures + [1.0] * asked.pictures
+        key = ("branch weights", uncond, asked, residual.dtype, str(residual.device))
+        return self.memory(key, lambda: residual.new_tensor(rows)[:, None, None, None])
+
+    def _over_all_rows(self, residuals: Residuals, asked: Rows, rows: Rows) -> Residuals:
+        if asked == rows:
+            return residuals
+        return tuple(_spread(residual, asked, rows) for residual in residuals)
 
 
-def total(found: Sequence[Residuals]) -> Residuals | None:
-    """The sum, in order; None of nothing."""
-    if not found:
-        return None
-    first, *rest = found
-    down, mid = first.down, first.mid
-    for other in rest:
-        down = tuple(one + more for one, more in zip(down, other.down, strict=True))
-        mid = mid + other.mid
-    return type(first)(down, mid)
+def _spread(residual: Tensor, asked: Rows, rows: Rows) -> Tensor:
+    """Residuals of the asked rows over all rows: zeros for uncond if it was not asked, cond's for perturbed."""
+    cond = residual[-rows.pictures :]
+    if rows.guided and not asked.guided:
+        residual = torch.cat([torch.zeros_like(residual), residual])
+    return torch.cat([residual, *[cond] * rows.perturbed]) if rows.perturbed else residual

@@ -1,53 +1,86 @@
-"""One run: what is drawn and kept for its length, and what holds at each of its steps."""
+"""One run: what is drawn at its beginning, and what acts at each of its steps."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ctrl.attention import BlurredQueries, Edit, IdentityAttention, Region, Regions, Texts, Weighted, check_blocks
-from ctrl.conditioning import Conditioning, RegionInput
-from ctrl.guidance import How, Layout, Space
-from ctrl.recipe import PAG, SEG, Recipe, Schedule, weight_at
-from ctrl.sampling.residuals import ControlRun, total
+from ctrl.attention import At, BlurredQueries, Edit, IdentityAttention, Observer, check_blocks
+from ctrl.conditioning import Conditioning, Start, size_of
+from ctrl.guidance import Space
+from ctrl.maps import Collector, Watch
+from ctrl.memory import Memory
+from ctrl.recipe import PAG, SEG, Guidance, Recipe, as_number
+from ctrl.rows import Residuals, Rows, summed
+from ctrl.sampling.looking import texts
+from ctrl.sampling.prompt import PromptRun
+from ctrl.sampling.residuals import ControlRun
 
 if TYPE_CHECKING:
-    from ctrl.model import Model, Residuals, Solver, Words
+    from ctrl.model import Model, Solver, StyleReference
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """What a run draws before its first step: `latents` to begin with, and the `noise` and `clean` latents they are of.
+
+    All are (N, C, h, w); `clean` is None where a run starts from noise alone.
+    """
+
+    latents: Tensor
+    noise: Tensor
+    clean: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """The recipes of one batch on one model, from the first noise on.
+    """The recipes of one batch on one model, whose LoRAs are merged already.
 
-    Texts, hints and reference pictures are projected when first needed and kept until it ends.
+    Every step is prepared before the first, so that what the model cannot do is refused in time.
     """
 
     model: Model
+    recipes: Sequence[Recipe]
     given: Conditioning
+    start: Start | None
     solver: Solver
     generators: list[torch.Generator]
-    strength: float
-    controls: tuple[ControlRun, ...]
-    texts: Texts = field(default_factory=Texts)
-    _told: dict[Layout, Words] = field(default_factory=dict)
-    _edits: dict[Layout, list[Edit]] = field(default_factory=dict)
+    observers: Sequence[Observer | At[Observer]]
+    collector: Collector | None = None  # one of the observers
 
     @staticmethod
-    def of(model: Model, recipes: Sequence[Recipe], given: Conditioning) -> Run:
-        """Ready to begin; a ValueError says what does not go together."""
-        first = recipes[0]  # all share its shape
-        check_blocks(model.unet, [block for one in given.guidance.perturb for block in one.blocks])
+    def of(
+        model: Model,
+        recipes: Sequence[Recipe],
+        memory: Memory,
+        observers: Sequence[Observer | At[Observer]] = (),
+        watch: Watch | None = None,
+    ) -> Run:
+        """A run that is ready to begin; a ValueError says what does not go together."""
+        first = recipes[0]  # all have the same settings, see `recipe.batch_shape`
+        given = Conditioning(model, size_of(model, first), memory)
         generators = [torch.Generator().manual_seed(recipe.seed) for recipe in recipes]
-        strength = 1.0 if given.start is None else first.strength
+        begins = given.start(recipes)
+        strength = 1.0 if begins is None else first.strength
         solver = model.solver(first.sampler, first.spacing, first.steps, generators, strength=strength)
-        controls = tuple(ControlRun(model, control) for control in given.controls)
-        return Run(model, given, solver, generators, strength, controls)
+        run = Run(model, recipes, given, begins, solver, generators, observers)
+        for moment in run.moments:
+            moment.check()
+        return run if watch is None else run.watched(watch)
+
+    def watched(self, watch: Watch) -> Run:
+        """The same run with its attention watched."""
+        nets = {control.net.kind: control.net for moment in self.moments for control in moment.controls}
+        places = [*self.model.denoiser.sites, *(site for net in nets.values() for site in net.sites)]
+        found = Collector(watch, places, [texts(self.model.text, recipe) for recipe in self.recipes], self.count)
+        return replace(self, observers=(*self.observers, *found.observers), collector=found)
 
     @property
     def count(self) -> int:
@@ -55,144 +88,134 @@ class Run:
         return len(self.solver.timesteps)
 
     @cached_property
-    def times(self) -> list[float]:
-        """Their noise times, 1 for pure noise and 0 for none."""
-        return self.solver.times
-
-    def weight(self, weight: float | Schedule, index: int) -> float:
-        """What a weight amounts to at evaluation `index`."""
-        return weight_at(weight, index, self.count, self.times)
-
-    def begin(self) -> Tensor:
-        """The latents (N, C, h, w) the run begins with: noise, or what it starts from with noise over it."""
-        start = self.given.start
-        if start is not None:
-            _ = self.clean  # drawn before the noise is, as diffusers draws
-        if start is None or (start.mask is not None and self.strength == 1.0):
-            return self.noise * self.solver.init_sigma
-        return self.solver.add_noise(self.clean, self.noise, 0)
-
-    def keep(self, latents: Tensor, index: int) -> Tensor:
-        """The latents after step `index` where they may change; elsewhere what the run started from, as noisy."""
-        start = self.given.start
-        if start is None or start.mask is None:
-            return latents
-        return (1 - start.mask) * self.solver.add_noise(self.clean, self.noise, index + 1) + start.mask * latents
-
-    @cached_property
-    def noise(self) -> Tensor:
-        """(N, C, h, w), each picture's from its own generator."""
-        return self.model.noise(self.generators, self.given.width, self.given.height)
-
-    @cached_property
-    def clean(self) -> Tensor:
-        """The latents (N, C, h, w) of what the run starts from."""
-        assert self.given.start is not None
-        clean = self.model.encode(self.given.start.pixels, self.generators)
-        # The U-Net rounds by the strides of its input: diffusers' inpainting lays these out anew, image to image not.
-        return clean if self.given.start.mask is None else clean.contiguous()
-
-    def at(self, index: int) -> Moment:
-        """What holds at evaluation `index`."""
-        guidance = self.given.guidance
-        weight = self.weight(guidance.weight, index)
-        silent = guidance.zero is not None and index < guidance.zero.steps
-        scales = [self.weight(one.weight, index) for one in guidance.perturb]
-        active = [] if silent else [pair for pair in zip(guidance.perturb, scales, strict=True) if pair[1] > 0]
-        how = How(
-            weight,
-            self.given.map,
-            guidance.rescale,
-            guidance.rescale_in,
-            guidance.apg,
-            optimal=guidance.zero is not None,
-            silent=silent,
-            perturbed=tuple(scale for _, scale in active),
+    def moments(self) -> tuple[Moment, ...]:
+        """What acts at each evaluation."""
+        times = self.solver.times
+        return tuple(
+            Moment.of(self, index, [one.at(index, times) for one in self.recipes]) for index in range(self.count)
         )
-        pictures = len(self.generators)
-        layout = Layout(pictures=pictures, guided=weight > 1 and not silent, perturbed=len(active))
-        return Moment(self, index, layout, how, tuple(one for one, _ in active))
 
-    def told(self, layout: Layout) -> Words:
-        """What the rows of a layout are told: the same tensors every time, since what they project to is kept."""
-        if layout not in self._told:
-            cond, uncond = self.given.cond, self.given.uncond
-            fields: list[Any] = []
-            for name in ("states", "pooled", "weights"):
-                pair = [getattr(one, name) for one in (cond, uncond)]
-                known = [one for one in pair if one is not None]
-                filled = [torch.ones_like(known[0]) if one is None else one for one in pair] if known else []
-                fields.append(layout.stack(*filled) if known else None)
-            self._told[layout] = type(cond)(*fields)
-        return self._told[layout]
+    def begin(self) -> Begun:
+        """Draw the beginning of the run, in diffusers' order: the clean latents before the noise."""
+        clean = None if self.start is None else self._clean(self.start)
+        noise = self.model.noise(self.generators, *self.given.size)  # each picture's from its own generator
+        if clean is None or (self._inpaints and self.recipes[0].strength == 1.0):
+            return Begun(noise * self.solver.init_sigma, noise, clean)
+        return Begun(self.solver.add_noise(clean, noise, 0), noise, clean)
 
-    def edits(self, layout: Layout) -> list[Edit]:
-        """What a layout's text does beside its prompt: weighted words, and regions in the rows that are prompted."""
-        if layout not in self._edits:
-            weights = self.told(layout).weights
-            found: list[Edit] = [] if weights is None else [Weighted(weights)]
-            if self.given.regions:
-                found.append(Regions(layout.prompted, tuple(_rows(one, layout) for one in self.given.regions)))
-            self._edits[layout] = found
-        return self._edits[layout]
+    def restore_unmasked(self, latents: Tensor, begun: Begun, index: int) -> Tensor:
+        """Inpainting: outside the mask, the original latents at the noise level after step `index`."""
+        if self.start is None or self.start.mask is None or begun.clean is None:
+            return latents
+        mask = self.start.mask
+        return (1 - mask) * self.solver.add_noise(begun.clean, begun.noise, index + 1) + mask * latents
 
+    @property
+    def _inpaints(self) -> bool:
+        return self.start is not None and self.start.mask is not None
 
-def _rows(region: RegionInput, layout: Layout) -> Region:
-    """A region for all rows of a layout; which of them it holds in is said beside it."""
-    words, mask = region.words, layout.stack(region.mask, region.mask)
-    weights = None if words.weights is None else layout.stack(words.weights, words.weights)
-    return Region(layout.stack(words.states, words.states), mask, weights)
+    def _clean(self, begins: Start) -> Tensor:
+        """The latents (N, C, h, w) of what the run starts from."""
+        clean = self.model.encode(begins.pixels, self.generators)
+        # The U-Net rounds by the strides of its input: diffusers' inpainting lays these out anew, image to image not.
+        return clean if begins.mask is None else clean.contiguous()
 
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """One evaluation of a run: which rows there are, how they are guided, what acts."""
+    """One evaluation of a run: `steps` are its recipes at this step, and the rest is what they need, as tensors."""
 
     run: Run
     index: int
-    layout: Layout
-    how: How
-    perturb: tuple[PAG | SEG, ...]
+    steps: Sequence[Recipe]
+    prompt: PromptRun
+    controls: Sequence[ControlRun]
+    styles: Sequence[StyleReference]
 
-    def predict(self, sample: Tensor) -> Tensor:
-        """The U-Net's predictions (R, C, h, w) of `sample`, under all that acts now; zeros where it is not asked."""
-        run, t = self.run, self.run.solver.timesteps[self.index]
-        if self.how.silent:
-            return torch.zeros_like(sample)
-        return run.model.predict(
-            sample,
-            t,
-            run.told(self.layout),
-            residuals=self._residuals(sample, t),
-            edits=[*run.edits(self.layout), *self._styles(), *self._perturbations()],
-            texts=run.texts,
-        )
+    @staticmethod
+    def of(run: Run, index: int, steps: Sequence[Recipe]) -> Moment:
+        """Prepare a step; what the memory has is taken from there."""
+        given, memory = run.given, run.given.memory
+        prompt = PromptRun(given.prompts(steps), memory)
+        columns = zip(*(step.controls for step in steps), strict=True)
+        controls = [
+            ControlRun(column[0], run.model.controlnet(column[0].kind), given.control(column), memory)
+            for column in columns
+        ]
+        columns = zip(*(step.styles for step in steps), strict=True)
+        return Moment(run, index, steps, prompt, controls, [given.style(column) for column in columns])
+
+    @property
+    def now(self) -> Recipe:
+        """The first recipe at this step: in all but prompts and pictures the others are as it is."""
+        return self.steps[0]
+
+    @property
+    def guidance(self) -> Guidance:
+        """How the step is guided."""
+        return Guidance.of(self.now.guidance)
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of the U-Net's batch."""
+        guidance = self.guidance
+        return Rows(pictures=len(self.steps), guided=guidance.guided, perturbed=len(guidance.perturb))
+
+    @property
+    def guidance_map(self) -> Tensor | None:
+        """Where guidance acts, (N, 1, h, w)."""
+        column = [Guidance.of(step.guidance).map for step in self.steps]
+        return self.run.given.guidance_map(column)
+
+    def check(self) -> None:
+        """Refuse, by a ValueError, blocks that the model does not have."""
+        blocks = [block for one in self.guidance.perturb for block in one.blocks]
+        check_blocks(self.run.model.denoiser.sites, blocks, "self")
 
     def space(self, sample: Tensor) -> Space:
-        """Where the step's predictions live, for what guidance converts."""
+        """The level and kind of the step's predictions, for guidance that converts them."""
         solver = self.run.solver
-        return Space(sample[: self.layout.pictures], solver.level(self.index), solver.kind)
+        return Space(sample[: len(self.steps)], solver.level(self.index), solver.kind)
 
-    def _residuals(self, sample: Tensor, t: Tensor) -> Residuals | None:
-        """Those of the controls that act now; the others are not even asked."""
-        weights = [self.run.weight(control.given.how.weight, self.index) for control in self.run.controls]
-        return total(
-            [
-                control.act(weight, self.layout, sample, t, self.run)
-                for control, weight in zip(self.run.controls, weights, strict=True)
-                if weight != 0
-            ]
-        )
+    def predict(self, sample: Tensor) -> Tensor:
+        """The U-Net's predictions (R, C, h, w) of `sample`; zeros where zero-init does not ask it."""
+        if self.guidance.zero_init:
+            return torch.zeros_like(sample)
+        run, rows, denoiser = self.run, self.rows, self.run.model.denoiser
+        t = run.solver.timesteps[self.index]
+        edits: list[Edit | At[Edit]] = [*self._styles(rows), *self._perturbations(rows)]
+        revision = run.given.revision(denoiser)
+        hooks = self.prompt.hooks(rows, revision, edits=edits, observers=run.observers, step=self.index)
+        residuals = self._residuals(rows, sample, t)
+        with self._influence(rows, residuals):
+            return denoiser.predict(sample, t, self.prompt.rows(rows), summed(residuals), hooks)
 
-    def _styles(self) -> list[Edit]:
-        branches = ["uncond"] * self.layout.guided + ["cond"] + ["perturbed"] * self.layout.perturbed
-        weights = [(style, self.run.weight(style.weight, self.index)) for style in self.run.given.styles]
-        return [style.reference.at(weight, branches) for style, weight in weights if weight != 0]
+    def _residuals(self, rows: Rows, sample: Tensor, t: Tensor) -> list[Residuals]:
+        """What each ControlNet adds."""
+        observers = self.run.observers
+        return [one.residuals(rows, sample, t, self.prompt, observers, self.index) for one in self.controls]
 
-    def _perturbations(self) -> list[Edit]:
+    def _influence(self, rows: Rows, residuals: Sequence[Residuals]) -> AbstractContextManager[None]:
+        """Watches what the ControlNets change, where the run is watched for it."""
+        collector = self.run.collector
+        if collector is None or collector.influence is None or not collector.watch.acts(self.index, self.run.count):
+            return nullcontext()
+        named = {
+            f"{control.now.kind} {at}": one
+            for at, (control, one) in enumerate(zip(self.controls, residuals, strict=True))
+        }
+        return collector.influence.controls(self.run.model.unet, rows, named, self.index)
+
+    def _styles(self, rows: Rows) -> list[Edit]:
+        pairs = enumerate(zip(self.styles, self.now.styles, strict=True))
+        return [reference.at(as_number(now.weight), rows, index) for index, (reference, now) in pairs]
+
+    def _perturbations(self, rows: Rows) -> list[At[Edit]]:
         return [
-            IdentityAttention(self.layout.branch(number), one.blocks)
-            if isinstance(one, PAG)
-            else BlurredQueries(self.layout.branch(number), one.blocks, one.sigma or math.inf)
-            for number, one in enumerate(self.perturb)
+            At(_perturbation(one, rows.branch(number)), one.blocks, "self", "unet")
+            for number, one in enumerate(self.guidance.perturb)
         ]
+
+
+def _perturbation(one: PAG | SEG, rows: tuple[int, ...]) -> Edit:
+    return IdentityAttention(rows) if isinstance(one, PAG) else BlurredQueries(rows, one.sigma or math.inf)

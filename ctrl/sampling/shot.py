@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,26 +11,33 @@ from torch import Tensor
 
 from ctrl.images import png_with_text, save
 from ctrl.recipe import KEYWORD, Recipe
+from ctrl.rows import Branches
+from ctrl.sampling.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ctrl.maps import Attention
     from ctrl.model import Model
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step of a run: `latents` after it and the clean ones it believes in, both (N, C, h, w), to keep.
+    """One step of a run: the `latents` after it and the model's current estimate of x0, both (N, C, h, w), to keep.
 
     `index` counts from 0 to `count` - 1, `progress` goes up to 1. Samplers of second order evaluate the model, and
-    count, more than once for a step of the recipe.
+    count, more than once for a step of the recipe. `branches` are the model's predictions before guidance. A run can go
+    on from `checkpoint`, see `ctrl.steps`.
     """
 
     index: int
     count: int
     latents: Tensor
     denoised: Tensor
+    branches: Branches = field(repr=False)
+    checkpoint: Checkpoint = field(repr=False)
     model: Model = field(repr=False)
+    look: Callable[[Image], Attention] | None = field(default=None, repr=False)
 
     @property
     def progress(self) -> float:
@@ -37,17 +45,26 @@ class Step:
         return (self.index + 1) / self.count
 
     def preview(self) -> Image:
-        """What the picture would be if the run stopped believing here: one decoding."""
+        """The picture of the current estimate of x0: one decoding."""
         return self.model.decode(self.denoised[:1])[0]
+
+    @property
+    def attention(self) -> Attention | None:
+        """What was seen of attention so far, over a preview; None without `watch`."""
+        return None if self.look is None else self.look(self.preview())
 
 
 @dataclass(frozen=True)
 class Shot:
-    """What came of a recipe: the picture, the recipe, and what its owner should know."""
+    """What came of a recipe: the picture, the recipe, what its owner should know, and what was seen of attention.
+
+    `attention` is None without `watch`.
+    """
 
     image: Image
     recipe: Recipe
     notes: tuple[str, ...] = ()
+    attention: Attention | None = field(default=None, repr=False, compare=False)
 
     def save(self, path: str | Path) -> None:
         """Write a PNG that carries the recipe, whole or not at all; `Recipe.load` reads it back."""

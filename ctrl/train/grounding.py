@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ctrl.atelier.captions import Caption
 from ctrl.atelier.solids import PARTS
 from ctrl.atelier.words import SMALLEST, parts_of
-from ctrl.attention import tap
+from ctrl.attention import Call, Hooks, Term, sites, tap
 from ctrl.train.feed import Batch
 from ctrl.train.rows import MIRRORED, Rows
 
@@ -70,8 +70,9 @@ class Drawn:
     weight: Tensor  # (B,)
     layers: list[Tensor] = field(default_factory=list)
 
-    def see(self, _: str, q: Tensor, k: Tensor, shape: tuple[int, int]) -> None:
-        """An observer for the attention tap: q (B, heads, P, d), k (B, heads, L, d)."""
+    def see(self, call: Call, _: Sequence[Term]) -> None:
+        """An observer of cross-attention: q (B, heads, P, d), k (B, heads, L, d)."""
+        q, k, shape = call.q, call.k, (call.height, call.width)
         if min(shape) < SMALLEST:
             return
         look = (q.float() @ k.float().transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1).mean(1)  # (B, P, L)
@@ -92,5 +93,5 @@ class Drawn:
 def drawn(unet: nn.Module, named: Named, weight: Tensor) -> Iterator[Drawn]:
     """Watch the U-Net called inside the block. `weight` (B,) says how much of the picture shows through the noise."""
     watching = Drawn(named, weight)
-    with tap(unet, observers=[watching.see]):
+    with tap(sites(unet), Hooks(observers=[watching.see])):
         yield watching

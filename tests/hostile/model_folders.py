@@ -219,7 +219,7 @@ def corpus(folder: Path) -> list[Hostile]:
             ("hidden_size", 2**40, SIZES),
             ("hidden_act", "os.system", "no CLIP has"),
             ("max_position_embeddings", -1, SIZES),
-            ("vocab_size", 1, "of shape|describes no"),
+            ("vocab_size", 1, "of shape|describes no|are not of one model"),
             ("layer_norm_eps", "x", None),
             ("attn_implementation", "flash_attention_2", None),
             ("_attn_implementation", "somebody/kernel", None),

@@ -57,6 +57,14 @@ def other(kind: str, **how: object) -> bytes:
     return buffer.getvalue()
 
 
+def animated(kind: str, count: int) -> bytes:
+    """A picture of many frames, no two alike."""
+    frames = [Image.new("RGB", (16, 16), (at % 256, at // 256, 9)) for at in range(count)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
 def spoilt_text() -> dict[str, bytes]:
     """Text and profiles that are larger than they look."""
     return {
@@ -113,7 +121,8 @@ def spoilt_frame() -> dict[str, bytes]:
 
 def by_another_name() -> dict[str, bytes]:
     """What is no PNG, and perhaps no picture."""
-    jpeg, tiff = other("JPEG"), other("TIFF")
+    jpeg, tiff, gif, avif = other("JPEG"), other("TIFF"), other("GIF"), other("AVIF")
+    huge = b"ispe" + bytes(4) + struct.pack(">II", 2**31 - 1, 2**31 - 1)
     sized = jpeg.replace(b"\x00\x10\x00\x10\x03", b"\xff\xdc\xff\xdc\x03")
     assert sized != jpeg
     directory = struct.unpack("<I", tiff[4:8])[0]
@@ -127,7 +136,18 @@ def by_another_name() -> dict[str, bytes]:
         "BMP below zero": other("BMP")[:18] + struct.pack("<ii", -16, -16) + other("BMP")[26:],
         "TIFF that turns in a circle": tiff[:last] + struct.pack("<I", directory) + tiff[last + 4 :],
         "TIFF of noise": tiff[:8] + b"\xff" * (len(tiff) - 8),
-        "GIF": other("GIF"),
+        "GIF": gif,
+        "GIF cut": gif[: len(gif) // 2],
+        "GIF of 65535": gif[:6] + struct.pack("<HH", 65_535, 65_535) + gif[10:],
+        "GIF whose frame is outside": gif.replace(b"," + bytes(4), b"," + struct.pack("<HH", 60_000, 60_000)),
+        "GIF of many frames": animated("GIF", 500),
+        "GIF of noise": gif[:20] + b"\xff" * 500,
+        "AVIF": avif,
+        "AVIF cut": avif[: len(avif) // 2],
+        "AVIF of noise": avif[:40] + b"\xff" * len(avif),
+        "AVIF of 2^31": avif.replace(b"ispe" + bytes(4) + struct.pack(">II", 16, 16), huge),
+        "AVIF of many frames": animated("AVIF", 20),
+        "WEBP of many frames": animated("WEBP", 50),
         "EPS": other("EPS"),
         "EPS that runs": f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%{MARK}) (w) file\n".encode(),
         "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
@@ -142,7 +162,7 @@ def by_another_name() -> dict[str, bytes]:
 
 def corpus() -> list[Hostile]:
     """Every picture."""
-    strange = ("GIF", "EPS", "EPS that runs", "SVG", "PDF", "ICO", "zip", "script", "nothing")
+    strange = ("EPS", "EPS that runs", "SVG", "PDF", "ICO", "zip", "script", "nothing")
     large = ("20000 by 20000", "2^31 by 2^31", "9000 by 9000", "JPEG of 65500")
     refused = dict.fromkeys(strange, "is none of PNG") | dict.fromkeys(large, "megapixels|exceeds limit")
     found = spoilt_text() | spoilt_frame() | by_another_name()

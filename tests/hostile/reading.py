@@ -114,7 +114,7 @@ class Reader:
         if road == "controlnet":
             return model.controlnet(name)
         if road == "lora":
-            return model.under([(name, 1.0)])
+            return model.with_loras([(name, 1.0)])
         return ctrl.sample(model, RECIPE.replace(styles=[ctrl.Style(PICTURE, adapter=name)]))
 
 

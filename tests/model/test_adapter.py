@@ -14,9 +14,11 @@ from torch.overrides import TorchFunctionMode
 from transformers import CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from ctrl.attention import Term, sites, tap
+from ctrl.attention import Hooks, Source, Term, sites, tap
 from ctrl.model.ip_adapter.adapter import read_style_adapter, seen
 from ctrl.model.ip_adapter.blocks import weights
+from ctrl.model.ip_adapter.reference import StyleReference
+from ctrl.rows import Rows
 
 CPU, WIDTH = torch.device("cpu"), tiny_adapters.WIDTH
 EMBEDDING = {"base": (WIDTH,), "plus": (17, WIDTH), "full": (17, WIDTH)}  # of one picture
@@ -54,10 +56,19 @@ def theirs(family, tensors, embeds, scales, masks=None, rows=2):
     )[0]
 
 
+def at(style, weight, *, guided=True, perturbed=0):
+    """The edit of a step with this weight."""
+    return style.at(weight, Rows(pictures=len(style.cond), guided=guided, perturbed=perturbed))
+
+
+def tapped(unet, edits):
+    return tap(sites(unet, kind="all"), Hooks(edits))
+
+
 @torch.no_grad()
 def ours(family, edits, rows=2):
     given, added = inputs(family, rows)
-    with tap(UNETS[family], edits=edits):
+    with tapped(UNETS[family], edits):
         return UNETS[family](*given, added_cond_kwargs=added, return_dict=False)[0]
 
 
@@ -101,9 +112,9 @@ def test_a_style_adds_what_diffusers_adds(read, family, layout, pictures):
     unet = UNETS[family]
     tensors = getattr(tiny_adapters, layout)(unet)
     cond, uncond = (noise(seed, 1, pictures, *EMBEDDING[layout]) for seed in (5, 6))
-    style = read(tensors, unet).reference(cond, uncond, blocks=everywhere(unet))
+    style = StyleReference.of(read(tensors, unet), cond, uncond, blocks=everywhere(unet))
     expected = theirs(family, [tensors], [torch.cat([uncond, cond])], 0.7)
-    assert torch.equal(ours(family, [style.at(0.7)]), expected)
+    assert torch.equal(ours(family, [at(style, 0.7)]), expected)
     assert not torch.equal(ours(family, []), expected)
 
 
@@ -111,11 +122,12 @@ def test_two_adapters_each_with_its_own_weight_and_number_of_tokens(read):
     tensors = [tiny_adapters.base(SD1, tokens=4), tiny_adapters.plus(SD1, seed=2)]
     cond = [noise(5, 1, 1, WIDTH), noise(6, 1, 2, 17, WIDTH)]
     styles = [
-        read(one).reference(embeds, embeds / 2, blocks=everywhere()) for one, embeds in zip(tensors, cond, strict=True)
+        StyleReference.of(read(one), embeds, embeds / 2, blocks=everywhere())
+        for one, embeds in zip(tensors, cond, strict=True)
     ]
     expected = theirs("sd1", tensors, [torch.cat([one / 2, one]) for one in cond], [0.7, 0.4])
-    assert torch.equal(ours("sd1", [styles[0].at(0.7), styles[1].at(0.4)]), expected)
-    swapped = ours("sd1", [styles[1].at(0.4), styles[0].at(0.7)])
+    assert torch.equal(ours("sd1", [at(styles[0], 0.7), at(styles[1], 0.4)]), expected)
+    swapped = ours("sd1", [at(styles[1], 0.4), at(styles[0], 0.7)])
     assert torch.allclose(swapped, expected, atol=1e-5)  # a sum of floats in another order
 
 
@@ -125,9 +137,10 @@ def test_soft_masks_and_a_weight_for_each_picture(read):
     masks = torch.rand(1, 2, 128, 64, generator=torch.Generator().manual_seed(6))
     adapter = read(tensors)
     edits = []
-    for at, weight in enumerate((0.7, 0.4)):
-        one = embeds[:, at : at + 1]
-        edits.append(adapter.reference(one, one / 2, blocks=everywhere(), mask=masks[:, at : at + 1]).at(weight))
+    for number, weight in enumerate((0.7, 0.4)):
+        one = embeds[:, number : number + 1]
+        style = StyleReference.of(adapter, one, one / 2, blocks=everywhere(), mask=masks[:, number : number + 1])
+        edits.append(at(style, weight))
     expected = theirs("sd1", [tensors], [torch.cat([embeds / 2, embeds])], [[0.7, 0.4]], [masks])
     assert torch.equal(ours("sd1", edits), expected)
 
@@ -135,11 +148,11 @@ def test_soft_masks_and_a_weight_for_each_picture(read):
 def test_masks_of_a_batch_go_to_their_pictures(read):
     adapter, blocks = read(tiny_adapters.base(SD1)), everywhere()
     embeds, mask = noise(5, 2, 1, WIDTH), torch.rand(2, 1, 128, 64, generator=torch.Generator().manual_seed(6))
-    both = adapter.reference(embeds, embeds / 2, blocks=blocks, mask=mask)
-    out = ours("sd1", [both.at(0.7)], rows=4)  # uncond, uncond, cond, cond
-    one = adapter.reference(embeds[1:], embeds[1:] / 2, blocks=blocks, mask=mask[1:])
+    both = StyleReference.of(adapter, embeds, embeds / 2, blocks=blocks, mask=mask)
+    out = ours("sd1", [at(both, 0.7)], rows=4)  # uncond, uncond, cond, cond
+    one = StyleReference.of(adapter, embeds[1:], embeds[1:] / 2, blocks=blocks, mask=mask[1:])
     given, _ = inputs("sd1", rows=4)
-    with torch.no_grad(), tap(SD1, edits=[one.at(0.7)]):
+    with torch.no_grad(), tapped(SD1, [at(one, 0.7)]):
         alone = SD1(given[0][:2], given[1], given[2][[1, 3]], return_dict=False)[0]
     assert torch.allclose(out[[1, 3]], alone, atol=1e-5)
     assert not torch.allclose(out[[0, 2]], alone, atol=1e-2)
@@ -161,27 +174,27 @@ def test_blocks_are_diffusers_scales(read, family, blocks, scale):
     tensors = tiny_adapters.base(unet)
     embeds = noise(5, 1, 1, WIDTH)
     chosen = weights(blocks, names(unet), family)
-    style = read(tensors, unet).reference(embeds, torch.zeros_like(embeds), blocks=chosen)
+    style = StyleReference.of(read(tensors, unet), embeds, torch.zeros_like(embeds), blocks=chosen)
     expected = theirs(family, [tensors], [torch.cat([torch.zeros_like(embeds), embeds])], scale)
-    assert torch.equal(ours(family, [style.at(1.0)]), expected)
+    assert torch.equal(ours(family, [at(style, 1.0)]), expected)
 
 
 def test_average_is_the_mean_embedding_and_a_negative_picture_changes_uncond_only(read):
     tensors = tiny_adapters.plus(SD1)
     cond, negative = noise(5, 1, 3, 17, WIDTH), noise(6, 1, 1, 17, WIDTH)
     adapter = read(tensors)
-    mean = adapter.reference(cond, negative, blocks=everywhere(), combine="average")
+    mean = StyleReference.of(adapter, cond, negative, blocks=everywhere(), combine="average")
     expected = theirs("sd1", [tensors], [torch.cat([negative, cond.mean(1, keepdim=True)])], 0.7)
-    assert torch.equal(ours("sd1", [mean.at(0.7)]), expected)
-    beside = adapter.reference(cond, negative, blocks=everywhere())
+    assert torch.equal(ours("sd1", [at(mean, 0.7)]), expected)
+    beside = StyleReference.of(adapter, cond, negative, blocks=everywhere())
     expected = theirs("sd1", [tensors], [torch.cat([negative.repeat(1, 3, 1, 1), cond])], 0.7)
-    led = ours("sd1", [beside.at(0.7)])
+    led = ours("sd1", [at(beside, 0.7)])
     assert torch.equal(led, expected)
-    blank = ours("sd1", [adapter.reference(cond, 0 * negative, blocks=everywhere()).at(0.7)])
+    blank = ours("sd1", [at(StyleReference.of(adapter, cond, 0 * negative, blocks=everywhere()), 0.7)])
     assert torch.equal(led[1], blank[1])
     assert not torch.allclose(led[0], blank[0], atol=1e-3)
     with pytest.raises(ValueError, match="combine must be 'concat' or 'average', got 'add'"):
-        adapter.reference(cond, negative, blocks=everywhere(), combine="add")
+        StyleReference.of(adapter, cond, negative, blocks=everywhere(), combine="add")
 
 
 @pytest.mark.parametrize("layout", ["base", "plus"])
@@ -232,12 +245,12 @@ def test_keys_and_values_are_projected_once_a_run_and_equal_those_of_every_step(
     adapter, blocks = read(tiny_adapters.plus(SD1)), everywhere()
     cond, uncond = noise(5, 1, 2, 17, WIDTH), noise(6, 1, 2, 17, WIDTH)
     mask = torch.rand(1, 1, 64, 32, generator=torch.Generator().manual_seed(7))
-    style = adapter.reference(cond, uncond, blocks=blocks, mask=mask)
+    style = StyleReference.of(adapter, cond, uncond, blocks=blocks, mask=mask)
     projected = [weight for pair in adapter.projections.values() for weight in (pair.to_k, pair.to_v)]
     with Count([*projected, *adapter.projection.parameters()]) as count:
-        first = ours("sd1", [style.at(0.3)])
+        first = ours("sd1", [at(style, 0.3)])
         once = count.calls
-        second = ours("sd1", [style.at(0.9)])
+        second = ours("sd1", [at(style, 0.9)])
     assert once >= len(projected) == 32
     assert count.calls == once
     for weight, out in ((0.3, first), (0.9, second)):
@@ -248,36 +261,60 @@ def test_keys_and_values_are_projected_once_a_run_and_equal_those_of_every_step(
 def test_rows_follow_the_branches_of_a_step(read):
     tensors = tiny_adapters.base(SD1)
     cond, uncond = noise(5, 1, 1, WIDTH), noise(6, 1, 1, WIDTH)
-    style = read(tensors).reference(cond, uncond, blocks=everywhere())
-    for branches in (("cond",), ("uncond", "cond"), ("uncond", "cond", "perturbed"), ("cond", "perturbed")):
-        embeds = torch.cat([uncond if branch == "uncond" else cond for branch in branches])
-        expected = theirs("sd1", [tensors], [embeds], 0.7, rows=len(branches))
-        assert torch.equal(ours("sd1", [style.at(0.7, branches)], rows=len(branches)), expected)
+    style = StyleReference.of(read(tensors), cond, uncond, blocks=everywhere())
+    for guided, perturbed in ((False, 0), (True, 0), (True, 1), (False, 1), (True, 2)):
+        rows = Rows(pictures=1, guided=guided, perturbed=perturbed)
+        embeds = torch.cat([uncond if branch == "uncond" else cond for branch in rows.branches])
+        expected = theirs("sd1", [tensors], [embeds], 0.7, rows=len(rows))
+        assert torch.equal(ours("sd1", [style.at(0.7, rows)], rows=len(rows)), expected)
     with pytest.raises(ValueError, match=r"prepared for 1 rows, and unet\.\S+ got 2"):
-        ours("sd1", [style.at(0.7, ["cond"])])
-    for branches in ([], ["cond", "negative"]):
-        with pytest.raises(ValueError, match="branches must be some of uncond, cond and perturbed"):
-            style.at(0.7, branches)
+        ours("sd1", [at(style, 0.7, guided=False)])
+    with pytest.raises(ValueError, match="prepared for 1 pictures, and rows has 2"):
+        style.at(0.7, Rows(pictures=2, guided=False))
+
+
+def test_an_observer_is_told_which_style_a_term_is_of_and_of_how_many_pictures(read):
+    adapter, heard = read(tiny_adapters.base(SD1)), {}
+    embeds = [noise(5, 1, pictures, WIDTH) for pictures in (1, 3, 2)]
+    combine = ("concat", "concat", "average")
+    styles = [
+        StyleReference.of(adapter, one, one / 2, blocks=everywhere(), combine=how)
+        for one, how in zip(embeds, combine, strict=True)
+    ]
+    rows = Rows(pictures=1, guided=True)
+    edits = [style.at(0.5, rows, index) for index, style in enumerate(styles)]
+    given, _ = inputs("sd1")
+    tokens = [style.tokens(rows).shape[1] for style in styles]
+    hooks = Hooks(edits, [lambda call, terms: heard.update({call.site: terms})], rows=rows)
+    with torch.no_grad(), tap(sites(SD1), hooks):
+        SD1(*given, return_dict=False)
+    assert set(heard) == set(names())
+    expected = [Source("style", 0, 1), Source("style", 1, 3), Source("style", 2, 1)]  # the mean is one picture
+    for text, *terms in heard.values():
+        assert text.source == Source("prompt")
+        assert [term.source for term in terms] == expected
+        assert [term.k.shape[2] for term in terms] == tokens
+    assert tokens[1] == 3 * tokens[0] == 3 * tokens[2]
 
 
 def test_weight_zero_is_bit_equal_to_absent(read):
     adapter, plain = read(tiny_adapters.base(SD1)), ours("sd1", [])
     embeds = noise(5, 1, 1, WIDTH)
     nowhere = weights({"down_blocks": 0}, names(), "sd1")
-    style = adapter.reference(embeds, embeds, blocks=everywhere())
-    assert torch.equal(ours("sd1", [style.at(0)]), plain)
-    assert torch.equal(ours("sd1", [adapter.reference(embeds, embeds, blocks=nowhere).at(1.0)]), plain)
+    style = StyleReference.of(adapter, embeds, embeds, blocks=everywhere())
+    assert torch.equal(ours("sd1", [at(style, 0)]), plain)
+    assert torch.equal(ours("sd1", [at(StyleReference.of(adapter, embeds, embeds, blocks=nowhere), 1.0)]), plain)
     asked = []
     with Count([adapter.projections[name].to_k for name in names()]) as count:
-        only = adapter.reference(embeds, embeds, blocks=weights({"mid_block": 1}, names(), "sd1"))
-        edits = [only.at(1.0), lambda call, terms: asked.append((call.site, len(terms))) or terms]
+        only = StyleReference.of(adapter, embeds, embeds, blocks=weights({"mid_block": 1}, names(), "sd1"))
+        edits = [at(only, 1.0), lambda call, terms: asked.append((call.site, len(terms))) or terms]
         assert not torch.equal(ours("sd1", edits), plain)
     assert count.calls == 1
     assert {site for site, terms in asked if terms > 1} == {name for name in names() if ".mid_block." in name}
-    dark = adapter.reference(embeds, embeds, blocks=everywhere(), mask=torch.zeros(1, 1, 8, 4))
-    assert torch.equal(ours("sd1", [dark.at(1.0)]), plain)
-    white = adapter.reference(embeds, embeds, blocks=everywhere(), mask=torch.ones(1, 1, 8, 4))
-    assert torch.allclose(ours("sd1", [white.at(1.0)]), ours("sd1", [style.at(1.0)]), atol=1e-5)
+    dark = StyleReference.of(adapter, embeds, embeds, blocks=everywhere(), mask=torch.zeros(1, 1, 8, 4))
+    assert torch.equal(ours("sd1", [at(dark, 1.0)]), plain)
+    white = StyleReference.of(adapter, embeds, embeds, blocks=everywhere(), mask=torch.ones(1, 1, 8, 4))
+    assert torch.allclose(ours("sd1", [at(white, 1.0)]), ours("sd1", [at(style, 1.0)]), atol=1e-5)
 
 
 def without(key):
@@ -366,10 +403,10 @@ def test_the_image_encoder_must_be_the_adapters(read, encoder):
 def test_a_style_that_is_incomplete_is_refused(read):
     adapter, embeds = read(tiny_adapters.base(SD1)), noise(5, 2, 3, WIDTH)
     with pytest.raises(ValueError, match=r"a weight for every site of style\.safetensors; see unet\.mid_block"):
-        adapter.reference(embeds, embeds, blocks={name: 1.0 for name in names() if "mid_block" not in name})
+        StyleReference.of(adapter, embeds, embeds, blocks={name: 1.0 for name in names() if "mid_block" not in name})
     for uncond in (embeds[:1], embeds[:, :2]):
         with pytest.raises(ValueError, match="uncond must hold 1 or 3 pictures for each of 2 rows"):
-            adapter.reference(embeds, uncond, blocks=everywhere())
+            StyleReference.of(adapter, embeds, uncond, blocks=everywhere())
 
 
 def test_what_the_encoder_sees_is_the_middle_of_the_picture(processor):

@@ -79,7 +79,7 @@ def test_a_file_that_is_no_safetensors_is_refused_wherever_it_is_given(whole, co
         with pytest.raises(ValueError, match="cannot be read as safetensors"):
             extras.controlnet("pose")
         with pytest.raises(ValueError, match="cannot be read as safetensors"):
-            extras.under([("lcm", 1.0)])
+            extras.with_loras([("lcm", 1.0)])
         pickled = "by another name" if wrong in ("a pickle", "a zip") else ": "
         with pytest.raises(ValueError, match=pickled):
             read_tensors(file)
@@ -212,7 +212,7 @@ def test_shards_are_read_and_must_lie_in_their_folder(whole, copy, part):
 
 
 def _state(model):
-    modules = [model.unet, model.vae, *(tower.encoder for tower in model.towers)]
+    modules = [model.unet, model.vae, *(tower.encoder for tower in model.parts.towers)]
     return [tensor for module in modules for tensor in module.state_dict().values()]
 
 

@@ -29,7 +29,7 @@ def shelf(tmp_path_factory, written):
 
 
 def parts(model):
-    return [model.unet, model.vae, *(tower.encoder for tower in model.towers)]
+    return [model.unet, model.vae, *(tower.encoder for tower in model.parts.towers)]
 
 
 def assert_same(got, expected):
@@ -108,7 +108,7 @@ def kohya_xl(model):
 
 def under(shelf, family, file, weight=1.0):
     model = ctrl.load(shelf / family, device="cpu", lora={"one": file})
-    return model, model.under([("one", weight)])
+    return model, model.with_loras([("one", weight)])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -175,14 +175,15 @@ def test_several_loras_add_up_whatever_their_order_and_weight_zero_is_none(shelf
     files = [tiny.save(lora(one, peft), tmp_path / f"{at}.safetensors") for at, one in enumerate((*halves, more))]
     model = ctrl.load(shelf / "sd1", device="cpu", lora={str(at): file for at, file in enumerate(files)})
     given = [("0", 0.3), ("1", -1.5), ("2", 0.9)]
-    one, other = model.under(given), model.under(given[::-1])
+    one, other = model.with_loras(given), model.with_loras(given[::-1])
     assert all(torch.equal(*pair) for pair in zip(tensors(parts(one)), tensors(parts(other)), strict=True))
-    assert model.under([("0", 0.0)]) is model
+    assert model.with_loras([("0", 0.0)]) is model
     unet, texts = merged(model.unet, parts(model)[2:], [(read_lora(files[0]), 0.0, 0.0)])
-    assert unet is model.unet and all(one is tower.encoder for one, tower in zip(texts, model.towers, strict=True))
-    alone, with_zero = model.under([("1", 1.0)]), model.under([("1", 1.0), ("2", 0.0)])
+    encoders = [tower.encoder for tower in model.parts.towers]
+    assert unet is model.unet and all(one is other for one, other in zip(texts, encoders, strict=True))
+    alone, with_zero = model.with_loras([("1", 1.0)]), model.with_loras([("1", 1.0), ("2", 0.0)])
     assert all(torch.equal(*pair) for pair in zip(tensors(parts(alone)), tensors(parts(with_zero)), strict=True))
-    assert model.under([("1", 1.0)]).vae is model.vae
+    assert model.with_loras([("1", 1.0)]).vae is model.vae
 
 
 @pytest.mark.parametrize(

@@ -196,12 +196,12 @@ def test_unet_and_text_have_weights_of_their_own_and_a_folder_is_given_as_lora(t
     tiny.save(held, tmp_path / "lora" / "pytorch_lora_weights.safetensors")
     loaded = ctrl.load(folder, device="cpu", lora={"one": tmp_path / "lora"})
     for unet, text in ((1.0, 0.0), (0.0, 0.5), (0.3, -0.7)):
-        view = loaded.under([("one", unet, text)])
+        view = loaded.with_loras([("one", unet, text)])
         assert torch.allclose(view.unet.conv_in.weight, model.unet.conv_in.weight + unet)
-        got = view.towers[0].encoder.get_submodule("encoder.layers.0.mlp.fc1").weight
+        got = view.parts.towers[0].encoder.get_submodule("encoder.layers.0.mlp.fc1").weight
         assert torch.allclose(got, model.texts[0].encoder.layers[0].mlp.fc1.weight + text)
-    assert loaded.under([("one", 0.0, 0.0)]) is loaded
-    assert loaded.under([("one", 0.0, 0.5)]).unet is loaded.unet
+    assert loaded.with_loras([("one", 0.0, 0.0)]) is loaded
+    assert loaded.with_loras([("one", 0.0, 0.5)]).unet is loaded.unet
 
 
 def test_layers_that_a_text_encoder_does_not_have_are_said_and_left_out(tmp_path):

@@ -19,16 +19,16 @@ def change(file, **tensors):
 
 
 def laid(model):
-    return model.under([("lcm", 1.0)]).unet
+    return model.with_loras([("lcm", 1.0)]).unet
 
 
 def test_a_model_tells_what_it_is(model):
     assert model.size == (64, 64)
-    assert model.factor == 4
+    assert model.vae_scale_factor == 4
     assert set(model.controls) == {"pose", "depth", "edges"}
-    assert model.has_style and model.has_lora
+    assert model.styles and model.loras == ("lcm",)
     assert repr(model) == f"Model('model', 64×64, controls: {', '.join(model.controls)})"
-    for part in (model.unet, model.vae, *(tower.encoder for tower in model.towers)):
+    for part in (model.unet, model.vae, *(tower.encoder for tower in model.parts.towers)):
         assert {tensor.dtype for tensor in part.parameters()} == {torch.float32}
         assert not any(tensor.requires_grad for tensor in part.parameters())
         assert not part.training
@@ -36,9 +36,14 @@ def test_a_model_tells_what_it_is(model):
 
 def test_nothing_is_loaded_before_it_is_needed(folder):
     fresh = ctrl.load(folder, device="cpu")
-    assert not (fresh._nets or fresh._adapters or fresh._laid)
+    loaded = fresh._loaded
+    assert not (loaded.controlnets or loaded.ip_adapters or fresh._adapted)
     fresh.controlnet("pose")
-    assert list(fresh._nets) == ["pose"] and not (fresh._adapters or fresh._laid)
+    assert list(loaded.controlnets) == ["pose"] and not (loaded.ip_adapters or fresh._adapted)
+    assert fresh.controlnet("pose") is fresh.controlnet("pose")
+    assert fresh.ip_adapter() is fresh.ip_adapter()
+    assert list(loaded.ip_adapters) == [None] and not fresh._adapted
+    assert fresh.with_loras([("lcm", 0.5)])._loaded is loaded  # what one of them loads serves both
 
 
 def test_half_precision_if_asked(folder):
@@ -47,11 +52,11 @@ def test_half_precision_if_asked(folder):
 
 
 def test_text_that_does_not_fit_is_named(model):
-    assert model.encode_text("a red ball").cut == ""
-    longer = model.encode_text("a" * 22 + "xyz")
+    assert model.text.encode("a red ball").cut == ""
+    longer = model.text.encode("a" * 22 + "xyz")
     assert longer.states.shape == (1, 48, 32) and longer.cut == ""
     whole = "ab " * 100
-    longest = model.encode_text(whole)
+    longest = model.text.encode(whole)
     assert longest.states.shape == (1, 8 * 24, 32)
     assert longest.cut and whole.rstrip().endswith(longest.cut)
     shot = ctrl.sample(model, ctrl.Recipe(whole, steps=1))
@@ -125,7 +130,7 @@ def test_what_is_not_there_is_refused_before_the_run(copy):
         shutil.rmtree(copy / part)
     bare = ctrl.load(copy, device="cpu")
     assert set(bare.controls) == {"depth", "edges"}
-    assert not bare.has_style and not bare.has_lora
+    assert not bare.styles and not bare.loras
     pose, style = ctrl.Pose(ctrl.Skeleton.named("waving")), ctrl.Style(torch.zeros(3, 8, 8))
     with pytest.raises(ValueError, match="no ControlNet for 'pose'; it has "):
         ctrl.steps(bare, ctrl.Recipe("a", controls=[pose]))
@@ -191,9 +196,9 @@ def test_an_adapter_for_another_model_is_refused(copy):
     change(lora, **{"unet.nowhere.to_q.lora_A.weight": torch.zeros(4, 8)})
     changed = ctrl.load(copy, device="cpu")
     with pytest.raises(ValueError, match=r"such as ip_adapter\.99\.to_k_ip\.weight"):
-        changed.what_style_sees(torch.zeros(3, 8, 8))
+        changed.ip_adapter().style_crop(torch.zeros(3, 8, 8))
     with pytest.raises(ValueError, match=r"it changes unet\.nowhere\.to_q"):
         laid(changed)
     style.write_bytes(b"\x80\x04not safetensors")
     with pytest.raises(ValueError, match="cannot be read as safetensors"):
-        ctrl.load(copy, device="cpu").what_style_sees(torch.zeros(3, 8, 8))
+        ctrl.load(copy, device="cpu").ip_adapter().style_crop(torch.zeros(3, 8, 8))

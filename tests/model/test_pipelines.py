@@ -83,7 +83,7 @@ def test_a_pipelines_controlnets_come_with_it_by_the_kinds_their_names_tell(pipe
     )
     several.set_progress_bar_config(disable=True)
     model = ctrl.load(several)
-    assert model.controlnet("pose") is pose and model.controlnet("edges") is edges
+    assert model.controlnet("pose").module is pose and model.controlnet("edges").module is edges
     expected = theirs(several, image=[MAP, MAP], controlnet_conditioning_scale=[0.7, 0.4])
     assert np.array_equal(ours(model, controls=[ctrl.Edges(MAP, 0.4), ctrl.Pose(MAP, 0.7)]), expected)
 
@@ -93,9 +93,9 @@ def test_a_controlnet_without_a_name_is_said_and_can_be_named(pipe):
     one = StableDiffusionControlNetPipeline(**pipe.components, controlnet=net, requires_safety_checker=False)
     with pytest.warns(UserWarning, match="does not say its kind; it is called 'control' here"):
         model = ctrl.load(one)
-    assert model.controlnet("control") is net
+    assert model.controlnet("control").module is net
     model = ctrl.load(one, controlnets={"depth": one.controlnet})
-    assert model.controlnet("depth") is net and "control" not in model.controls
+    assert model.controlnet("depth").module is net and "control" not in model.controls
 
 
 def test_a_union_controlnet_of_a_pipeline_serves_all_its_kinds(shelf):
@@ -146,7 +146,7 @@ def test_an_ip_adapter_that_was_loaded_comes_with_the_pipeline_and_is_left_in_it
     pipe.set_ip_adapter_scale(0.6)
     before = theirs(pipe, ip_adapter_image=MAP)
     model = ctrl.load(pipe)
-    assert model.has_style
+    assert model.styles
     got = ours(model, styles=[ctrl.Style(MAP, 0.6)])
     assert np.array_equal(got, before)
     assert not np.array_equal(ours(model), before)
@@ -191,7 +191,7 @@ def test_a_lora_that_is_active_in_the_pipeline_acts_and_ours_stand_beside_it(she
     names = ["default", "own"]
     pipe.load_lora_weights(str(tmp_path), weight_name="own.safetensors", adapter_name="own")
     pipe.set_adapters(names, [1.0, 0.7])
-    view = model.under([("own", 0.7)])
+    view = model.with_loras([("own", 0.7)])
     path = layer + (".base_layer" if layer.endswith("to_q") else "")
     expected = weight + 0.7 * (held[f"unet.{layer}.lora_B.weight"] @ held[f"unet.{layer}.lora_A.weight"])
     assert torch.equal(view.unet.get_submodule(path).weight, expected)

@@ -102,7 +102,7 @@ def difference(one: Tensor, other: Tensor) -> float:
 
 def _ordered(parts: tuple[Any, ...]) -> list[Any]:
     """A sum of floats depends on its order. diffusers adds in the caller's, we in one of our own: it is given ours."""
-    return sorted(parts, key=lambda part: part.rank)
+    return sorted(parts, key=lambda part: part.sort_key)
 
 
 def _words(recipe: ctrl.Recipe) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def test_a_negative_picture_is_the_embedding_of_the_uncond_row(sides, adapter):
 
 def test_two_masked_styles_are_two_masked_pictures_of_one_adapter(sides, monkeypatch):
     recipe = RECIPE.replace(styles=[ctrl.Style(INK, 0.7, mask=LEFT), ctrl.Style(WASH, 0.5, mask=255 - LEFT)])
-    styles = sorted(recipe.styles, key=lambda style: style.rank)
+    styles = sorted(recipe.styles, key=lambda style: style.sort_key)
     images, single = [style.picture.image for style in styles], RECIPE.replace(styles=[STYLE])
     words = {
         "scale": [[style.weight for style in styles]],

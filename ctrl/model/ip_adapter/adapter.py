@@ -5,8 +5,8 @@ layer over the pooled embedding), plus (a perceiver resampler over hidden states
 the same). The projections are diffusers' own modules; the U-Net is looked at and never touched.
 
 In shapes, R are rows of the U-Net's batch, N pictures being made, n reference pictures of one style, t tokens
-of one reference, D the text width; *S is what the image encoder says of one picture: (E,) for base, (T, E)
-for plus and full.
+of one reference, D the text width; *S is the shape of the image encoder's embedding of one picture: (E,) for base,
+(T, E) for plus and full.
 """
 
 from __future__ import annotations
@@ -21,11 +21,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ctrl.attention import Projections, sites
-from ctrl.model.ip_adapter.reference import StyleReference
 from ctrl.model.loading.files import guess_file_kind, read_tensors
 
 HEAD = 64  # channels of a head of every published resampler; no tensor's shape tells it
-COMBINE = ("concat", "average")
 
 
 @dataclass(frozen=True)
@@ -115,26 +113,6 @@ class StyleAdapter:
         weight = next(self.projection.parameters())
         tokens: Tensor = self.projection(each.to(weight.device, weight.dtype))  # (R·n, t, D)
         return tokens.reshape(embeds.shape[0], -1, tokens.shape[-1])
-
-    def reference(
-        self,
-        cond: Tensor,
-        uncond: Tensor,
-        *,
-        blocks: Mapping[str, float],
-        mask: Tensor | None = None,
-        combine: str = "concat",
-    ) -> StyleReference:
-        """One style for one run, of `cond` (N, n, *S) and `uncond` (N, n or 1, *S); see `StyleReference`.
-
-        Several pictures are one style by "concat", their tokens side by side in one softmax, or by "average",
-        the tokens of their mean embedding.
-        """
-        if combine not in COMBINE:
-            raise ValueError(f"combine must be 'concat' or 'average', got {combine!r}.")
-        if combine == "average":
-            cond, uncond = (embeds.mean(1, keepdim=True) for embeds in (cond, uncond))
-        return StyleReference(self, cond, uncond, blocks, mask)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,48 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from ctrl.images import Picture
+from ctrl.memory import Keep
 from ctrl.model.ip_adapter.adapter import StyleAdapter, seen
+from ctrl.model.ip_adapter.blocks import weights
+from ctrl.model.ip_adapter.reference import StyleReference
+from ctrl.model.revision import changes, weights_of
 
-NOTHING = Picture(np.zeros((8, 8), np.uint8))
-WHOLE = 0.99  # of a picture; who sees as much sees all of it
+BLANK = Picture(np.zeros((8, 8), np.uint8))
+ALL = 0.99  # of a picture's area; an encoder that sees as much sees all of it
 
 
-class Styling(NamedTuple):
-    """An IP-Adapter, the image encoder it reads, and what prepares that encoder's pictures."""
+@dataclass(frozen=True, eq=False)
+class IPAdapter:
+    """An IP-Adapter, the image encoder it reads, and the processor of that encoder's pictures.
+
+    `family` chooses what the presets of blocks mean, see `ip_adapter.blocks`.
+    """
 
     adapter: StyleAdapter
     encoder: Any
     processor: Any
+    family: str | None
+    identity: Hashable
+    lock: threading.RLock
 
-    def embedded(self, pictures: Sequence[Picture]) -> Tensor:
-        """(n, *S): what the adapter reads of n pictures; of none, what stands for one that is not there, (1, *S)."""
-        if not pictures:
-            return self.adapter.blank(self.encoder, self._pixels([NOTHING]))
-        return self.adapter.embed(self.encoder, self._pixels(pictures))
+    @property
+    def revision(self) -> Hashable:
+        """Which weights it has, for the keys of a memory."""
+        return ("ip_adapter", self.identity, changes(self._weights))
 
-    def sees(self, picture: Picture) -> Image.Image:
-        """The part of a picture that the encoder is shown, as it is shown it."""
-        return seen(self.processor, picture.image).image
+    @cached_property
+    def _weights(self) -> tuple[Tensor, ...]:
+        return weights_of(self.encoder, self.adapter.projection)
+
+    @torch.no_grad()
+    def embed(self, pictures: Sequence[Picture]) -> Tensor:
+        """The image encoder's embeddings (n, *S) of n pictures; of none, those of the blank one, (1, *S)."""
+        with self.lock:
+            if not pictures:
+                return self.adapter.blank(self.encoder, self._pixels([BLANK]))
+            return self.adapter.embed(self.encoder, self._pixels(pictures))
+
+    def reference(
+        self,
+        cond: Tensor,
+        uncond: Tensor,
+        *,
+        blocks: str | Mapping[str, float] | Sequence[tuple[str, float]],
+        combine: str,
+        mask: Tensor | None,
+        keep: Keep,
+    ) -> StyleReference:
+        """One style of N pictures, from embeddings `cond` (N, n, *S) and `uncond` (N, n or 1, *S)."""
+        chosen: str | Mapping[str, float] = blocks if isinstance(blocks, str) else dict(blocks)
+        by_site = weights(chosen, self.adapter.projections, self.family)
+        return StyleReference.of(self.adapter, cond, uncond, blocks=by_site, mask=mask, combine=combine, keep=keep)
+
+    def style_crop(self, picture: Any) -> Image.Image:
+        """The part of a reference picture that the image encoder is shown, as it is shown it."""
+        return seen(self.processor, Picture.of(picture).image).image
 
     def notes(self, pictures: Sequence[Picture]) -> list[str]:
-        """What of these pictures the encoder does not see."""
+        """Warnings about pictures that the image encoder sees only in part."""
         shares = [seen(self.processor, picture.image).share for picture in pictures]
         return [
-            f"Style: the encoder sees {share:.0%} of the picture, its middle; model.what_style_sees shows it"
+            f"Style: the encoder sees {share:.0%} of the picture, its middle; model.ip_adapter().style_crop shows it"
             for share in shares
-            if share < WHOLE
+            if share < ALL
         ]
 
     def _pixels(self, pictures: Sequence[Picture]) -> Tensor:
         """(n, 3, s, s): pictures as the image encoder wants them."""
-        shown = [picture.image.convert("RGB") for picture in pictures]
-        found: Tensor = self.processor(shown, return_tensors="pt").pixel_values
-        return found
+        rgb = [picture.image.convert("RGB") for picture in pictures]
+        pixels: Tensor = self.processor(rgb, return_tensors="pt").pixel_values
+        return pixels

@@ -1,33 +1,33 @@
 """One style in one run: its tokens, keys and values, and the edit of attention it makes at each step.
 
-In shapes, R are rows of the U-Net's batch, N pictures being made, n reference pictures of one style; *S is what the
-image encoder says of one picture, as in `ctrl.model.ip_adapter.adapter`.
+In shapes, R are rows of the U-Net's batch, N pictures being made, n reference pictures of one style; *S is the shape of
+the image encoder's embedding of one picture, as in `ctrl.model.ip_adapter.adapter`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctrl.attention import Call, Term
+from ctrl.attention import Call, Source, Term
+from ctrl.memory import Keep, Memory
+from ctrl.model.ip_adapter.adapter import StyleAdapter
+from ctrl.rows import Rows
 
-if TYPE_CHECKING:
-    from ctrl.model.ip_adapter.adapter import StyleAdapter
+COMBINE = ("concat", "average")
 
 
 @dataclass(frozen=True, eq=False)
 class StyleReference:
-    """One style in one run: decoupled cross-attention, weight · block · mask · SDPA(q, K(tokens), V(tokens)).
+    """One style: decoupled cross-attention, weight · block · mask · SDPA(q, K(tokens), V(tokens)).
 
     `cond` is (N, n, *S), the pictures; `uncond` (N, n or 1, *S), blanks or the negative picture, which is
     repeated for each of n; `blocks` a weight for every site; `mask` (N or 1, 1, H, W) in [0, 1] at any size.
-    Tokens, keys and values are projected once for each order of branches and kept, bit-equal to projecting
-    them at every step, so it is made anew for every run.
+    `keep` remembers tokens, keys and values, which are then bit-equal to projecting them at every step.
     """
 
     adapter: StyleAdapter
@@ -35,7 +35,7 @@ class StyleReference:
     uncond: Tensor
     blocks: Mapping[str, float]
     mask: Tensor | None = None
-    _kept: dict[tuple[str, ...], _Rows] = field(default_factory=dict, init=False, repr=False)
+    keep: Keep = field(default_factory=Memory, repr=False)
 
     def __post_init__(self) -> None:
         strange = sorted(self.blocks.keys() ^ self.adapter.projections.keys())
@@ -48,73 +48,79 @@ class StyleReference:
                 f"got {few} for each of {len(self.uncond)}."
             )
 
-    def at(self, weight: float, branches: Sequence[str] = ("uncond", "cond")) -> StyleEdit:
-        """The edit of one step, whose batch holds N rows for each of `branches`, in that order.
+    @staticmethod
+    def of(
+        adapter: StyleAdapter,
+        cond: Tensor,
+        uncond: Tensor,
+        *,
+        blocks: Mapping[str, float],
+        mask: Tensor | None = None,
+        combine: str = "concat",
+        keep: Keep | None = None,
+    ) -> StyleReference:
+        """A style of several pictures, by "concat", their tokens one after another in one softmax, or by "average", the
+        tokens of their mean embedding."""
+        if combine not in COMBINE:
+            raise ValueError(f"combine must be 'concat' or 'average', got {combine!r}.")
+        if combine == "average":
+            cond, uncond = (embeds.mean(1, keepdim=True) for embeds in (cond, uncond))
+        return StyleReference(adapter, cond, uncond, blocks, mask, Memory() if keep is None else keep)
 
-        "uncond" sees `uncond`, "cond" and "perturbed" see the pictures; another name raises a ValueError.
-        """
-        order = tuple(branches)
-        if order not in self._kept:
-            self._kept[order] = _Rows(self.adapter, self._tokens(order), self.mask)
-        return StyleEdit(self._kept[order], self.blocks, weight)
+    def at(self, weight: float, rows: Rows, index: int = 0) -> StyleEdit:
+        """The edit of one step; `index` is the style's number in its recipe."""
+        if rows.pictures != len(self.cond):
+            raise ValueError(f"the style was prepared for {len(self.cond)} pictures, and rows has {rows.pictures}.")
+        return StyleEdit(self, rows, weight, index)
 
-    def _tokens(self, branches: tuple[str, ...]) -> Tensor:
-        seen = {"uncond": self.uncond.expand_as(self.cond), "cond": self.cond, "perturbed": self.cond}
-        strange = [branch for branch in branches if branch not in seen]
-        if strange or not branches:
-            raise ValueError(f"branches must be some of uncond, cond and perturbed, got {strange or branches}.")
-        return self.adapter.tokens(torch.cat([seen[branch] for branch in branches]))
+    def tokens(self, rows: Rows) -> Tensor:
+        """The tokens (R, n·t, D) of all rows."""
+        return self.keep(("tokens", rows), lambda: self._tokens(rows))
+
+    def _tokens(self, rows: Rows) -> Tensor:
+        uncond = self.uncond.expand_as(self.cond)
+        return self.adapter.tokens(torch.cat([uncond if one == "uncond" else self.cond for one in rows.branches]))
 
 
 @dataclass(frozen=True, eq=False)
 class StyleEdit:
     """An `Edit` of attention: adds the style's term where its weight is not 0, and nothing elsewhere."""
 
-    rows: _Rows
-    blocks: Mapping[str, float]
+    style: StyleReference
+    rows: Rows
     weight: float
+    index: int
 
     def __call__(self, call: Call, terms: list[Term]) -> list[Term]:
         """The terms with this style's added; a call of a site that is not the adapter's is left alone."""
-        gate = self.weight * self.blocks.get(call.site, 0.0)
+        gate = self.weight * self.style.blocks.get(call.site, 0.0)
         if gate == 0:
             return terms
-        k, v = self.rows.heads(call)
-        return [*terms, Term(call.q, k, v, gate=gate, mask=self.rows.shrunk(call))]
+        if len(call.q) != len(self.rows):  # SDPA would broadcast them, and the picture be silently wrong
+            raise ValueError(f"the style was prepared for {len(self.rows)} rows, and {call.site} got {len(call.q)}.")
+        k, v = self.style.keep(("kv", self.rows, call.site), lambda: self._heads(call))
+        source = Source("style", self.index, self.style.cond.shape[1])
+        return [*terms, Term(call.q, k, v, gate=gate, mask=self._mask(call), source=source)]
 
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """The keys and values of one order of rows, `tokens` (R, T, D), as far as calls have asked for them."""
-
-    adapter: StyleAdapter
-    tokens: Tensor
-    mask: Tensor | None
-    pairs: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
-
-    def heads(self, call: Call) -> tuple[Tensor, Tensor]:
-        """Keys and values of a site, each (R, heads, T, d)."""
+    def _heads(self, call: Call) -> tuple[Tensor, Tensor]:
+        """Keys and values of a site, each (R, heads, n·t, d)."""
         rows, heads, _, depth = call.q.shape
-        if rows != len(self.tokens):  # SDPA would broadcast them, and the picture be silently wrong
-            raise ValueError(f"the style was prepared for {len(self.tokens)} rows, and {call.site} got {rows}.")
-        if call.site not in self.pairs:
-            weights = self.adapter.projections[call.site]
-            k, v = (
-                F.linear(self.tokens, weight).view(rows, -1, heads, depth).transpose(1, 2)
-                for weight in (weights.to_k, weights.to_v)
-            )
-            self.pairs[call.site] = (k, v)
-        return self.pairs[call.site]
+        tokens, layers = self.style.tokens(self.rows), self.style.adapter.projections[call.site]
+        k, v = (
+            F.linear(tokens, layer).view(rows, -1, heads, depth).transpose(1, 2) for layer in (layers.to_k, layers.to_v)
+        )
+        return k, v
 
-    def shrunk(self, call: Call) -> Tensor | None:
-        """The mask at the size of a call, (R or 1, 1, height·width, 1): bicubic, as diffusers shrinks it."""
-        if self.mask is None:
+    def _mask(self, call: Call) -> Tensor | None:
+        """The mask at the size of a call, (R or 1, 1, height·width, 1)."""
+        mask, size = self.style.mask, (call.height, call.width)
+        if mask is None:
             return None
-        size = (call.height, call.width)
-        if size not in self.masks:
-            mask = F.interpolate(self.mask.float(), size=size, mode="bicubic").flatten(2)[..., None]
-            if len(mask) > 1:
-                mask = mask.repeat(len(self.tokens) // len(mask), 1, 1, 1)
-            self.masks[size] = mask.to(call.q.device, call.q.dtype)
-        return self.masks[size]
+        key = ("mask", self.rows, size, call.q.dtype)
+        return self.style.keep(key, lambda: _shrunk(mask, size, len(self.rows)).to(call.q.device, call.q.dtype))
+
+
+def _shrunk(mask: Tensor, size: tuple[int, int], rows: int) -> Tensor:
+    """Bicubic, as diffusers shrinks it."""
+    mask = F.interpolate(mask.float(), size=size, mode="bicubic").flatten(2)[..., None]
+    return mask.repeat(rows // len(mask), 1, 1, 1) if len(mask) > 1 else mask

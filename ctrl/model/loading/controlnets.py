@@ -56,7 +56,7 @@ def controlnet(kind: str, given: Path | nn.Module, unet: Any, mode: int | None =
     net, mode = reading_rgb(net), _mode(kind, net, mode)
     if net.config.get("global_pool_conditions"):
         if mode is not None:
-            raise ValueError(f"the {kind} ControlNet pools its residuals and serves many kinds, which ctrl does not do.")
+            raise ValueError(f"the {kind} ControlNet serves many kinds and pools its residuals: ctrl does not do both.")
         return Pooled(net)
     return net if mode is None else OneKind(net, mode)
 

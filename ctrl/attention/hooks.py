@@ -1,0 +1,85 @@
+"""What hooks into attention for one call of a network: edits, observers, and the memory of keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+from ctrl.attention.kv import TextKV
+from ctrl.attention.terms import Edit, Kind, Observer, Site
+from ctrl.rows import Rows
+
+H = TypeVar("H", Edit, Observer)
+Where: TypeAlias = str | Sequence[str] | Callable[[Site], bool] | None
+
+
+@dataclass(frozen=True, eq=False)
+class At(Generic[H]):
+    """An edit or observer at some sites only; without this it is at every cross-attention.
+
+    `where` is the name of a block ("mid_block", "up_blocks.0", whole words between dots), a list of names, a function
+    of a `Site`, or None for everywhere. `component` is "unet" or a ControlNet's kind; None is every component, and then
+    a name need not be in each of them.
+    """
+
+    hook: H
+    where: Where = None
+    kind: Kind = "cross"
+    component: str | None = None
+
+    def among(self, places: Sequence[Site]) -> list[Site]:
+        """Its sites among these, which are one component's; a ValueError names a block that is not there."""
+        mine = [site for site in places if site.kind == self.kind and self.component in (None, site.component)]
+        if self.where is None:
+            return mine
+        if callable(self.where):
+            return [site for site in mine if self.where(site)]
+        names = (self.where,) if isinstance(self.where, str) else tuple(self.where)
+        if self.component is not None and places and places[0].component == self.component:
+            check_blocks(places, names, self.kind)
+        return [site for site in mine if any(_within(site, name) for name in names)]
+
+
+@dataclass(frozen=True, eq=False)
+class Hooks:
+    """Everything that acts on or watches the attention of one call of a network.
+
+    Edits act in their order, each on the terms that the one before it left. Observers see the terms after all edits
+    and must not change them. `kv` keeps the keys and values of texts. `rows` and `step` are told to each.
+    """
+
+    edits: Sequence[Edit | At[Edit]] = ()
+    observers: Sequence[Observer | At[Observer]] = ()
+    kv: TextKV | None = None
+    rows: Rows | None = None
+    step: int | None = None
+
+    def at(self, places: Sequence[Site]) -> dict[str, tuple[list[Edit], list[Observer]]]:
+        """The edits and observers of each of these sites, by name, where there are any."""
+        edits, observers = _by_site(self.edits, places), _by_site(self.observers, places)
+        names = [site.name for site in places if site.name in edits or site.name in observers]
+        return {name: (edits.get(name, []), observers.get(name, [])) for name in names}
+
+
+def check_blocks(places: Sequence[Site], names: Sequence[str], kind: Kind) -> None:
+    """Refuse, by a ValueError, names of blocks in which no site of this kind is."""
+    mine = [site for site in places if site.kind == kind]
+    for name in names:
+        if not any(_within(site, name) for site in mine):
+            there = ", ".join(dict.fromkeys(site.path.split(".attentions.")[0] for site in mine))
+            component = places[0].component if places else "unet"
+            raise ValueError(f"blocks: {name!r} has no {kind}-attention in {component}; there is {there or 'none'}.")
+
+
+def _within(site: Site, block: str) -> bool:
+    return f"{site.path}.".startswith(f"{block}.")
+
+
+def _by_site(hooks: Sequence[H | At[H]], places: Sequence[Site]) -> dict[str, list[H]]:
+    found: dict[str, list[H]] = {}
+    for hook in hooks:
+        placed: At[H] = hook if isinstance(hook, At) else At(hook)
+        for place in placed.among(places):
+            found.setdefault(place.name, []).append(placed.hook)
+    return found

@@ -1,0 +1,38 @@
+"""What pictures of other programs say about how they were made."""
+
+from __future__ import annotations
+
+from ctrl.images.metadata import a1111, comfyui, fields, invokeai
+from ctrl.images.metadata.generation import Generation
+from ctrl.images.metadata.texts import read_texts
+
+__all__ = ["Generation", "read_generation", "to_parameters"]
+
+to_parameters = a1111.to_parameters
+
+
+def read_generation(data: bytes) -> Generation | None:
+    """How the picture in a PNG, JPEG or WebP file was made, as its program wrote it there; None if it says nothing.
+
+    Read are AUTOMATIC1111, Forge, SD.Next and Civitai (`parameters`, EXIF's UserComment), ComfyUI (`prompt`,
+    `workflow`), InvokeAI (`invokeai_metadata`, `sd-metadata`, `Dream`), and the JSON of SwarmUI, Fooocus and NovelAI.
+    A ValueError says what is broken about it.
+    """
+    texts = read_texts(data)
+    for keyword in ("parameters", "UserComment"):
+        if keyword in texts:
+            return _read_parameters(texts[keyword])
+    if "prompt" in texts or "workflow" in texts:
+        return comfyui.read(texts.get("prompt"), texts.get("workflow"))
+    if found := invokeai.read(texts):
+        return found
+    if texts.get("Comment", "").startswith("{"):
+        return fields.read(texts["Comment"], texts.get("Software", "NovelAI"))
+    return None
+
+
+def _read_parameters(text: str) -> Generation:
+    """A1111's text; but some programs write JSON in its place."""
+    if not text.lstrip().startswith("{"):
+        return a1111.read(text)
+    return comfyui.read(text, None) if '"class_type"' in text else fields.read(text, "SwarmUI or Fooocus")

@@ -1,0 +1,109 @@
+"""How a picture was made, in words that no program owns."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+# Every program's spelling of a sampler, once case, spaces and signs are gone.
+SAMPLERS = {
+    "euler": "euler", "eulera": "euler a", "eulerancestral": "euler a", "heun": "heun", "ddim": "ddim", "ddpm": "ddpm",
+    "plms": "pndm", "pndm": "pndm", "dpmpp2m": "dpm++ 2m", "dpmpp2msde": "dpm++ 2m sde", "dpmppsde": "dpm++ sde",
+    "unipc": "unipc", "lcm": "lcm", "tcd": "tcd",
+}  # fmt: skip
+SCHEDULES = {
+    "karras": "karras", "exponential": "exponential", "sgmuniform": "trailing", "normal": None, "automatic": None,
+    "uniform": None, "discrete": None, "simple": "trailing",
+}  # fmt: skip
+LORA = re.compile(r"<lora:([^:<>]+):([-+.\deE]+)(?::[^<>]*)?>")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How a picture was made; None is what its file does not say.
+
+    `sampler` and `schedule` are in ctrl's words where it has the thing ("dpm++ 2m", "karras"), else in the program's.
+    `size` is (width, height) in pixels, `strength` that of image to image, `loras` are pairs of name and weight.
+    Each of `notes` is a sentence about what has no counterpart here.
+    """
+
+    program: str
+    prompt: str = ""
+    negative: str = ""
+    steps: int | None = None
+    sampler: str | None = None
+    schedule: str | None = None
+    guidance: float | None = None
+    seed: int | None = None
+    size: tuple[int, int] | None = None
+    strength: float | None = None
+    model: str | None = None
+    clip_skip: int | None = None
+    loras: tuple[tuple[str, float], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def plain_sampler(name: str) -> tuple[str, str | None]:
+    """A sampler in ctrl's words, and the schedule its name ends with: "DPM++ 2M Karras" is ("dpm++ 2m", "karras")."""
+    words = name.strip()
+    for ending, schedule in ((" karras", "karras"), (" exponential", "exponential"), ("_k", "karras")):
+        if words.lower().endswith(ending):
+            return plain_sampler(words[: -len(ending)])[0], schedule
+    bare = _bare(words)
+    bare = bare.removesuffix("gpu").removeprefix("k") if bare not in SAMPLERS else bare
+    return SAMPLERS.get(bare, words.lower()), None
+
+
+def plain_schedule(name: str) -> str | None:
+    """A schedule of noise in ctrl's words, None for the sampler's own."""
+    return SCHEDULES.get(_bare(name), name.strip().lower())
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower().replace("++", "pp"))
+
+
+def whole(value: Any) -> int | None:
+    """A whole number, however it was written; None for anything else."""
+    found = number(value)
+    if found is None or not found.is_integer():
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return int(found)
+
+
+def number(value: Any) -> float | None:
+    """A finite number, however it was written; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > 40:
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def size_of(width: Any, height: Any) -> tuple[int, int] | None:
+    """(width, height) where both are whole numbers above 0."""
+    w, h = whole(width), whole(height)
+    return (w, h) if w and h and w > 0 and h > 0 else None
+
+
+def without_loras(prompt: str) -> tuple[str, tuple[tuple[str, float], ...]]:
+    """A prompt without its `<lora:name:weight>`, and those."""
+    loras = [(match[1].strip(), weight) for match in LORA.finditer(prompt) if (weight := number(match[2])) is not None]
+    return LORA.sub("", prompt).strip(), tuple(loras)
+
+
+def stem(file: str) -> str:
+    """The name of a model without its folders and ending."""
+    return re.split(r"[\\/]", file)[-1].removesuffix(".safetensors").removesuffix(".ckpt").removesuffix(".pt")
+
+
+def left_out(what: str) -> str:
+    """The note on something that has no counterpart."""
+    return f"{what} has no counterpart here and was left out"

@@ -1,0 +1,61 @@
+"""InvokeAI: JSON since its third version, older JSON with an "image" in it, and the command line of the first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ctrl.images.metadata.fields import as_object, from_mapping
+from ctrl.images.metadata.generation import Generation, number, plain_sampler, size_of, whole
+
+PROGRAM = "InvokeAI"
+OPTION = re.compile(r"\s-([sSWHCA])\s*([\w.+-]+)")
+
+
+def read(texts: Mapping[str, str]) -> Generation | None:
+    """What the newest of its texts says; None if it wrote none."""
+    if "invokeai_metadata" in texts:
+        return from_mapping(as_object(texts["invokeai_metadata"], PROGRAM), PROGRAM)
+    if "sd-metadata" in texts:
+        return _second(as_object(texts["sd-metadata"], PROGRAM))
+    return _first(texts["Dream"]) if "Dream" in texts else None
+
+
+def _second(given: dict[str, Any]) -> Generation:
+    image = given.get("image")
+    image = image if isinstance(image, dict) else {}
+    prompts = image.get("prompt")
+    if isinstance(prompts, list):  # pieces with weights, which their text repeats
+        prompts = " ".join(str(one.get("prompt", "")) for one in prompts if isinstance(one, dict))
+    prompt, negative = _split(prompts if isinstance(prompts, str) else "")
+    model = given.get("model_weights") or given.get("model")
+    found = from_mapping({**image, "prompt": prompt, "model": model}, PROGRAM)
+    return replace(found, negative=negative)
+
+
+def _first(line: str) -> Generation:
+    """`"a ball [blurry]" -s 50 -S 123 -W 512 -H 512 -C 7.5 -A k_lms`."""
+    quoted = re.match(r'\s*"((?:[^"\\]|\\.)*)"', line)
+    text, rest = (quoted[1], line[quoted.end() :]) if quoted else (OPTION.split(line)[0], line)
+    options = dict(OPTION.findall(rest))
+    prompt, negative = _split(text)
+    sampler, schedule = plain_sampler(options["A"]) if "A" in options else (None, None)
+    return Generation(
+        PROGRAM,
+        prompt,
+        negative,
+        steps=whole(options.get("s")),
+        sampler=sampler,
+        schedule=schedule,
+        guidance=number(options.get("C")),
+        seed=whole(options.get("S")),
+        size=size_of(options.get("W"), options.get("H")),
+    )
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Prompt and negative prompt, which stands in brackets."""
+    negative = ", ".join(part.strip() for part in re.findall(r"\[([^\[\]]*)\]", text))
+    return re.sub(r"\s*\[[^\[\]]*\]", "", text).strip(), negative

@@ -1,0 +1,75 @@
+"""Where a picture comes from: a path, bytes, a file object, an upload, a shot, an array, a tensor or a PIL image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ctrl.images.files import MAX_FILE
+
+MAX_WRAPPERS = 4  # a shot in a widget in an upload …
+
+
+def unwrap(source: Any, name: str) -> Any:
+    """A path, bytes, or whatever it is that may be an array, a tensor or an image.
+
+    File objects and uploads (`ipywidgets.FileUpload` and its value) give the bytes of their file, and anything with
+    an `image`, such as a `Shot`, gives that. Raises a ValueError or TypeError in a sentence for no upload or several.
+    """
+    for _ in range(MAX_WRAPPERS):
+        inner = _inner(source, name)
+        if inner is source:
+            break
+        source = inner
+    if isinstance(source, bytes) and len(source) > MAX_FILE:
+        raise ValueError(f"{name} is a file of {len(source)} bytes; at most {MAX_FILE} are read.")
+    return source
+
+
+def _inner(source: Any, name: str) -> Any:
+    if isinstance(source, str | bytes):
+        return source
+    if isinstance(source, os.PathLike):
+        return Path(os.fsdecode(source))
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    if callable(getattr(source, "read", None)):
+        return _read(source, name)
+    if isinstance(source, Mapping):
+        return _upload(source, name)
+    if isinstance(source, tuple) and all(isinstance(one, Mapping) for one in source):
+        return _single(list(source), name)
+    for holder in ("image", "value"):  # a shot, a widget
+        if not isinstance(source, type) and getattr(source, holder, None) is not None:
+            return getattr(source, holder)
+    return source
+
+
+def _read(file: Any, name: str) -> bytes:
+    """All of a file, or as much of it as says that it is too large; from its beginning where it can go there."""
+    try:
+        if callable(getattr(file, "seekable", None)) and file.seekable():
+            file.seek(0)
+        data = file.read(MAX_FILE + 1)
+    except (OSError, ValueError, TypeError) as error:  # closed, or a read of its own kind
+        raise ValueError(f"{name} is a file object that cannot be read: {error}.") from error
+    if not isinstance(data, bytes):
+        raise TypeError(f"{name} is a file of text; open it in binary mode, 'rb'.")
+    return data
+
+
+def _upload(upload: Mapping[Any, Any], name: str) -> Any:
+    """One entry of a FileUpload's value, or ipywidgets 7's mapping of file names to entries."""
+    if "content" in upload:
+        return upload["content"]
+    if upload and all(isinstance(one, Mapping) for one in upload.values()):
+        return _single(list(upload.values()), name)
+    return upload
+
+
+def _single(uploads: list[Any], name: str) -> Any:
+    if len(uploads) != 1:
+        raise ValueError(f"{name} must be one uploaded file, got {len(uploads)}; choose one.")
+    return uploads[0]

@@ -1,0 +1,61 @@
+"""At which steps of a run the parts of a recipe act."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ctrl.recipe import Guidance, Recipe, highest, weight_at
+
+if TYPE_CHECKING:
+    from ctrl.model import Model
+
+
+@dataclass(frozen=True)
+class Activity:
+    """A part of a recipe by its `name`, such as "controls[0]", its weight at each step, and why it never acts."""
+
+    name: str
+    weights: tuple[float, ...]
+    reason: str = ""
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps, counted from 0, at which it acts."""
+        return tuple(index for index, weight in enumerate(self.weights) if weight != 0)
+
+
+def activity(model: Model, recipe: Recipe) -> tuple[Activity, ...]:
+    """The parts of a recipe and where they act, in the recipe's order; guidance acts where its weight is over 1."""
+    strength = 1.0 if recipe.image is None else recipe.strength
+    times = model.times(recipe.sampler, recipe.spacing, recipe.steps, strength=strength)
+    return tuple(_activity(name, part, weight, times) for name, part, weight in _parts(recipe))
+
+
+def _parts(recipe: Recipe) -> Iterator[tuple[str, Any, Any]]:
+    guidance = Guidance.of(recipe.guidance)
+    yield "guidance", guidance, guidance.weight
+    for number, one in enumerate(guidance.perturb):
+        yield f"guidance.perturb[{number}]", one, one.weight
+    for name in ("controls", "styles", "regions", "loras"):
+        for number, part in enumerate(getattr(recipe, name)):
+            yield f"{name}[{number}]", part, part.weight
+
+
+def _activity(name: str, part: Any, weight: Any, times: list[float]) -> Activity:
+    on = getattr(part, "on", True)
+    weights = [weight_at(weight, index, len(times), times) if on else 0.0 for index in range(len(times))]
+    if name == "guidance":
+        weights = [one if one > 1 else 0.0 for one in weights]
+    if any(weights):
+        return Activity(name, tuple(weights))
+    if not on:
+        reason = "it is switched off"
+    elif highest(weight) == 0:
+        reason = "its weight is 0"
+    elif name == "guidance":
+        reason = "guidance is off up to 1"
+    else:
+        reason = "its window is narrower than a step"
+    return Activity(name, tuple(weights), reason)

@@ -1,0 +1,100 @@
+"""A live session as a value: the recipes that were asked for, and when."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ctrl.images import local_file
+from ctrl.images import save as save_whole
+from ctrl.memory import Memory
+from ctrl.recipe import Recipe
+from ctrl.sampling import Shot, sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ctrl.live.live import Live
+    from ctrl.model import Model
+
+FILMS = (".gif", ".webp", ".mp4")
+RATE = 25  # frames a second of an MP4
+LAST = 1.0  # seconds that the last picture stays
+
+
+@dataclass(frozen=True)
+class Recording:
+    """(seconds since the beginning, recipe) pairs, in their order."""
+
+    moves: tuple[tuple[float, Recipe], ...]
+
+    def __len__(self) -> int:
+        return len(self.moves)
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON, whole or not at all; `Recording.load` reads it back."""
+        moves = [{"seconds": seconds, "recipe": recipe.to_json()} for seconds, recipe in self.moves]
+        save_whole(path, json.dumps({"ctrl recording": 1, "moves": moves}).encode())
+
+    @staticmethod
+    def load(path: str | Path) -> Recording:
+        """The recording in a file; a ValueError says that it is none."""
+        try:
+            read = json.loads(local_file(path, "path", "a recording").read_bytes())
+            moves = tuple((float(move["seconds"]), Recipe.from_json(move["recipe"])) for move in read["moves"])
+        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"{Path(path).name} is no recording of a live session; give a file of Recording.save."
+            ) from error
+        return Recording(moves)
+
+    def replay(self, live: Live) -> Iterator[Recipe]:
+        """Ask a live session for each recipe in turn, waiting for its exact frame: in step, not in time."""
+        for _, recipe in self.moves:
+            live.update(recipe)
+            live.wait()
+            yield recipe
+
+    def shots(self, model: Model) -> Iterator[Shot]:
+        """Every recipe's exact picture, made again."""
+        memory = Memory()
+        for _, recipe in self.moves:
+            yield sample(model, recipe, memory=memory)
+
+    def film(self, model: Model, path: str | Path) -> None:
+        """Render every move exactly, each shown as long as it was, to a .gif, .webp or .mp4."""
+        path = Path(path)
+        if path.suffix.lower() not in FILMS:
+            raise ValueError(f"path must end in {', '.join(FILMS)}, got {path.name!r}.")
+        if not self.moves:
+            raise ValueError("the recording is empty; update the live session at least once.")
+        pictures = [shot.image for shot in self.shots(model)]
+        seconds = [later - sooner for (sooner, _), (later, _) in zip(self.moves, self.moves[1:], strict=False)]
+        durations = [*seconds, LAST]
+        if path.suffix.lower() == ".mp4":
+            _write_mp4(path, pictures, durations)
+        else:
+            first, *rest = pictures
+            milliseconds = [max(20, round(1000 * one)) for one in durations]
+            first.save(path, save_all=True, append_images=rest, duration=milliseconds, loop=0, lossless=True)
+
+
+def _write_mp4(path: Path, pictures: Sequence[Image], durations: Sequence[float]) -> None:
+    import cv2
+
+    size = pictures[0].size
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, size)
+    if not writer.isOpened():
+        raise OSError(f"{path.name} cannot be written as an MP4 by this OpenCV; give a .gif or .webp.")
+    try:
+        for picture, duration in zip(pictures, durations, strict=True):
+            pixels = np.asarray(picture.resize(size))[..., ::-1]
+            for _ in range(max(1, round(duration * RATE))):
+                writer.write(np.ascontiguousarray(pixels))
+    finally:
+        writer.release()

@@ -1,0 +1,187 @@
+"""What a pipeline's text encoder read: the tokens, and which rows of a batch they are in, found by content.
+
+R are the rows of a batch, T their tokens; a text encoder reads L at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctrl.maps.texts import Text, Token
+from ctrl.rows import Branch, Rows
+
+END = "</w>"  # of the last piece of a word, in CLIP's vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledRows(Rows):
+    """Rows in any order: `labels` is the branch of each, `readings` which text each has."""
+
+    labels: tuple[Branch, ...]
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The branch of each row."""
+        return self.labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def uncond(self) -> tuple[int, ...]:
+        """The rows of the negative prompt."""
+        return self._rows("uncond")
+
+    @property
+    def cond(self) -> tuple[int, ...]:
+        """The rows of the prompt in the unperturbed network."""
+        return self._rows("cond")
+
+    def _rows(self, branch: Branch) -> tuple[int, ...]:
+        return tuple(row for row, label in enumerate(self.labels) if label == branch)
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """One reading of a text encoder: the ids (B, L), and states (B, L, D) that a U-Net may be given."""
+
+    ids: Tensor
+    states: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Embeddings (B, T, D) that a pipeline made for a branch, and the text of each, where its encoder read them."""
+
+    branch: Branch
+    embeds: Tensor
+    texts: tuple[Text, ...]
+
+
+@dataclass
+class Reader:
+    """Remembers what the encoders of a pipeline read and what `encode_prompt` made of it, during one run."""
+
+    tokenizer: Any
+    reads: list[Read] = field(default_factory=list)
+    known: list[Known] = field(default_factory=list)
+
+    def hear(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """A forward hook of the text encoder."""
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        last = out.get("last_hidden_state") if hasattr(out, "get") else None
+        states = [] if last is None else [last]
+        states += list(getattr(out, "hidden_states", None) or ())
+        if ids is not None:
+            self.reads.append(Read(ids, tuple(states)))
+
+    def encoding(self, encode: Callable[..., Any]) -> Callable[..., Any]:
+        """`encode_prompt` with what it answers remembered: embeddings of the prompt first, then of the negative one."""
+
+        def encode_prompt(*args: Any, **kwargs: Any) -> Any:
+            before = len(self.reads)
+            made = encode(*args, **kwargs)
+            reads = self.reads[before:]  # of the first tower, the prompt's, then the negative prompt's
+            branches: tuple[Branch, ...] = ("cond", "uncond")
+            for number, (branch, embeds) in enumerate(zip(branches, made, strict=False)):
+                if isinstance(embeds, Tensor) and embeds.ndim == 3:
+                    read = reads[number] if number < len(reads) else None
+                    self.known.append(Known(branch, embeds, self._texts(read, embeds)))
+            return made
+
+        return encode_prompt
+
+    def rows(self, embeds: Tensor, *, perturbed: bool = False) -> tuple[LabelledRows, list[Text], list[Text]]:
+        """Which rows of (R, T, D) embeddings are what, and the texts of the prompt's and the negative's rows.
+
+        A RuntimeError says that the embeddings were made elsewhere. `perturbed` says that the network is.
+        """
+        known = self.made
+        found = [self._match(row, known) for row in embeds]
+        negatives = sum(branch == "uncond" for branch, _ in found)
+        prompts = sum(branch == "cond" for branch, _ in found)
+        pictures = min(prompts, negatives) if negatives and prompts else prompts or negatives
+        labels: list[Branch] = []
+        for branch, _ in found:
+            seen = labels.count(branch)
+            labels.append("perturbed" if perturbed or (branch == "cond" and seen >= pictures) else branch)
+        rows = LabelledRows(pictures=pictures, guided=bool(negatives), labels=tuple(labels))
+        texts = [[found[row][1] for row in own][:pictures] for own in (rows.cond, rows.uncond)]
+        return rows, texts[0], texts[1]
+
+    @property
+    def made(self) -> list[Known]:
+        """The embeddings made so far.
+
+        Without `encode_prompt` those the encoder made; the first is the prompt's, which every pipeline encodes first.
+        """
+        if self.known:
+            return self.known
+        known = []
+        for number, read in enumerate(self.reads):
+            for states in read.states:
+                texts = tuple(text_of(self.tokenizer, ids) for ids in read.ids)
+                known.append(Known("uncond" if number else "cond", states, texts))
+        return known
+
+    def _match(self, row: Tensor, known: Sequence[Known]) -> tuple[Branch, Text]:
+        """The branch and the text of one row (T, D), by content."""
+        for one in known:
+            width = min(one.embeds.shape[-1], row.shape[-1])
+            same = one.embeds.shape[1] == row.shape[0]
+            for at in range(len(one.embeds) if same else 0):
+                if torch.equal(one.embeds[at, :, :width].to(row), row[:, :width]):
+                    each = max(1, len(one.embeds) // max(1, len(one.texts)))  # images of one prompt follow one another
+                    return one.branch, one.texts[min(at // each, len(one.texts) - 1)]
+        if not row.any():  # SDXL's empty negative prompt
+            return "uncond", numbered(row.shape[0])
+        raise RuntimeError(
+            "the pipeline was given prompt embeddings that it did not encode inside the block: give it the prompt, or "
+            "call encode_prompt inside `with ctrl.watching(pipe)`."
+        )
+
+    def _texts(self, read: Read | None, embeds: Tensor) -> tuple[Text, ...]:
+        if read is None or embeds.shape[1] != read.ids.shape[1]:
+            return (numbered(embeds.shape[1]),)
+        return tuple(text_of(self.tokenizer, ids) for ids in read.ids)
+
+
+def numbered(count: int) -> Text:
+    """The text of embeddings nobody read: token 5 is the word "5"."""
+    words = [str(number) for number in range(count)]
+    starts = [sum(len(word) + 1 for word in words[:number]) for number in range(count)]
+    spans = zip(range(count), starts, words, strict=True)
+    return Text(" ".join(words), tuple(Token(at, start, start + len(word)) for at, start, word in spans))
+
+
+def text_of(tokenizer: Any, ids: Tensor) -> Text:
+    """The text of ids (L,) as they were read, word by word, without what begins, ends and pads it."""
+    pieces = tokenizer.convert_ids_to_tokens(ids.tolist())
+    tokens: list[Token] = []
+    words: list[str] = []
+    start = 0
+    group: list[int] = []
+    for at in range(1, len(pieces)):
+        if ids[at] == tokenizer.eos_token_id:
+            break
+        group.append(at)
+        if pieces[at].endswith(END) or pieces[at] in tokenizer.get_added_vocab():
+            word = tokenizer.decode([int(ids[one]) for one in group]).strip()
+            tokens += _places(group, [pieces[one].removesuffix(END) for one in group], word, start)
+            words.append(word)
+            start += len(word) + 1
+            group = []
+    return Text(" ".join(words), tuple(tokens))
+
+
+def _places(group: Sequence[int], pieces: Sequence[str], word: str, start: int) -> list[Token]:
+    """The letters of each piece of a word; the bytes of one emoji share its place."""
+    if "".join(pieces) != word:
+        return [Token(at, start, start + len(word)) for at in group]
+    ends = [start + sum(map(len, pieces[: number + 1])) for number in range(len(pieces))]
+    return [Token(at, end - len(piece), end) for at, piece, end in zip(group, pieces, ends, strict=True)]

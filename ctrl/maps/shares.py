@@ -1,0 +1,47 @@
+"""The shares of attention of a term, in float32: how much of its attention each place gives to each token.
+
+R are the rows of a batch, n those that are asked, p places (height · width), t tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ctrl.attention import Term
+
+
+def take(tensor: Tensor, rows: Sequence[int]) -> Tensor:
+    """(n, …): some rows of (R, …), without a copy where they follow one another; (1, …) serves every row."""
+    if len(tensor) == 1:
+        return tensor.expand(len(rows), *tensor.shape[1:])
+    if tuple(rows) == tuple(range(rows[0], rows[0] + len(rows))):
+        return tensor[rows[0] : rows[0] + len(rows)]
+    return tensor[list(rows)]
+
+
+def shares(term: Term, rows: Sequence[int], heads: Sequence[int] | None = None) -> Tensor:
+    """(n, heads, p, t): softmax(q · kᵀ / √d + bias) of some rows and heads; over the tokens the sum is 1.
+
+    Queries are scaled before the product, since float16 overflows in SD 2.x otherwise.
+    """
+    q, k = take(term.q, rows), take(term.k, rows)
+    bias = None if term.bias is None else take(term.bias, rows)
+    if heads is not None:
+        q, k = q[:, list(heads)], k[:, list(heads)]
+        bias = bias if bias is None or bias.shape[1] == 1 else bias[:, list(heads)]
+    scores = (q * q.shape[-1] ** -0.5) @ k.mT
+    if bias is not None:
+        scores = scores.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else scores + bias
+    found: Tensor = scores.softmax(-1, dtype=torch.float32)
+    return found
+
+
+def acting(term: Term, rows: Sequence[int]) -> Tensor | None:
+    """Where a term acts, (n, heads or 1, p or 1, 1) in [0, 1]: its mask, not its gate; None for everywhere."""
+    if term.mask is None:
+        return None
+    mask = take(term.mask, rows)
+    return mask if mask.shape[-1] == 1 else mask.mean(-1, keepdim=True)

@@ -1,0 +1,138 @@
+"""Who decided a place: the shares of words, pictures, regions, controls and the model itself, see `influence`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctrl.maps import draw
+from ctrl.maps.check import TOLERANCES
+from ctrl.maps.heat import Ground, HeatMap
+from ctrl.maps.influence import MODEL, REST, Influence
+from ctrl.maps.place import mask_of
+from ctrl.maps.refine import resized
+from ctrl.maps.sums import Array, Key
+from ctrl.maps.texts import Text
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+UNIT = "share of what the place becomes"
+Means = Mapping[Key, tuple[Array, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The split of what each place becomes at the cross-attentions watched, a mean over sites and steps.
+
+    Shares are of the features after a cross-attention and sum to 1 at every place, which was checked: `error` is the
+    largest difference seen. A negative share pulls the other way. The split is of one pass through the network and of
+    the prompt's rows: guidance multiplies what words do, and what earlier layers and steps took from words is counted
+    under "the model itself". So compare places, words and runs with each other rather than words with the model.
+    """
+
+    ground: Ground
+    cells: tuple[int, int]
+    text: Text
+    kept: tuple[int, ...] = field(repr=False)
+    means: Means = field(repr=False)
+    steps: Mapping[int, Means] = field(repr=False)
+    error: float | None
+    tolerance: float
+
+    @staticmethod
+    def of(influence: Influence, picture: int, ground: Ground, cells: tuple[int, int], text: Text) -> Split:
+        """What was added up by now, for one picture of the batch."""
+        steps = {step: sums.means(picture) for step, sums in (influence.by_step or {}).items()}
+        kept, means = influence.kept.get("prompt", ()), influence.sums.means(picture)
+        tolerance = max((TOLERANCES.get(one, 1e-2) for one in influence.dtypes), default=0.0)
+        return Split(ground, cells, text, kept, means, steps, influence.error, tolerance)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all shares summed to 1."""
+        return self.error is not None and self.error <= self.tolerance
+
+    def __getitem__(self, word: str | tuple[str, int]) -> HeatMap:
+        text, occurrence = word if isinstance(word, tuple) else (word, 0)
+        return self.map(text, occurrence=occurrence)
+
+    def map(self, word: str, *, occurrence: int = 0) -> HeatMap:
+        """The share of a word or phrase of the prompt, a map on the latent grid."""
+        found = self.text.find(word, occurrence)
+        at = [self.kept.index(one) for one in self.text.between(found.start, found.end) if one in self.kept]
+        asked: dict[str, Any] = {"method": "influence.map", "first": word}
+        asked |= {"occurrence": occurrence} if occurrence else {}
+        heat = self._mean(self.means, "prompt", at)
+        return HeatMap(found.text, heat, self.ground, asked=asked, unit=UNIT)
+
+    @property
+    def parties(self) -> dict[str, Array]:
+        """The maps (h, w) of all parties, which sum to 1: the prompt's words, what begins and pads it, styles, regions,
+        and the model itself."""
+        self.insist()
+        return self._parties(self.means)
+
+    @property
+    def controls(self) -> dict[str, Array]:
+        """For each ControlNet, "pose 0", the share (h, w) of the U-Net's skips that its residuals are."""
+        self.insist()
+        names = dict.fromkeys(key.source for key in self.means if key.layers.component == "unet skips")
+        return {name: self._mean(self.means, name) for name in names}
+
+    def by_step(self) -> dict[int, dict[str, float]]:
+        """The mean share of each party and control at each step. It needs Watch(influence=True, history=True)."""
+        if not self.steps:
+            raise ValueError("no step was kept: watch with ctrl.Watch(influence=True, history=True).")
+        return {step: {name: float(one.mean()) for name, one in self._parties(means).items()}
+                for step, means in self.steps.items()}  # fmt: skip
+
+    def at(self, place: Any) -> tuple[tuple[str, float], ...]:
+        """Who decided a place, ranked: each word, and every other party. `place` is as for `Attention.at`."""
+        self.insist()
+        weights = resized(mask_of(place, self.ground.picture.size)[None], *self.cells)[0]
+        weights = weights / weights.sum()
+        maps = {name: one for name, one in self.parties.items() if name != "words"}
+        found = [(name, float((one * weights).sum())) for name, one in maps.items()]
+        for word in self.text.words:
+            found.append((word.text, float((self.map(word.text, occurrence=word.occurrence).heat * weights).sum())))
+        return tuple(sorted(found, key=lambda pair: -pair[1]))
+
+    def decided(self, *words: str) -> Image:
+        """The picture coloured by whichever of some words of the prompt, or of all, has the largest share."""
+        self.insist()
+        names: Iterable[str] = words or dict.fromkeys(word.text for word in self.text.words)
+        maps = {name: self.map(name).heat for name in names}
+        return draw.parties(maps, self.ground.picture)
+
+    def insist(self) -> None:
+        """Refuse, by a RuntimeError, a split whose shares did not sum to 1."""
+        if not self.ok:
+            raise RuntimeError(
+                f"the split of influence fails its check: shares sum to 1 up to {self.error}, and {self.tolerance:.2g} "
+                "is allowed. Something else changes this model's attention."
+            )
+
+    def _parties(self, means: Means) -> dict[str, Array]:
+        sources = dict.fromkeys(key.source for key in means if key.layers.component == "unet")
+        names = {"prompt": "words", f"prompt: {REST}": REST}
+        return {names.get(source, source): self._mean(means, source) for source in sources if source != MODEL} | {
+            MODEL: self._mean(means, MODEL)
+        }
+
+    def _mean(self, means: Means, source: str, at: list[int] | None = None) -> Array:
+        """(h, w): the mean over sites and steps of the summed shares of some or all tokens.
+
+        A source that was absent at a site, as a style's window may have it, counts 0 there.
+        """
+        found = [(key, *value) for key, value in means.items() if key.source == source]
+        whole = MODEL if any(key.layers.component == "unet" for key, *_ in found) else source
+        count = sum(number for key, (_, number) in means.items() if key.source == whole)
+        total = np.zeros(self.cells, np.float32)
+        for _, mean, number in found:
+            chosen = mean if at is None else mean[at]
+            total += resized(chosen.sum(0, keepdims=True), *self.cells)[0] * number
+        return np.asarray(total / max(count, 1), np.float32)

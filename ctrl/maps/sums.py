@@ -1,0 +1,82 @@
+"""Running sums of maps, in float32: what is held does not grow with the number of steps.
+
+N are the pictures made at once, p the places of a layer (height · width), t the tokens kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+When = Literal["all", "last"]
+Array = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class Layers(NamedTuple):
+    """The sites of one component and stage ("down_blocks", "mid_block", "up_blocks") that have one size."""
+
+    component: str
+    stage: str
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.stage.partition('_')[0]} {self.height}×{self.width}"
+
+    @staticmethod
+    def of(site: str, height: int, width: int) -> Layers:
+        """The layers that a site, "unet.up_blocks.1…", belongs to."""
+        component, stage, *_ = site.split(".")
+        return Layers(component, stage, height, width)
+
+
+class Key(NamedTuple):
+    """What a sum is of: the layers, the source ("prompt", "negative", "region 0", "style 1"), and the steps."""
+
+    layers: Layers
+    source: str
+    when: When
+
+
+@dataclass
+class Sum:
+    """A running sum of maps (N, p, t), and how many were added."""
+
+    total: Tensor
+    count: int = 1
+
+    def add(self, maps: Tensor) -> None:
+        """Add maps of one site at one step."""
+        self.total.add_(maps)
+        self.count += 1
+
+
+@dataclass
+class Sums:
+    """Sums by what they are of."""
+
+    sums: dict[Key, Sum] = field(default_factory=dict)
+
+    def add(self, key: Key, maps: Tensor) -> None:
+        """Add float32 maps (N, p, t), which become the sum if they are the first."""
+        held = self.sums.get(key)
+        if held is None:
+            self.sums[key] = Sum(maps.clone())
+        else:
+            held.add(maps)
+
+    @property
+    def bytes(self) -> int:
+        """What the sums hold."""
+        return sum(one.total.nbytes for one in self.sums.values())
+
+    def means(self, picture: int) -> dict[Key, tuple[Array, int]]:
+        """For one picture, the mean of each sum, (t, height, width) on the CPU, and how many maps it is of."""
+        found: dict[Key, tuple[Array, int]] = {}
+        for key, held in self.sums.items():
+            mean = (held.total[picture] / held.count).cpu().numpy()
+            found[key] = (np.ascontiguousarray(mean.T).reshape(-1, key.layers.height, key.layers.width), held.count)
+        return found

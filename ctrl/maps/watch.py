@@ -1,0 +1,119 @@
+"""`Watch`: what to keep of a run's attention, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ctrl.attention import Site
+
+UP = "up_blocks"
+LAST = 3  # steps that say where a thing is in the finished picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What to keep of a run's attention. Watching changes no bit of the picture.
+
+    - `words`: words and phrases to keep; None keeps every token of the prompt, the negative prompt and the regions.
+    - `components`: "unet" and kinds of ControlNets, such as "pose"; None for all.
+    - `layers`: names of blocks, such as "mid_block" or "up_blocks.1"; None for the up blocks of the U-Net and all of a
+      ControlNet, which has none.
+    - `smallest`, `largest`: cells along the shorter side of the layers that count.
+    - `heads`: the numbers of the heads that count; None for all. Sites with fewer heads leave out what they lack.
+    - `steps`: the part of the run to watch, such as (0.5, 1.0) for its second half.
+    - `self_attention`: also keep where each place attends, on a grid of at most 512 places.
+    - `history`: also keep every step, as bytes, for a strip, a GIF or a scrubber.
+    - `influence`: also split what each place is made of by words, pictures, controls and the model itself. It takes
+      about as long again as the cross-attention it watches.
+
+    The default layers were chosen on the atelier, see `ctrl.maps`: other models may differ.
+    """
+
+    words: tuple[str, ...] | None = None
+    components: tuple[str, ...] | None = None
+    layers: tuple[str, ...] | None = None
+    smallest: int = 8
+    largest: int = 64
+    heads: tuple[int, ...] | None = None
+    steps: tuple[float, float] = (0.0, 1.0)
+    self_attention: bool = True
+    history: bool = False
+    influence: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("words", "components", "layers"):
+            object.__setattr__(self, name, _names(name, getattr(self, name)))
+        object.__setattr__(self, "heads", _numbers(self.heads))
+        for name in ("smallest", "largest"):
+            _whole(name, getattr(self, name))
+        if self.smallest > self.largest:
+            raise ValueError(f"smallest must not exceed largest, got {self.smallest} and {self.largest}.")
+        object.__setattr__(self, "steps", _part(self.steps))
+        for name in ("self_attention", "history", "influence"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}.")
+
+    @staticmethod
+    def of(given: object) -> Watch | None:
+        """The watch a caller gave; True is the default one, None and False are none."""
+        if given is None or given is False:
+            return None
+        if given is True:
+            return Watch()
+        if not isinstance(given, Watch):
+            raise TypeError(f"watch must be a ctrl.Watch, such as ctrl.Watch(history=True), got {given!r:.60}.")
+        return given
+
+    def why_not(self, site: Site) -> str | None:
+        """Why a cross-attention is left out by its name; None if it is not."""
+        if self.components is not None and site.component not in self.components:
+            return f"component {site.component!r} is not watched"
+        names = self.layers
+        if names is None:
+            names = (UP,) if site.component == "unet" else ("",)
+        if any(not name or f"{site.path}.".startswith(f"{name}.") for name in names):
+            return None
+        return f"not in {', '.join(names)}"
+
+    def fits(self, height: int, width: int) -> bool:
+        """Whether layers of this size count."""
+        return self.smallest <= min(height, width) <= self.largest
+
+    def acts(self, step: int, count: int) -> bool:
+        """Whether evaluation `step` of `count` is watched."""
+        start, until = self.steps
+        return start * count <= step < until * count or (until == 1.0 and step == count - 1)
+
+
+def _names(name: str, given: object) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Sequence) else ()
+    if not names or not all(isinstance(one, str) and one for one in names):
+        raise TypeError(f"{name} must be a list of names, or None for the default; got {given!r:.60}.")
+    return names
+
+
+def _numbers(given: object) -> tuple[int, ...] | None:
+    if given is None:
+        return None
+    numbers = (given,) if isinstance(given, int) else tuple(given) if isinstance(given, Sequence) else ()
+    if not numbers or any(isinstance(one, bool) or not isinstance(one, int) or one < 0 for one in numbers):
+        raise TypeError(f"heads must be a list of numbers from 0, or None for all; got {given!r:.60}.")
+    return numbers
+
+
+def _whole(name: str, given: object) -> None:
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise ValueError(f"{name} must be a whole number of cells, 1 or more, got {given!r}.")
+
+
+def _part(given: object) -> tuple[float, float]:
+    try:
+        start, until = (float(one) for one in given)  # type: ignore[attr-defined]  # what is no pair is refused below
+    except (TypeError, ValueError):
+        raise TypeError(f"steps must be a pair such as (0.5, 1.0), parts of the run, got {given!r:.60}.") from None
+    if not 0 <= start < until <= 1:
+        raise ValueError(f"steps must be a pair 0 ≤ start < until ≤ 1, parts of the run, got {given!r}.")
+    return start, until

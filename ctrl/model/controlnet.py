@@ -1,0 +1,98 @@
+"""A ControlNet of one kind, called in plain tensors (arXiv 2302.05543).
+
+R are the rows of the U-Net's batch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctrl.attention import Hooks, Site, sites, tap
+from ctrl.model.revision import changes, weights_of
+from ctrl.model.unet import AddedConditions
+from ctrl.rows import PromptRows, Residuals
+
+
+@dataclass(frozen=True, eq=False)
+class ControlNet:
+    """The ControlNet of a `kind` for one U-Net; `module` may be one kind of several, see `loading.controlnets`."""
+
+    kind: str
+    module: Any
+    identity: Hashable
+    added: AddedConditions
+    lock: threading.RLock
+
+    @property
+    def revision(self) -> Hashable:
+        """Which weights it has, for the keys of a memory."""
+        return ("controlnet", self.identity, changes(self._weights))
+
+    @cached_property
+    def _weights(self) -> tuple[Tensor, ...]:
+        return weights_of(self.module)
+
+    @property
+    def count(self) -> int:
+        """How many residuals it adds, the middle's counted."""
+        return len(self._net.controlnet_down_blocks) + 1
+
+    @property
+    def prompted_only(self) -> bool:
+        """Whether it acts on the conditional rows only, whatever its control says: one that pools its residuals."""
+        return bool(getattr(self.module, "prompted_only", False))
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels of its control picture to a latent."""
+        return int(2 ** (len(self._net.config.conditioning_embedding_out_channels) - 1))
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """Its attention, cross and self."""
+        return sites(self.module, self.kind, kind="all")
+
+    @torch.no_grad()
+    def embed(self, hint: Tensor) -> Tensor:
+        """The embedding (R, C, h, w) of control pictures (R, 3, H, W) in [0, 1], the same at every step."""
+        with self.lock:
+            embedded: Tensor = self._net.controlnet_cond_embedding(hint)
+            return embedded
+
+    @torch.no_grad()
+    def residuals(self, sample: Tensor, t: Tensor, prompt: PromptRows, embedded: Tensor, hooks: Hooks) -> Residuals:
+        """The residuals it adds to the U-Net; `embedded` is `embed` of its control pictures."""
+        with self.lock, tap(self.sites, hooks), _answering(self._net.controlnet_cond_embedding, embedded):
+            down, mid = self.module(
+                sample,
+                t,
+                encoder_hidden_states=prompt.embeds,
+                controlnet_cond=embedded,
+                added_cond_kwargs=self.added(prompt, sample),
+                return_dict=False,
+            )
+        return (*down, mid)
+
+    @property
+    def _net(self) -> Any:
+        """diffusers' module."""
+        return getattr(self.module, "net", self.module)
+
+
+@contextmanager
+def _answering(module: Any, out: Tensor) -> Iterator[None]:
+    """For the length of the block the module answers `out`, which was computed before."""
+    held: dict[str, Any] = module.__dict__
+    held["forward"] = lambda _: out
+    try:
+        yield
+    finally:
+        del held["forward"]

@@ -1,0 +1,82 @@
+"""The text encoders of a model: prompts to the embeddings that its U-Net reads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ctrl.model import text
+from ctrl.model.parts import Tower
+from ctrl.model.revision import changes, weights_of
+from ctrl.model.text import Span, Text
+from ctrl.prompts import parse
+from ctrl.rows import PromptRows
+
+
+@dataclass(frozen=True, eq=False)
+class TextEncoders:
+    """One CLIP text encoder, or SDXL's two, with their tokenizers, used under the model's `lock`."""
+
+    towers: tuple[Tower, ...]
+    identity: Hashable
+    device: torch.device
+    dtype: torch.dtype
+    zero_negative: bool
+    lock: threading.RLock
+
+    @property
+    def revision(self) -> Hashable:
+        """Which weights they have, for the keys of a memory."""
+        return ("text", self.identity, changes(self._weights))
+
+    @cached_property
+    def _weights(self) -> tuple[Tensor, ...]:
+        return weights_of(*(tower.encoder for tower in self.towers))
+
+    @torch.no_grad()
+    def encode(self, prompt: str) -> Text:
+        """The prompt's embeddings, in as many chunks as it needs."""
+        with self.lock:
+            return text.encode(self.towers, prompt, self.device, self.dtype)
+
+    def as_negative(self, prompt: str, encoded: Text) -> Text:
+        """An encoded prompt as a negative one: SDXL encodes an empty one as zeros, and `clip_skip` is not for it."""
+        if self.zero_negative and not prompt:
+            return text.empty(encoded)
+        with self.lock:
+            return text.unskipped(self.towers, prompt, encoded)
+
+    def chunks(self, prompt: str) -> int:
+        """How many chunks the prompt needs, without encoding it."""
+        with self.lock:
+            return text.chunks(self.towers, prompt)
+
+    def pad_to_longest(self, texts: Sequence[Text]) -> tuple[Text, ...]:
+        """Texts with empty chunks appended, as long as the longest: rows of one batch must be."""
+        with self.lock:
+            return text.levelled(self.towers, texts)
+
+    def spans(self, prompt: str) -> list[Span]:
+        """The place of each token among the embeddings, and of its characters in the plain prompt."""
+        with self.lock:
+            return text.spans(self.towers, prompt)
+
+    def plain(self, prompt: str) -> str:
+        """The prompt without the marks of its weights, in whose characters `spans` count."""
+        return "".join(piece.text for piece in parse(prompt))
+
+    def rows(self, texts: Sequence[Text]) -> PromptRows:
+        """Texts of one length as rows."""
+        pooled = [one.pooled for one in texts if one.pooled is not None]
+        weighted = any(one.weights is not None for one in texts)
+        weights = [torch.ones_like(one.states[0, :, 0]) if one.weights is None else one.weights for one in texts]
+        return PromptRows(
+            torch.cat([one.states for one in texts]),
+            torch.cat(pooled) if pooled else None,
+            torch.stack(weights) if weighted else None,
+        )

@@ -1,0 +1,115 @@
+"""Recipes as Python: what one would have typed, with pictures above it or in files beside it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctrl.images import Picture, save
+from ctrl.recipe.as_json import changed
+from ctrl.recipe.schedule import Schedule
+from ctrl.skeleton import POSES, People, Skeleton
+
+BARE = ("prompt", "kind", "picture", "name")  # arguments that are typed without their names
+MAX_BASE64 = 128 * 2**10  # characters of pictures in one piece of code
+
+
+def to_code(recipe: Any) -> str:
+    """See `Recipe.code`, without a path."""
+    pictures, call = _call(recipe)
+    texts = [picture.to_base64() for picture in pictures]
+    if (length := sum(map(len, texts))) > MAX_BASE64:
+        raise ValueError(
+            f"the recipe's pictures are {length / 2**20:.1f} MB as text, too long for code to read; "
+            "give a file to write, recipe.code('recipe.py'), and they are saved beside it."
+        )
+    return _code([f'ctrl.Picture.from_base64("{text}")' for text in texts], pictures, call)
+
+
+def write_code(recipe: Any, path: Path) -> str:
+    """See `Recipe.code`, with a path; what is written is handed back too."""
+    if path.suffix != ".py":
+        raise ValueError(f"path must end in .py, got {str(path)!r}.")
+    pictures, call = _call(recipe)
+    files = [path.with_name(f"{path.stem}_{number}.png") for number in range(1, len(pictures) + 1)]
+    for picture, file in zip(pictures, files, strict=True):
+        buffer = io.BytesIO()
+        picture.image.save(buffer, "PNG")
+        save(file, buffer.getvalue())
+    code = _code([f"ctrl.Picture.of({str(file)!r})" for file in files], pictures, call)
+    save(path, code.encode())
+    return code
+
+
+def brief(value: Any) -> str:
+    """A value in one line as far as it differs from its defaults, with pictures by their sizes."""
+    return _Writer("", lambda picture: f"<{picture.size[0]}×{picture.size[1]}>", repr).write(value)
+
+
+def _call(recipe: Any) -> tuple[list[Picture], list[str]]:
+    """The pictures, and the lines of the call that makes the recipe."""
+    pictures: list[Picture] = []
+
+    def name(picture: Picture) -> str:
+        if picture not in pictures:
+            pictures.append(picture)
+        return f"picture_{pictures.index(picture) + 1}"
+
+    return pictures, [f"    {line}," for line in _Writer("ctrl.", name, _points).arguments(recipe)]
+
+
+def _code(loaders: list[str], pictures: list[Picture], call: list[str]) -> str:
+    head = [
+        f"picture_{number} = {loader}  # {picture.size[0]}×{picture.size[1]}"
+        for number, (loader, picture) in enumerate(zip(loaders, pictures, strict=True), 1)
+    ]
+    return "\n".join([*head, "recipe = ctrl.Recipe(", *call, ")"]) + "\n"
+
+
+def _points(skeleton: Skeleton) -> str:
+    shown = "" if skeleton.shown.all() else f", {skeleton.shown.tolist()}"
+    parts = "".join(f", {name}={part}" for name, part in skeleton.to_dict().items() if name not in ("points", "shown"))
+    return f"ctrl.Skeleton({skeleton.points.tolist()}{shown}{parts})"
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """How values are written: what stands before every name, and what stands for pictures and unnamed skeletons."""
+
+    prefix: str
+    picture: Callable[[Picture], str]
+    skeleton: Callable[[Skeleton], str]
+
+    def write(self, value: Any) -> str:
+        if isinstance(value, Picture):
+            return self.picture(value)
+        if isinstance(value, Skeleton):
+            name = next((name for name in POSES if Skeleton.named(name) == value), None)
+            return self.skeleton(value) if name is None else f"{self.prefix}Skeleton.named({name!r})"
+        if isinstance(value, Schedule):
+            return self.prefix + _schedule(value)
+        if isinstance(value, People):
+            return self.write(value.skeletons)
+        if isinstance(value, tuple):
+            return f"[{', '.join(map(self.write, value))}]"
+        if hasattr(value, "__dataclass_fields__"):
+            return f"{self.prefix}{type(value).__name__}({', '.join(self.arguments(value))})"
+        return repr(value)
+
+    def arguments(self, value: Any) -> list[str]:
+        pairs = [(name, self.write(given)) for name, given in changed(value)]
+        return [code if name in BARE else f"{name}={code}" for name, code in pairs]
+
+
+def _schedule(schedule: Schedule) -> str:
+    """In the words of `hold`, `ramp` and `curve`."""
+    window = [f"{name}={given!r}" for name, given in changed(schedule) if name != "points"]
+    positions = [position for position, _ in schedule.points]
+    if positions == [0.0]:
+        return f"hold({', '.join([repr(schedule.points[0][1]), *window])})"
+    if positions == [0.0, 1.0]:
+        return f"ramp({', '.join([*(repr(value) for _, value in schedule.points), *window])})"
+    return f"curve({', '.join([*map(repr, schedule.points), *window])})"

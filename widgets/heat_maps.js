@@ -1,0 +1,161 @@
+// The numbers and the paint of TokenHeat: shares of attention as arrays, and pictures of them.
+
+// Okabe and Ito's colours, distinct without full colour vision: for two pinned words, and for the parties of influence.
+const HUES = ["e69f00", "56b4e9", "009e73", "cc79a7", "f0e442", "d55e00", "0072b2"];
+
+const highest = (map) => map.reduce((top, value) => Math.max(top, value), 0);
+const percent = (share) => `${Number((share * 100).toPrecision(share < 0.001 ? 1 : share < 0.1 ? 2 : 3))} %`;
+
+// The mean over some cells, or over all.
+function average(map, cells) {
+  if (!cells) return map.reduce((sum, value) => sum + value, 0) / map.length;
+  return cells.reduce((sum, cell) => sum + map[cell], 0) / cells.length;
+}
+
+// What a "heat" message brings, bytes with a scale each, as shares. Null where the bytes are not whole.
+function readHeat(content, [, maps, scales, attends, attendsScales, ...pictures]) {
+  const [layers, steps, words, h, w] = content.shape;
+  const [rows, columns] = content.places;
+  const [size, count, places] = [h * w, layers * steps * words, rows * columns];
+  const floats = (data) => new Float32Array(data.slice().buffer);
+  if (
+    maps.length !== count * size ||
+    scales.length !== count * 4 ||
+    attends.length !== places ** 2 ||
+    attendsScales.length !== places * 4
+  )
+    return null;
+  const [mapScales, placeScales, kept] = [floats(scales), floats(attendsScales), new Map()];
+
+  // The mean of a word's maps over layers and steps, (h · w).
+  function mean(word, chosen, when) {
+    const key = [word, ...chosen, "/", ...when].join();
+    if (kept.has(key)) return kept.get(key);
+    const out = new Float32Array(size);
+    for (const layer of chosen) {
+      for (const step of when) {
+        const at = (layer * steps + step) * words + word;
+        const scale = mapScales[at] / 255 / (chosen.length * when.length);
+        for (let i = 0; i < size; i++) out[i] += maps[at * size + i] * scale;
+      }
+    }
+    if (kept.size > 2000) kept.clear();
+    kept.set(key, out);
+    return out;
+  }
+
+  // Where a place attends: the mean over its cells, (rows · columns).
+  function attention(place) {
+    const out = new Float32Array(places);
+    const cells = cellsOf(place, columns, rows);
+    for (const cell of cells) {
+      const scale = placeScales[cell] / 255 / cells.length;
+      for (let i = 0; i < places; i++) out[i] += attends[cell * places + i] * scale;
+    }
+    return { map: out, w: columns, h: rows };
+  }
+
+  return { ...content, h, w, mean, attention, pictures, hasPlaces: places > 0 };
+}
+
+// The cells of a grid that a place covers: the one that holds a point, or those whose centre an outline encloses.
+function cellsOf(place, w, h) {
+  const cellAt = ([x, y]) => clamp(Math.floor(y * h), 0, h - 1) * w + clamp(Math.floor(x * w), 0, w - 1);
+  if (place.length < 3) return place.slice(0, 1).map(cellAt);
+  const inside = Array.from({ length: w * h }, (_, cell) => cell).filter((cell) =>
+    encloses(place, ((cell % w) + 0.5) / w, (Math.floor(cell / w) + 0.5) / h),
+  );
+  return inside.length ? inside : [cellAt(place[0])];
+}
+
+function encloses(outline, x, y) {
+  let inside = false;
+  outline.forEach(([x1, y1], at) => {
+    const [x0, y0] = outline.at(at - 1);
+    if (y0 > y !== y1 > y && x < x0 + ((y - y0) / (y1 - y0)) * (x1 - x0)) inside = !inside;
+  });
+  return inside;
+}
+
+// ---- paint ----------------------------------------------------------------------------------------------------
+
+// Each painter changes RGBA pixels in place. A map is given at their size and divided by its top.
+const PAINTERS = {
+  heat(pixels, [map], { table, strength }) {
+    for (let i = 0; i < map.length; i++) {
+      const level = clamp(map[i], 0, 1);
+      const colour = Math.round(level * 255) * 3;
+      cover(pixels, i * 4, strength * Math.min(1, 2.2 * level), table[colour], table[colour + 1], table[colour + 2]);
+    }
+  },
+  spotlight(pixels, [map], { strength }) {
+    for (let i = 0; i < map.length; i++) shade(pixels, i * 4, 1 - strength * (1 - clamp(1.25 * map[i], 0, 1)));
+  },
+  outline(pixels, [map], { width, threshold, strength }) {
+    const outside = (i) => map[i] < threshold;
+    const edge = (i, far) =>
+      !outside(i) &&
+      [-far, far, -far * width, far * width].some((step) => map[i + step] !== undefined && outside(i + step));
+    for (let i = 0; i < map.length; i++) {
+      if (edge(i, 2)) pixels.fill(255, i * 4, i * 4 + 4);
+      else if (edge(i, 4)) shade(pixels, i * 4, 0);
+      else if (outside(i)) shade(pixels, i * 4, 1 - 0.6 * strength);
+    }
+  },
+  pair(pixels, [first, second], { strength }) {
+    const [one, other] = HUES.map(hexColour);
+    for (let i = 0; i < first.length; i++) {
+      const [a, b] = [clamp(first[i], 0, 1), clamp(second[i], 0, 1)];
+      const mixed = [0, 1, 2].map((c) => (one[c] * a + other[c] * b) / (a + b || 1));
+      cover(pixels, i * 4, strength * Math.max(a, b), ...mixed);
+    }
+  },
+  decided(pixels, maps, { strength }) {
+    for (let i = 0; i < maps[0].length; i++) {
+      const first = maps.reduce((best, map, at) => (map[i] > maps[best][i] ? at : best), 0);
+      cover(pixels, i * 4, strength * (0.35 + 0.5 * maps[first][i]), ...hexColour(HUES[first % HUES.length]));
+    }
+  },
+};
+
+// A colour over a pixel that is paler and darker than it was, so that the colour stands out.
+function cover(pixels, at, part, ...colour) {
+  const grey = 0.3 * pixels[at] + 0.59 * pixels[at + 1] + 0.11 * pixels[at + 2];
+  for (let c = 0; c < 3; c++) {
+    const under = 0.4 * pixels[at + c] + 0.45 * grey;
+    pixels[at + c] = under + part * (colour[c] - under);
+  }
+}
+
+function shade(pixels, at, light) {
+  for (let c = 0; c < 3; c++) pixels[at + c] *= light;
+}
+
+// Paint a subject { painter, maps } over a picture on a canvas.
+function paintSubject(context, picture, { painter, maps }, { cells, colours, ...look }) {
+  const { width, height } = context.canvas;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture, 0, 0, width, height);
+  if (!maps.length) return;
+  const pixels = context.getImageData(0, 0, width, height);
+  const large = maps.map((one) => enlarge(one.map, one.w, one.h, width, height, cells).map((share) => share / one.top));
+  PAINTERS[painter](pixels.data, large, { width, table: colourTable(colours), ...look });
+  context.putImageData(pixels, 0, 0);
+}
+
+// A picture with a line of words under it, on white.
+function captioned(picture, words) {
+  const { width, height } = picture.canvas;
+  const sheet = blank(width, height + 40);
+  sheet.fillStyle = "#fff";
+  sheet.fillRect(0, 0, width, height + 40);
+  sheet.drawImage(picture.canvas, 0, 0);
+  sheet.fillStyle = "#111";
+  sheet.font = "14px system-ui, sans-serif";
+  sheet.fillText(words, 8, height + 26, width - 16);
+  return sheet;
+}
+
+function blank(width, height) {
+  return make("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
+}

@@ -1,0 +1,183 @@
+"""`StyleShelf`: reference pictures whose look is followed, each with its crop, weight, blocks and window.
+
+The references are kept here as `ctrl.Style` values and shown in the browser as thumbnails; `shelf.styles` is what goes
+into a recipe.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import traitlets
+from PIL import Image
+
+import ctrl
+from widgets.encode import jpeg
+from widgets.leaf import Leaf, Message, module, styles
+
+PRESETS = ("all", "style", "layout", "style+layout")
+CUSTOM = "custom"  # blocks or a schedule that a preset or a number does not express: kept as they came
+LIMIT = 16  # references on one shelf, as many as a recipe takes
+THUMB, SEEN = 320, 112  # pixels along the longer side
+FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+class StyleShelf(Leaf):
+    """Style references to open, drop, paste, crop, weigh, order and switch off.
+
+    Args:
+        styles: `ctrl.Style` values, or pictures in any form a Style takes.
+        sees: a function from a PIL picture to the part the image encoder sees, such as `model.what_style_sees`. It is
+            called in a thread. Without it the crop alone is shown.
+
+    `styles` are the references that are on, top first, as `ctrl.Style` values. `items` is a trait to observe: for each
+    reference its id, name, whether it is on, `weight`, `blocks` (a preset), the window `start` to `until` and its
+    `crop`: nothing for the whole picture, or [x, y, side], the left, the top and the side of a square as parts of
+    the picture's width, height and shorter side. What a knob cannot say (a curve over the steps, weights of single
+    blocks, masks, negatives) is kept as it came.
+
+    >>> shelf = StyleShelf([ink_drawing], sees=model.what_style_sees)    # doctest: +SKIP
+    >>> recipe.replace(styles=shelf.styles)                              # doctest: +SKIP
+    """
+
+    _esm = module("knobs.js", "shelf_card.js", "shelf.js")
+    _css = styles("shelf.css")
+
+    items = traitlets.List(traitlets.Dict(), maxlen=LIMIT).tag(sync=True)
+    presets = traitlets.List(traitlets.Unicode(), default_value=list(PRESETS)).tag(sync=True)
+    limit = traitlets.Int(LIMIT, read_only=True).tag(sync=True)
+
+    def __init__(
+        self, styles: Iterable[Any] = (), *, sees: Callable[[Image.Image], Any] | None = None, **traits: Any
+    ) -> None:
+        self._came: dict[str, ctrl.Style] = {}  # by id; also of references that were removed, so that undo finds them
+        self._seen: dict[str, bytes] = {}
+        self._sees = sees
+        self._numbers = itertools.count(1)
+        super().__init__(**traits)
+        self.observe(self._look_again, names="items")
+        for style in styles:
+            self.add(style)
+
+    @property
+    def styles(self) -> tuple[ctrl.Style, ...]:
+        """The references that are on, top first."""
+        return tuple(_styled(self._came[item["id"]], item) for item in self.items if item["on"])
+
+    def add(self, style: Any, *, name: str = "") -> None:
+        """Put a `ctrl.Style`, or a picture, at the end of the shelf."""
+        if len(self.items) >= LIMIT:
+            raise ValueError(f"the shelf holds {LIMIT} references at most; remove one first.")
+        came = style if isinstance(style, ctrl.Style) else ctrl.Style(style)
+        key = f"s{next(self._numbers)}"
+        self._came[key] = came
+        self.items = [*self.items, _item(key, name or f"reference {key[1:]}", came)]
+        self._post(self._reference(key))
+
+    def opening(self) -> list[Message]:
+        """The thumbnails, for a view that has just opened."""
+        return [self._reference(key) for key in self._came]
+
+    def receive(self, kind: str, content: dict[str, Any], buffers: Sequence[bytes]) -> None:
+        """A picture that was dropped, pasted or opened."""
+        if kind == "add":
+            self.add(_opened(buffers[0]), name=str(content.get("name", ""))[:60])
+
+    def _look_again(self, change: Any) -> None:
+        """Ask for what the encoder sees of each reference that is new or cropped anew."""
+        if self._sees is None:
+            return
+        before = {item["id"]: item["crop"] for item in change["old"] or []}
+        for item in change["new"]:
+            if before.get(item["id"], "new") != item["crop"]:
+                threading.Thread(target=self._look, args=(item,), name="StyleShelf sees", daemon=True).start()
+
+    def _look(self, item: dict[str, Any]) -> None:
+        """In a thread of its own: the first call loads the encoder."""
+        try:
+            assert self._sees is not None
+            picture = _cropped(self._came[item["id"]].pictures[0], item["crop"])
+            seen = self._sees(picture.image.convert("RGB"))
+        except Exception as error:
+            self.show_problem(f"What the encoder sees cannot be shown: {error}", details=traceback.format_exc())
+            return
+        current = next((one for one in self.items if one["id"] == item["id"]), None)
+        if current is None or current["crop"] == item["crop"]:  # else a newer crop is being looked at
+            self._seen[item["id"]] = _thumbnail(seen, SEEN)
+            self._post(self._reference(item["id"]))
+
+    def _reference(self, key: str) -> Message:
+        pictures = self._came[key].pictures
+        width, height = pictures[0].size
+        seen = self._seen.get(key)
+        content = {"id": key, "width": width, "height": height, "pictures": len(pictures)}
+        return Message("reference", content, (_thumbnail(pictures[0].image, THUMB), *([seen] if seen else [])))
+
+    def _post(self, message: Message) -> None:
+        self.post(message.kind, message.content, message.buffers)
+
+
+def _item(key: str, name: str, style: ctrl.Style) -> dict[str, Any]:
+    """A style as the knobs show it."""
+    weight, start, until = style.weight, 0.0, 1.0
+    if isinstance(weight, ctrl.Schedule):
+        start, until = weight.start, weight.until
+        weight = weight.points[0][1] if len(weight.points) == 1 and weight.by == "steps" else weight.highest
+    blocks = style.blocks if style.blocks in PRESETS else CUSTOM
+    return {
+        "id": key,
+        "name": name,
+        "on": True,
+        "weight": weight,
+        "blocks": blocks,
+        "start": start,
+        "until": until,
+        "crop": [],
+    }
+
+
+def _styled(came: ctrl.Style, item: dict[str, Any]) -> ctrl.Style:
+    """A style as the knobs say; what they do not say, and what nobody moved, stays as it came."""
+    was = _item(item["id"], "", came)
+    changed: dict[str, Any] = {}
+    if any(item[knob] != was[knob] for knob in ("weight", "start", "until")):
+        weight, start, until = (float(item[knob]) for knob in ("weight", "start", "until"))
+        changed["weight"] = weight if (start, until) == (0, 1) else ctrl.hold(weight, start=start, until=until)
+    if item["blocks"] not in (CUSTOM, was["blocks"]):
+        changed["blocks"] = item["blocks"]
+    if item["crop"]:
+        changed["picture"] = _cropped(came.pictures[0], item["crop"])
+    return replace(came, **changed) if changed else came
+
+
+def _cropped(picture: ctrl.Picture, crop: Sequence[float]) -> ctrl.Picture:
+    """The square of a crop [x, y, side]; the whole picture where there is none."""
+    if not crop:
+        return picture
+    width, height = picture.size
+    x, y, part = (float(value) for value in crop)
+    side = max(1, min(round(part * min(width, height)), width, height))
+    left = min(max(0, round(x * width)), width - side)
+    top = min(max(0, round(y * height)), height - side)
+    return ctrl.Picture(picture.pixels[top : top + side, left : left + side])
+
+
+def _thumbnail(image: Any, side: int) -> bytes:
+    small = getattr(image, "image", image).convert("RGB")
+    small.thumbnail((side, side))
+    return jpeg(small, quality=85)
+
+
+def _opened(data: bytes) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image.load()
+        return image
+    except Exception as error:
+        raise ValueError(f"the picture cannot be read ({error}); use a PNG, JPEG or WebP.") from error
