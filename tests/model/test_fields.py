@@ -112,7 +112,7 @@ def test_a_unet_that_needs_what_it_is_not_given_is_refused(folder, field):
     with pytest.raises(ValueError, match=r"conditioned by|guidance as an input"):
         odd = copy.copy(parts)
         object.__setattr__(odd, "unet", unet)
-        ctrl.Model(checked_parts(odd), ctrl.load(folder, device="cpu").shelf, device=None, dtype=None)
+        ctrl.Model(checked_parts(odd), ctrl.load(folder, device="cpu").extras, device=None, dtype=None)
 
 
 SCHEDULE = {  # a value other than the default for each field of the schedulers, or why it is not followed

@@ -152,7 +152,7 @@ def test_every_part_is_of_one_commit_though_the_branch_moves_on(theirs, publishe
     theirs.publish("owner/one", moved, SECOND)
     assert "pose" in model.controls and len(said) == 1  # there, and not fetched yet
     assert "controlnet_pose/config.json" not in theirs.fetched("owner/one")
-    assert model.shelf.controlnet("pose", model.unet).config.cross_attention_dim == tiny.SIDE
+    assert model.extras.controlnet("pose", model.unet).config.cross_attention_dim == tiny.SIDE
     assert said[1].startswith("controlnets['pose'] owner/one/controlnet_pose: fetching ")
     assert {call[2] for call in theirs.calls if call[0] == "fetch"} == {FIRST}
     with pytest.raises(FileNotFoundError, match="source owner/one has no revision 'v9' on the hub"):

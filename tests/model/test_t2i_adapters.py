@@ -68,7 +68,7 @@ def test_one_of_another_model_is_refused_and_one_in_the_place_of_a_controlnet_is
     with pytest.raises(ValueError, match="the pose control is a T2I-Adapter"):
         model.controlnet("pose")
     with pytest.raises(ValueError, match="the pose T2I-Adapter was made for another model: it adds to blocks of"):
-        model.shelf.t2i_adapter("pose", model.unet)
-    assert model.shelf.t2i_adapter("none", model.unet) is None
+        model.extras.t2i_adapter("pose", model.unet)
+    assert model.extras.t2i_adapter("none", model.unet) is None
     with pytest.raises(ValueError, match=r"is in torch.float16 on cpu and the U-Net in torch.float32"):
         t2i_adapter("pose", net.half(), tiny_adapters.sd1())

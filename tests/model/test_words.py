@@ -86,7 +86,7 @@ def test_a_textual_inversion_of_several_vectors_draws_what_diffusers_draws(shelf
 def test_the_vectors_of_a_word_share_its_place_and_its_weight(shelf, tmp_path):
     file = tiny.save({"<cat>": torch.randn(3, 64)}, tmp_path / "learned_embeds.safetensors")
     model = ctrl.load(shelf / "sd1", device="cpu", embeddings=file)  # the file names its word
-    spans = text.spans(model.text.towers, "a (<cat>:1.3) b")
+    spans = text.spans(model.text.encoders, "a (<cat>:1.3) b")
     assert [(one.start, one.end) for one in spans] == [(0, 1), (2, 7), (2, 7), (2, 7), (8, 9)]
     read = model.text.encode("a (<cat>:1.3) b")
     assert read.weights.tolist()[:6] == pytest.approx([1, 1, 1.3, 1.3, 1.3, 1])
@@ -161,8 +161,8 @@ def test_a_single_file_needs_no_tokenizer_where_a_package_ships_the_vocabulary(s
     model = ctrl.load(single, device="cpu")
     expected = CLIPTokenizer(vocab=vocabulary, merges=pairs)
     for prompt in ("abc in the", "ab, c é ☃", "A  CAT"):
-        assert model.text.towers[0].tokenizer(prompt).input_ids == expected(prompt).input_ids
-    assert model.text.towers[0].tokenizer.model_max_length == tiny.TOKENS
+        assert model.text.encoders[0].tokenizer(prompt).input_ids == expected(prompt).input_ids
+    assert model.text.encoders[0].tokenizer.model_max_length == tiny.TOKENS
 
 
 def test_the_vocabulary_of_open_clip_is_clips():

@@ -36,7 +36,7 @@ BOUNDS = (
 )
 ANYTHING = Bound((), -(1 << 20), 1 << 20)
 ENTRIES = 16  # of a list
-BLOCKS = 8  # of a U-Net or a codec
+BLOCKS = 8  # of a U-Net or a VAE
 LETTERS = 100  # of a string
 BETAS = 10_000
 UNCLIPPED = ("lambda_min_clipped", -math.inf)  # what every DPM-Solver of diffusers writes, as -Infinity

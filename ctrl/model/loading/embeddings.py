@@ -16,20 +16,20 @@ from torch import Tensor, nn
 
 from ctrl.model.loading.files import guess_file_kind, read_tensors
 from ctrl.model.loading.views import view
-from ctrl.model.parts import Tower
+from ctrl.model.parts import TextEncoder
 
 FOR_ENCODERS = (("clip_l", "emb_params"), ("clip_g",))  # the names of their vectors in A1111's and SDXL's files
 VECTORS = 256  # of a word
 
 
-def with_embeddings(towers: Sequence[Tower], words: Mapping[str, Path]) -> tuple[Tower, ...]:
+def with_embeddings(encoders: Sequence[TextEncoder], words: Mapping[str, Path]) -> tuple[TextEncoder, ...]:
     """The text encoders with these words; what they are made from is not changed.
 
     A file that is no textual inversion, or for another encoder, and a word that is known raise a ValueError.
     """
-    held = {word: read_embedding(word, file, len(towers)) for word, file in words.items()}
+    held = {word: read_embedding(word, file, len(encoders)) for word, file in words.items()}
     return tuple(
-        _extended(tower, {word: vectors[at] for word, vectors in held.items()}) for at, tower in enumerate(towers)
+        _extended(one, {word: vectors[at] for word, vectors in held.items()}) for at, one in enumerate(encoders)
     )
 
 
@@ -62,9 +62,9 @@ def read_embedding(word: str, file: Path, encoders: int) -> tuple[Tensor, ...]:
     return vectors
 
 
-def _extended(tower: Tower, words: Mapping[str, Tensor]) -> Tower:
+def _extended(text_encoder: TextEncoder, words: Mapping[str, Tensor]) -> TextEncoder:
     """A text encoder with more tokens, each with its vector."""
-    tokenizer, encoder = copy.deepcopy(tower.tokenizer), view(tower.encoder)
+    tokenizer, encoder = copy.deepcopy(text_encoder.tokenizer), view(text_encoder.encoder)
     layer = encoder.get_input_embeddings()
     rows = [layer.weight[: len(tokenizer)]]
     for word, vectors in words.items():
@@ -80,4 +80,4 @@ def _extended(tower: Tower, words: Mapping[str, Tensor]) -> Tower:
         rows.append(vectors.to(layer.weight.device, layer.weight.dtype))
     layer.weight = nn.Parameter(torch.cat(rows), requires_grad=False)
     layer.num_embeddings = encoder.config.vocab_size = len(layer.weight)
-    return replace(tower, tokenizer=tokenizer, encoder=encoder)
+    return replace(text_encoder, tokenizer=tokenizer, encoder=encoder)

@@ -81,7 +81,7 @@ class Extras:
         return file if isinstance(file, LoadedAdapter) else self.downloader.file("ip_adapter", file)
 
     def image_encoder(self, name: str | None, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
-        """The CLIP image tower that this IP-Adapter reads, and what prepares pictures for it."""
+        """The CLIP image encoder that this IP-Adapter reads, and what prepares pictures for it."""
         adapter = self._adapter(name)
         if adapter.encoder is None:
             raise ValueError(

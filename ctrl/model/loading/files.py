@@ -183,9 +183,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Index:
-    """What a model folder says it is: the towers it has, and whether an empty negative prompt is read as zeros."""
+    """How many text encoders a model folder has, and whether it encodes an empty negative prompt as zeros."""
 
-    towers: int
+    text_encoders: int
     zero_negative: bool
 
 

@@ -21,7 +21,7 @@ from ctrl.model.loading.single_file import Tokenizer, parts_of_file
 from ctrl.model.loading.tokenizers import packaged_tokenizer, packaged_vocabulary, read_tokenizer
 from ctrl.model.loading.vae import read_vae
 from ctrl.model.model import Model
-from ctrl.model.parts import Tower
+from ctrl.model.parts import TextEncoder
 
 NO_READERS: Readers = (None, None)
 ATELIER = Path(__file__).parents[2] / "atelier" / "weights"
@@ -95,12 +95,12 @@ def load(
             found = downloader.folder("source", where, ("model_index.json",), model_files, check)
             parts = parts_of_folder(found.folder, name, device=at, dtype=kind)
             if vae is not None:
-                own_family = family_of(parts.unet, len(parts.towers))
+                own_family = family_of(parts.unet, len(parts.text_encoders))
                 instead = read_vae(_vae(downloader, vae), own_family, device=at, dtype=kind)
                 parts = checked_parts(replace(parts, vae=instead))
             own, readers = extras_in(found), readers_in(found)
-    parts = replace(parts, towers=_texts(downloader, parts.towers, embeddings, clip_skip))
-    family = family_of(parts.unet, len(parts.towers))
+    parts = replace(parts, text_encoders=_texts(downloader, parts.text_encoders, embeddings, clip_skip))
+    family = family_of(parts.unet, len(parts.text_encoders))
     extras = extras_of(own, family, downloader, readers, controlnets=controlnets, ip_adapter=ip_adapter, lora=lora)
     return Model(parts, extras, device=parts.unet.device, dtype=parts.unet.dtype)
 
@@ -115,19 +115,22 @@ def _place(source: Any, revision: str | None) -> Path | Hub:
 
 
 def _texts(
-    downloader: Downloader, towers: tuple[Tower, ...], embeddings: Given | Mapping[str, Given] | None, clip_skip: int
-) -> tuple[Tower, ...]:
+    downloader: Downloader,
+    text_encoders: tuple[TextEncoder, ...],
+    embeddings: Given | Mapping[str, Given] | None,
+    clip_skip: int,
+) -> tuple[TextEncoder, ...]:
     """The text encoders with more words, and read some layers before the last."""
-    layers = min(tower.encoder.config.num_hidden_layers for tower in towers)
+    layers = min(text_encoder.encoder.config.num_hidden_layers for text_encoder in text_encoders)
     if type(clip_skip) is not int or not 0 <= clip_skip < layers:
         raise ValueError(f"clip_skip must be a number of layers from 0 to {layers - 1}, got {clip_skip!r:.40}.")
-    towers = tuple(replace(tower, clip_skip=clip_skip) for tower in towers)
+    text_encoders = tuple(replace(text_encoder, clip_skip=clip_skip) for text_encoder in text_encoders)
     if embeddings is None:
-        return towers
+        return text_encoders
     given = embeddings if isinstance(embeddings, Mapping) else {None: embeddings}
     names = {word: "embeddings" if word is None else f"embeddings[{word!r}]" for word in given}
     files = {word: downloader.file(names[word], source_of(names[word], one)) for word, one in given.items()}
-    return with_embeddings(towers, {word or word_of(file): file for word, file in files.items()})
+    return with_embeddings(text_encoders, {word or word_of(file): file for word, file in files.items()})
 
 
 def _vae(downloader: Downloader, given: Given) -> Path:

@@ -20,7 +20,7 @@ from ctrl.images import why
 from ctrl.model.loading.configs import checked, checked_processor, checked_schedule
 from ctrl.model.loading.files import read_json, read_weights
 
-# The names of a codec's attention before diffusers 0.16.
+# The names of a VAE's attention before diffusers 0.16.
 OLD_NAMES = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
 
 
@@ -139,14 +139,14 @@ def read_schedule(folder: Path, *, repair: bool) -> dict[str, Any]:
 
 
 def image_tower(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """The CLIP image tower that style references go through."""
+    """The CLIP image encoder that style references go through."""
     from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
     return fill_from(folder, described(CLIPVisionModelWithProjection, folder), dtype, device)
 
 
 def image_processor(folder: Path | None, encoder: Any) -> Any:
-    """What resizes and normalises a picture for an image tower: as its folder says, else in CLIP's usual way.
+    """What resizes and normalises a picture for an image encoder: as its folder says, else in CLIP's usual way.
 
     Always the one that works on PIL, so that pictures do not depend on whether torchvision is installed.
     """

@@ -35,7 +35,7 @@ from ctrl.model.loading.original_names import (
 from ctrl.model.loading.pretrained import build, on_meta
 from ctrl.model.loading.shapes import SIZE_TENSORS, text_config, unet_config, vae_config
 from ctrl.model.loading.vae import read_vae
-from ctrl.model.parts import Parts, Tower
+from ctrl.model.parts import Parts, TextEncoder
 
 PREDICTIONS = ("epsilon", "v")
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -96,12 +96,12 @@ def parts_of_file(
     unet = builder.unet(size // 2 ** (len(own.config.block_out_channels) - 1))
     encoders = [builder.text_encoder(one) for one in family.text_encoders]
     builder.warn_of_others()
-    towers = [
-        Tower(tokenizer(encoder, one.pad), encoder)
+    text_encoders = [
+        TextEncoder(tokenizer(encoder, one.pad), encoder)
         for one, encoder in zip(family.text_encoders, encoders, strict=True)
     ]
     schedule = _schedule(family, predicts, zero_snr=predicts == "v" and states_zero_snr(tensors, notes))
-    return checked_parts(Parts(file.stem, unet, own, tuple(towers), schedule, family.zero_negative))
+    return checked_parts(Parts(file.stem, unet, own, tuple(text_encoders), schedule, family.zero_negative))
 
 
 def _of_family(name: str, family: Family) -> str:

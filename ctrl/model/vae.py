@@ -1,4 +1,4 @@
-"""Pictures to latents and back, through a codec (AutoencoderKL).
+"""Pictures to latents and back, through a VAE (diffusers' AutoencoderKL).
 
 N are the pictures made at once.
 """
@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 
-def encoded(vae: Any, pixels: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Latents (N, C, h, w) of pictures (N, 3, H, W) in [-1, 1], drawn from what the codec says of each.
+def encode(vae: Any, pixels: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Latents (N, C, h, w) of pictures (N, 3, H, W) in [-1, 1], drawn from what the VAE says of each.
 
-    They are in the pictures' type, also of a codec in another, and in that type they are scaled, as in diffusers.
+    They are in the pictures' type, also of a VAE in another, and in that type they are scaled, as in diffusers.
     """
     drawn = [
         vae.encode(one.to(vae.dtype)).latent_dist.sample(generator)
@@ -30,7 +30,7 @@ def encoded(vae: Any, pixels: Tensor, generators: Sequence[torch.Generator]) -> 
     return vae.config.scaling_factor * latents
 
 
-def decoded(vae: Any, latents: Tensor) -> Tensor:
+def decode(vae: Any, latents: Tensor) -> Tensor:
     """Pixels (N, 3, H, W) of (N, C, h, w) latents, about [-1, 1]."""
     latents = latents.to(vae.dtype)
     if (statistics := _statistics(vae, latents)) is not None:
@@ -52,7 +52,7 @@ def _statistics(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def pictures(pixels: Tensor) -> list[Image.Image]:
-    """Pictures of what was `decoded`, rounded as diffusers rounds them."""
+    """Pictures of what was decoded, rounded as diffusers rounds them."""
     if not torch.isfinite(pixels).all():
         raise FloatingPointError("the decoded picture is not finite; load the model with dtype=torch.float32.")
     shown = (pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
