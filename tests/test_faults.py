@@ -31,9 +31,9 @@ ERRORS = [
 RECIPE = EVERYTHING.replace(controls=[*EVERYTHING.controls, ctrl.Edges(MAP, 0.5, mode="control first")])
 SCHEDULER = diffusers.DPMSolverMultistepScheduler  # of the recipe's sampler
 MODULES = {  # of a model under the recipe's LoRA
-    "text encoder": lambda model: model.parts.towers[0].encoder,
+    "text encoder": lambda model: model.parts.text_encoders[0].encoder,
     "a text layer": lambda model: next(
-        module for name, module in model.parts.towers[0].encoder.named_modules() if name.endswith("layers.1")
+        module for name, module in model.parts.text_encoders[0].encoder.named_modules() if name.endswith("layers.1")
     ),
     "unet": lambda model: model.unet,
     "a down block": lambda model: model.unet.down_blocks[0],
@@ -99,7 +99,7 @@ def in_function(owner, name, fault, *, after=False):
 def functions(model):
     """Where else a run can fail: (owner, name) of what it calls."""
     return {
-        "tokenizer": (type(model.parts.towers[0].tokenizer), "__call__"),
+        "tokenizer": (type(model.parts.text_encoders[0].tokenizer), "__call__"),
         "image processor": (type(model.ip_adapter().processor), "__call__"),
         "scheduler's tables": (SCHEDULER, "set_timesteps"),
         "scheduler.step": (SCHEDULER, "step"),
@@ -128,7 +128,7 @@ def warm(model):
 
 def whole(model, view):
     """What a fault may not change."""
-    return trace(model, view.unet, *(tower.encoder for tower in view.parts.towers))
+    return trace(model, view.unet, *(tower.encoder for tower in view.parts.text_encoders))
 
 
 def spread(count, most):

@@ -493,7 +493,7 @@ class Trace:
 
 def modules(model):
     """All there is of a model, as far as it was loaded."""
-    yield from (model.unet, model.vae, *(tower.encoder for tower in model.parts.towers))
+    yield from (model.unet, model.vae, *(tower.encoder for tower in model.parts.text_encoders))
     yield from (net.module for net in model._loaded.controlnets.values())
     for style in model._loaded.ip_adapters.values():
         yield from (style.adapter.projection, style.encoder)
@@ -501,7 +501,7 @@ def modules(model):
 
 def trace(model, *more):
     """The model, more modules and the process as they are."""
-    digest, held = hashlib.sha256(), [model.lock, model.parts, model.shelf, model.denoiser, model.text, *vars(model)]
+    digest, held = hashlib.sha256(), [model.lock, model.parts, model.extras, model.denoiser, model.text, *vars(model)]
     held += [*model._loaded.controlnets.values(), *model._loaded.ip_adapters.values()]
     for whole in (*modules(model), *more):
         for name, module in whole.named_modules():
