@@ -209,7 +209,7 @@ def test_terms_say_whose_keys_and_values_they_are(model, index):
 
 
 def test_a_style_s_term_has_its_weight_its_pictures_and_the_weight_of_the_block(model):
-    seen, moment = told(model, [TOLD])
+    seen, _ = told(model, [TOLD])
     tokens = 4  # of one picture
     for call, terms in seen:
         for term in terms:
@@ -222,7 +222,7 @@ def test_a_style_s_term_has_its_weight_its_pictures_and_the_weight_of_the_block(
 
 
 def test_a_region_s_term_is_that_of_the_recipe_s_region_with_this_number(model):
-    seen, moment = told(model, [TOLD])
+    seen, _ = told(model, [TOLD])
     encoders = model.text
     for call, terms in seen:
         if call.kind == "self":

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from widgets.attention import AttentionPanel
     from widgets.curve import CurvePad
     from widgets.frame import FrameView
     from widgets.gallery import Gallery
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from widgets.shelf import StyleShelf
 
 _HOMES = {
+    "AttentionPanel": "attention",
     "CurvePad": "curve",
     "FrameView": "frame",
     "Gallery": "gallery",
@@ -29,7 +31,7 @@ _HOMES = {
     "StyleShelf": "shelf",
     "TokenHeat": "heat",
 }
-__all__ = ["CurvePad", "FrameView", "Gallery", "MapPad", "PosePad", "StyleShelf", "TokenHeat"]
+__all__ = ["AttentionPanel", "CurvePad", "FrameView", "Gallery", "MapPad", "PosePad", "StyleShelf", "TokenHeat"]
 
 
 def __getattr__(name: str) -> Any:

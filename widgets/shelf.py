@@ -33,7 +33,7 @@ class StyleShelf(Leaf):
 
     Args:
         styles: `ctrl.Style` values, or pictures in any form a Style takes.
-        sees: a function from a PIL picture to the part the image encoder sees, such as `model.what_style_sees`. It is
+        sees: a function from a PIL picture to the part the image encoder sees, such as `model.ip_adapter().style_crop`. It is
             called in a thread. Without it the crop alone is shown.
 
     `styles` are the references that are on, top first, as `ctrl.Style` values. `items` is a trait to observe: for each
@@ -42,7 +42,7 @@ class StyleShelf(Leaf):
     the picture's width, height and shorter side. What a knob cannot say (a curve over the steps, weights of single
     blocks, masks, negatives) is kept as it came.
 
-    >>> shelf = StyleShelf([ink_drawing], sees=model.what_style_sees)    # doctest: +SKIP
+    >>> shelf = StyleShelf([ink_drawing], sees=model.ip_adapter().style_crop)    # doctest: +SKIP
     >>> recipe.replace(styles=shelf.styles)                              # doctest: +SKIP
     """
 

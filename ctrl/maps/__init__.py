@@ -7,6 +7,7 @@ from ctrl.maps.pipeline import PipelineStep, Watching, watching
 from ctrl.maps.place import Place
 from ctrl.maps.receipt import Receipt
 from ctrl.maps.split import Split
+from ctrl.maps.stack import Entry, Stack
 from ctrl.maps.texts import Text, Token, Word
 from ctrl.maps.watch import Watch
 
@@ -14,11 +15,13 @@ __all__ = [
     "Attention",
     "Collector",
     "Difference",
+    "Entry",
     "HeatMap",
     "PipelineStep",
     "Place",
     "Receipt",
     "Split",
+    "Stack",
     "Text",
     "Token",
     "Watch",

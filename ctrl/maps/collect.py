@@ -35,7 +35,13 @@ class Collector:
     A ValueError says that nothing would be seen.
     """
 
-    def __init__(self, watch: Watch, places: Sequence[Site], texts: Sequence[Texts], count: int) -> None:
+    def __init__(
+        self,
+        watch: Watch,
+        places: Sequence[Site],
+        texts: Sequence[Texts],
+        count: int,
+    ) -> None:
         self.watch, self.texts, self.count = watch, tuple(texts), count
         cross = [site for site in places if site.kind == "cross"]
         self.missed = {site.name: why for site in cross if (why := watch.why_not(site)) is not None}
@@ -69,10 +75,8 @@ class Collector:
         if (why := self._why_not(call)) is not None:
             self.missed[call.site] = why
             return None
-        rows, layers = (
-            call.rows or Rows(pictures=len(call.q), guided=False),
-            Layers.of(call.site, call.height, call.width),
-        )
+        rows = call.rows or Rows(pictures=len(call.q), guided=False)
+        layers = Layers.of(call.site, call.height, call.width)
         for term in terms:
             for source, own in self._sources(term, rows):
                 self._add(Key(layers, source, "all"), step, self._maps(term, source, own))

@@ -17,9 +17,10 @@ from ctrl.conditioning import Conditioning, Start, size_of
 from ctrl.guidance import Space
 from ctrl.maps import Collector, Watch
 from ctrl.memory import Memory
-from ctrl.recipe import PAG, SEG, Guidance, Recipe, Region, Style, as_number
+from ctrl.recipe import PAG, SEG, Guidance, Recipe, as_number
 from ctrl.rows import Residuals, Rows, summed
 from ctrl.sampling.looking import texts
+from ctrl.sampling.numbers import numbers
 from ctrl.sampling.prompt import PromptRun
 from ctrl.sampling.residuals import ControlRun
 
@@ -141,7 +142,7 @@ class Moment:
     def of(run: Run, index: int, steps: Sequence[Recipe]) -> Moment:
         """Prepare a step; what the memory has is taken from there."""
         given, memory = run.given, run.given.memory
-        regions = _numbers(steps[0].regions, run.recipes[0].regions)
+        regions = numbers(steps[0].regions, run.recipes[0].regions)
         prompt = PromptRun(given.prompts(steps), memory, regions)
         columns = zip(*(step.controls for step in steps), strict=True)
         controls = [
@@ -206,15 +207,14 @@ class Moment:
         collector = self.run.collector
         if collector is None or collector.influence is None or not collector.watch.acts(self.index, self.run.count):
             return nullcontext()
-        named = {
-            f"{control.now.kind} {at}": one
-            for at, (control, one) in enumerate(zip(self.controls, residuals, strict=True))
-        }
+        places = numbers(self.now.controls, self.run.recipes[0].controls)
+        parts = zip(self.controls, places, residuals, strict=True)
+        named = {f"{control.now.kind} {place}": one for control, place, one in parts}
         return collector.influence.controls(self.run.model.unet, rows, named, self.index)
 
     def _styles(self, rows: Rows) -> list[Edit]:
-        numbers = _numbers(self.now.styles, self.run.recipes[0].styles)
-        parts = zip(self.styles, self.now.styles, numbers, strict=True)
+        places = numbers(self.now.styles, self.run.recipes[0].styles)
+        parts = zip(self.styles, self.now.styles, places, strict=True)
         return [reference.at(as_number(now.weight), rows, number) for reference, now, number in parts]
 
     def _perturbations(self, rows: Rows) -> list[At[Edit]]:
@@ -222,17 +222,6 @@ class Moment:
             At(_perturbation(one, rows.branch(number)), one.blocks, "self", "unet")
             for number, one in enumerate(self.guidance.perturb)
         ]
-
-
-def _numbers(now: Sequence[Style | Region], whole: Sequence[Style | Region]) -> list[int]:
-    """The places of a step's parts, which are sorted and fewer, in the whole recipe."""
-    bare = [_bare(part) for part in whole]
-    return [bare.index(_bare(part)) for part in now]
-
-
-def _bare(part: Style | Region) -> Style | Region:
-    """The part without what changes from step to step."""
-    return part if isinstance(part, Region) else replace(part.effective(lambda _: 1.0, guided=False), on=True)
 
 
 def _perturbation(one: PAG | SEG, rows: tuple[int, ...]) -> Edit:
