@@ -33,8 +33,8 @@ class StyleShelf(Leaf):
 
     Args:
         styles: `ctrl.Style` values, or pictures in any form a Style takes.
-        sees: a function from a PIL picture to the part the image encoder sees, such as `model.ip_adapter().style_crop`. It is
-            called in a thread. Without it the crop alone is shown.
+        sees: a function from a PIL picture to the part the image encoder sees, such as
+            `model.ip_adapter().style_crop`. It is called in a thread. Without it the crop alone is shown.
 
     `styles` are the references that are on, top first, as `ctrl.Style` values. `items` is a trait to observe: for each
     reference its id, name, whether it is on, `weight`, `blocks` (a preset), the window `start` to `until` and its
