@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from footprint import process, trace
 from PIL import Image
-from test_invariants import EVERYTHING, MAP, PLAIN, process, run, trace
+from variety import EVERYTHING, MAP, PLAIN, run
 
 import ctrl
-from ctrl.model.loading.extras import Shelf
+from ctrl.model.loading.extras import Extras
 
 ERRORS = [
     RuntimeError("CUDNN_STATUS_ALLOC_FAILED"),
@@ -252,7 +253,7 @@ def test_a_fault_while_a_part_is_loaded_leaves_it_unloaded(folder, warm, part):
     before, switches = trace(model), process()
     for after in (False, True):
         for error in ERRORS[:2]:
-            with in_function(Shelf, part, Fault(1, error), after=after), pytest.raises(type(error)) as caught:
+            with in_function(Extras, part, Fault(1, error), after=after), pytest.raises(type(error)) as caught:
                 ctrl.sample(model, RECIPE)
             assert caught.value is error
     assert process() == switches

@@ -24,7 +24,7 @@ ROOMS = {
     "recipe": {"images", "prompts", "skeleton"},
     "maps": {"attention", "images", "rows"},
     "model": {"attention", "images", "memory", "predictions", "prompts", "rows"},
-    "notes": {"recipe", "images"},
+    "notes": {"recipe", "images", "prompts"},
     "conditioning": {"images", "memory", "recipe", "rows"},
     "sampling": {
         "attention",
