@@ -434,4 +434,5 @@ def test_a_figure_leaves_pyplot_alone(seen):
 
     figure = seen["plain"].attention["red"].figure()
     assert figure.axes[0].get_title() == "red"
+    assert figure._repr_png_().startswith(b"\x89PNG")
     assert "matplotlib.pyplot" not in sys.modules
