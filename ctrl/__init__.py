@@ -27,7 +27,7 @@ from ctrl.recipe import (
     hold,
     ramp,
 )
-from ctrl.skeleton import Skeleton
+from ctrl.skeleton import People, Skeleton
 
 if TYPE_CHECKING:
     from ctrl import detect
@@ -51,6 +51,7 @@ __all__ = [
     "Live",
     "Lora",
     "Model",
+    "People",
     "Picture",
     "PictureLike",
     "Pose",

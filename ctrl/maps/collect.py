@@ -6,7 +6,6 @@ N are the pictures made at once, p the places of a call (height · width), t the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -25,7 +24,6 @@ from ctrl.maps.watch import LAST, Watch
 from ctrl.rows import Rows
 
 SOME = 4  # steps, of which self-attention is read in the first: it is the larger part of the work
-Numbers = Mapping[tuple[str, int], int]  # by kind of source and its number at a step
 Texts = Mapping[str, Text]  # by source: "prompt", "negative", "region 0"
 Compare = Callable[[Tensor], None]
 
@@ -34,7 +32,6 @@ class Collector:
     """Adds up what a `Watch` asks for over one run of `count` evaluations.
 
     `places` are the sites of every component that runs, `texts` those of each picture, which have the same sources.
-    `numbers` says, for each evaluation, what the regions and styles that act in it are numbered as.
     A ValueError says that nothing would be seen.
     """
 
@@ -44,9 +41,8 @@ class Collector:
         places: Sequence[Site],
         texts: Sequence[Texts],
         count: int,
-        numbers: Sequence[Numbers] = (),
     ) -> None:
-        self.watch, self.texts, self.count, self.numbers = watch, tuple(texts), count, numbers
+        self.watch, self.texts, self.count = watch, tuple(texts), count
         cross = [site for site in places if site.kind == "cross"]
         self.missed = {site.name: why for site in cross if (why := watch.why_not(site)) is not None}
         if len(self.missed) == len(cross):
@@ -80,7 +76,6 @@ class Collector:
             self.missed[call.site] = why
             return None
         rows = call.rows or Rows(pictures=len(call.q), guided=False)
-        terms = [self._numbered(term, step) for term in terms]
         layers = Layers.of(call.site, call.height, call.width)
         for term in terms:
             for source, own in self._sources(term, rows):
@@ -144,12 +139,6 @@ class Collector:
             for source, own in (("prompt", rows.cond), ("negative", rows.uncond)):
                 if own and self._kept.get(source):
                     yield source, own
-
-    def _numbered(self, term: Term, step: int) -> Term:
-        """The term with its region's or style's number in the recipe, where another is in force at this step."""
-        own, known = term.source, self.numbers[step] if self.numbers else {}
-        number = known.get((own.kind, own.index), own.index)
-        return term if number == own.index else replace(term, source=replace(own, index=number))
 
     def _maps(self, term: Term, source: str, rows: Sequence[int]) -> Tensor:
         """Mean shares (N, p, t) of the heads that count, where the term acts."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ctrl.maps import Attention, Text
-from ctrl.recipe import Control, Recipe, Style
+from ctrl.recipe import Recipe
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,29 +20,6 @@ def texts(encoders: TextEncoders, recipe: Recipe) -> dict[str, Text]:
     prompts = {"prompt": recipe.prompt, "negative": recipe.negative}
     prompts |= {f"region {number}": region.prompt for number, region in enumerate(recipe.regions)}
     return {source: Text.of(encoders.plain(prompt), encoders.spans(prompt)) for source, prompt in prompts.items()}
-
-
-def numbers(now: Recipe, recipe: Recipe) -> dict[tuple[str, int], int]:
-    """What the regions, styles and controls that act at a step (`Recipe.at`) are numbered as in their recipe.
-
-    A step has them sorted, without those that are off, so that the third style may be the first there.
-    """
-    parts: dict[str, tuple[list[Any], list[Any]]] = {
-        "region": ([(one.prompt, one.mask) for one in now.regions], [(one.prompt, one.mask) for one in recipe.regions]),
-        "style": (_alike(now.styles), _alike(recipe.styles)),
-        "control": (_alike(now.controls), _alike(recipe.controls)),
-    }
-    found = {}
-    for kind, (here, free) in parts.items():
-        for number, one in enumerate(here):
-            place = free.index(one)
-            found[kind, number], free[place] = place, None
-    return found
-
-
-def _alike(parts: Sequence[Style] | Sequence[Control]) -> list[Any]:
-    """The parts whatever their weight, in one spelling."""
-    return [one.effective(lambda weight: 1.0, guided=False) for one in parts]
 
 
 def look(run: Run, picture: int = 0) -> Callable[[Image], Attention] | None:

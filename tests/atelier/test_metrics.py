@@ -200,10 +200,11 @@ def test_edges_grow_with_the_picture():
 
 def test_tokens_clauses_and_masks(model):
     text = "a red ball on the left, on sand"
-    tokens = words.tokens_of(model.parts.towers[0].tokenizer, text, 6, 10)
-    pieces = model.parts.towers[0].tokenizer.convert_ids_to_tokens(model.parts.towers[0].tokenizer(text).input_ids)
+    tokenizer = model.parts.text_encoders[0].tokenizer
+    tokens = words.tokens_of(tokenizer, text, 6, 10)
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
     assert "".join(pieces[at] for at in tokens).replace("</w>", "") == "ball"
-    assert words.tokens_of(model.parts.towers[0].tokenizer, "x" * 99 + " ball", 100, 104) == []  # cut
+    assert words.tokens_of(tokenizer, "x" * 99 + " ball", 100, 104) == []  # cut
     assert text[slice(*words.clause(text, 6))] == "a red ball on the left"
     part = torch.zeros(32, 32, dtype=torch.uint8)
     part[8:16, 8:16] = 9  # the left prop
