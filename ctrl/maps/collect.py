@@ -49,6 +49,10 @@ class Collector:
             first = next(iter(self.missed.items()), ("", "the network has no cross-attention"))
             there = ", ".join(dict.fromkeys(site.name.split(".attentions.")[0] for site in cross)) or "none"
             raise ValueError(f"watch sees no attention: {first[1]}; the blocks with cross-attention are {there}.")
+        for word in watch.words or ():
+            if not any(text.positions([word]) for one in texts for text in one.values()):
+                read = "; ".join(dict.fromkeys(repr(text.text) for one in texts for text in one.values() if text.text))
+                raise ValueError(f"words: {word!r} is in none of the texts that are read: {read:.300}.")
         self._kept = {source: self._positions(source) for source in dict.fromkeys(s for one in texts for s in one)}
         self.sums, self.between, self.history, self.check = Sums(), Between(), History(), Check()
         self.influence = Influence(self._kept, {} if watch.history else None) if watch.influence else None

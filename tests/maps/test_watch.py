@@ -358,6 +358,8 @@ def test_a_watch_that_cannot_be_is_refused(make, error, says):
 def test_a_watch_that_would_see_nothing_is_refused_before_the_first_step(model):
     with pytest.raises(TypeError, match=r"watch must be a ctrl.Watch"):
         ctrl.sample(model, RECIPE, watch=3)
+    with pytest.raises(ValueError, match="words: 'dog' is in none of the texts that are read: 'a red ball'"):
+        ctrl.steps(model, RECIPE, watch=ctrl.Watch(words=["red", "dog"]))
     with pytest.raises(ValueError, match=r"watch sees no attention: not in up_blocks.9"):
         ctrl.steps(model, RECIPE, watch=ctrl.Watch(layers="up_blocks.9"))
 
