@@ -64,7 +64,8 @@ class Regions:
         for place, (region, mask) in enumerate(zip(self.regions, masks, strict=True)):
             k, v = call.project(region.states)
             v = v if region.weights is None else _scaled(v, region.weights)
-            out.append(Term(call.q, k, v, mask=mask, source=Source("region", place if region.number is None else region.number)))
+            number = place if region.number is None else region.number
+            out.append(Term(call.q, k, v, mask=mask, source=Source("region", number)))
         return out
 
     def _masks(self, call: Call) -> list[Tensor]:
