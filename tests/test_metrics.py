@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ctrl.atelier import measure, words
-from ctrl.atelier.bench import Bench, Seen, alike, other, restyled, without_style
+from ctrl.atelier.bench import Bench, Seen, alike, other, restyled, sighted, without_style
 from ctrl.atelier.captions import describe
 from ctrl.atelier.edges import edges_of
 from ctrl.atelier.eyes import DENSE, Eyes
@@ -25,6 +25,8 @@ from ctrl.atelier.metrics import (
     points_at,
     psnr,
     ranks,
+    ratio,
+    sharpness,
     spearman,
     spread,
 )
@@ -40,6 +42,28 @@ def test_psnr():
     assert psnr(true + 0.1, true) == pytest.approx(20.0)  # -10 log10(0.01)
     assert psnr(true, true) == math.inf
     assert psnr(1 - true, true) == pytest.approx(0.0)
+
+
+def test_sharpness_is_the_mean_step_between_neighbours():
+    stripes = np.zeros((3, 4, 4))
+    stripes[:, :, ::2] = 1.0
+    assert sharpness(stripes) == pytest.approx(0.5)  # 1 across and 0 down
+    assert sharpness(stripes * 0.6) == pytest.approx(0.3)
+    assert sharpness(np.ones((3, 4, 4))) == 0.0
+
+
+def test_a_ratio_is_of_means_and_its_interval_holds_it():
+    found, true = np.array([1.0, 3.0, 2.0]), np.array([2.0, 2.0, 4.0])
+    value = ratio(found, true)
+    assert value.mean == pytest.approx(0.75) and value.count == 3
+    assert value.low < 0.75 < value.high
+    assert ratio(true / 2, true).low == ratio(true / 2, true).high == pytest.approx(0.5)
+
+
+def test_edges_are_judged_at_the_size_the_eyes_read():
+    pictures = torch.rand(2, 3, 256, 256)
+    assert torch.allclose(sighted(pictures), torch.nn.functional.avg_pool2d(pictures, 2), atol=1e-6)
+    assert sighted(pictures[..., :64, :64]).shape == (2, 3, 64, 64)
 
 
 def test_pck_counts_visible_joints_within_a_tenth_of_the_height():
@@ -73,9 +97,7 @@ def test_edge_f1_by_hand():
     near, far = np.roll(true, 2, 0), np.roll(true, 3, 0)
     assert edge_f1(true, true) == edge_f1(near, true) == 1.0
     assert edge_f1(far, true) == 0.0
-    assert edge_f1(true | far, true) == pytest.approx(
-        2 * 0.5 / 1.5
-    )  # half the found edges are right, none missing
+    assert edge_f1(true | far, true) == pytest.approx(2 * 0.5 / 1.5)  # half the found edges are right, none missing
     assert edge_f1(np.zeros_like(true), true) == 0.0
     assert edge_f1(true * 0, true * 0) == 1.0
     assert edge_f1(np.full_like(true, 255), true) < 0.45  # painting everything does not pay
@@ -114,9 +136,7 @@ def test_an_estimate_leaves_out_what_cannot_be_asked_and_knows_how_sure_it_is():
 
 FIGURE = "a figure waving in a red shirt and blue trousers"
 ASKED = f"{FIGURE}, a yellow ball on the left, on grass, at sunset, comic book"
-SHOWN: Facts = Facts(
-    "waving", "red", "blue", "ball", "yellow", NOTHING, None, "grass", "sunset", "comic book"
-)
+SHOWN: Facts = Facts("waving", "red", "blue", "ball", "yellow", NOTHING, None, "grass", "sunset", "comic book")
 
 
 def test_answers_are_strict():
@@ -237,7 +257,7 @@ def test_the_measure_runs_on_any_model(model):
     found = measure.run(work, [measure.codec, measure.maps])
     assert found.rows[0].value.mean < 20  # a random codec is no codec, and the table says so
     assert found.rows[0].reached is False
-    assert {row.name for row in found.rows if row.reached is False} >= {"codec PSNR, dB"}
+    assert {row.name for row in found.rows if row.reached is False} >= {f"codec PSNR at {work.bench.size} px, dB"}
     latents, t = measure.words.noised(model, torch.zeros(1, 8, 16, 16), 0.5, 0)
     assert 300 < float(t) < 700
     assert 0.3 < latents.std() < 1.1
