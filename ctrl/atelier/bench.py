@@ -56,6 +56,10 @@ class Seen:
         answers = [compare(*pair) for pair in zip(asked, self.words, strict=True)]
         return np.array([share([a for a in one if what in (None, a.what)]) for one in answers])
 
+    def all_right(self, asked: Sequence[Facts[str | None]]) -> Array:
+        """1 where a picture shows all that was asked, else 0; NaN for nothing (N,)."""
+        return np.floor(self.accuracy(asked))
+
 
 class Bench:
     """Scenes of seeds never trained on, with captions that say all a picture shows, in varied words."""

@@ -15,7 +15,8 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
-from ctrl.atelier.metrics import psnr, ratio, sharpness
+from ctrl.atelier.metrics import psnr, ratio
+from ctrl.atelier.quality import sharpnesses
 from ctrl.train import muon
 from ctrl.train.base import encode
 from ctrl.train.codec import HELD, SMALL, difference
@@ -111,9 +112,9 @@ class Bench:
         @torch.no_grad()
         def show(folder: Path, number: int) -> None:
             made = torch.cat([best(part).cpu().clamp(-1, 1) for part in latents.split(8)])
-            found, true = (made.numpy() + 1) / 2, (pictures.numpy() + 1) / 2
-            fidelity = np.mean([*map(psnr, found, true)])
-            sharp = ratio(*(np.array([*map(sharpness, some)]) for some in (found, true)))
+            found, true = made * 0.5 + 0.5, pictures * 0.5 + 0.5
+            fidelity = np.mean([*map(psnr, found.numpy(), true.numpy())])
+            sharp = ratio(sharpnesses(found), sharpnesses(true))
             print(f"{name} step {number}: {fidelity:.2f} dB, sharpness {sharp}", flush=True)
             pairs = zip(pictures[:24].split(12), made[:24].split(12), strict=True)
             save_sheet([row for pair in pairs for row in pair], folder / "samples.png")
