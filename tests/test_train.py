@@ -259,6 +259,24 @@ def test_the_denoiser_learns(pool: Pool) -> None:
     assert fall(loss, unet, 2e-3) < 0.95
 
 
+def test_a_caption_that_names_no_style_is_of_a_clean_render() -> None:
+    for seed in range(200):
+        scene = sample(seed)
+        said = denoiser.told(scene, seed)
+        assert scene.style == denoiser.PLAIN or "style" in said.says
+        assert said.text[slice(*(said.mentions[0].start, said.mentions[0].end))] == said.mentions[0].word
+    plain = [s for s in map(sample, range(200)) if s.style == denoiser.PLAIN]
+    assert any("style" not in denoiser.told(scene, scene.seed).says for scene in plain)
+
+
+def test_half_the_captions_name_colours_and_the_time_in_every_style() -> None:
+    scene = replace(sample(3), style="blueprint")
+    even, odd = (denoiser.told(scene, seed).says for seed in (40, 41))
+    assert "shirt" not in odd and "time" not in odd
+    said = frozenset().union(*(denoiser.told(scene, seed).says for seed in range(0, 20, 2)))
+    assert {"shirt", "trousers", "time"} <= said and even
+
+
 @pytest.mark.parametrize("kind", controls.KINDS)
 def test_a_control_begins_as_nothing_and_then_is_something(large: Pool, kind: controls.Kind) -> None:
     torch.manual_seed(0)

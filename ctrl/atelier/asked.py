@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -18,7 +17,6 @@ from ctrl.atelier.work import Work
 from ctrl.skeleton import Skeleton
 
 NEAR = 0.05  # of the picture: how close a figure must be to where it was asked
-COLORED = "3d render"  # a style that shows every colour and the time
 
 
 def styles(work: Work) -> list[Row]:
@@ -88,8 +86,7 @@ def regions(work: Work) -> list[Row]:
 
 def named(scene: Scene) -> str:
     """A caption that names every colour and the time whatever the scene's style, and no style."""
-    colored = replace(scene, style=COLORED)
-    return without_style(describe(colored, seed=scene.seed), COLORED)
+    return without_style(describe(scene, seed=scene.seed, everything=True), scene.style)
 
 
 def replace_prompt(recipe: ctrl.Recipe, scene: Scene) -> ctrl.Recipe:
