@@ -10,6 +10,7 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,21 @@ from torch import nn
 
 from ctrl.atelier import eyes as sight
 from ctrl.atelier.scene import EVALUATION_SEEDS, sample
-from ctrl.train import base, codec, controls, decoder, denoiser, encoder, enlarge, eyes, hints, lcm, muon, texture
+from ctrl.train import (
+    base,
+    codec,
+    controls,
+    decoder,
+    denoiser,
+    encoder,
+    enlarge,
+    eyes,
+    hints,
+    lcm,
+    muon,
+    redraw,
+    texture,
+)
 from ctrl.train.__main__ import STAGES
 from ctrl.train.feed import Batch, Steps, feed
 from ctrl.train.halves import Encoding
@@ -366,6 +381,20 @@ def test_an_enlarged_hint_encoder_says_of_a_map_what_the_old_one_said_of_it_redu
     assert any(b.abs().max() > 0.1 for b in before)
 
 
+@pytest.mark.parametrize("kind", hints.DRAWN)
+def test_a_hint_encoder_learns_what_thinner_lines_mean(large: Pool, kind: controls.Kind) -> None:
+    torch.manual_seed(0)
+    net = controls.ControlNetModel.from_unet(
+        denoiser.build(8, 32), conditioning_embedding_out_channels=(16, 32, 64, 96)
+    )
+    lessons = hints.Lessons(large, kind, 2)
+    lesson = lessons(torch.Generator().manual_seed(0))
+    assert lesson.small.shape[-1] == 128 and lesson.large.shape[-1] == 256
+    controls.speak_up(net, controls.shown(lesson.small))
+    old, new = net.controlnet_cond_embedding, hints.enlarged(net).controlnet_cond_embedding
+    assert fall(lambda g: hints.loss(new, old, lessons(g)), new, 1e-3, steps=8) < 0.9
+
+
 @pytest.fixture(scope="module")
 def small(pool: Pool) -> AutoencoderKL:
     """A small codec that has learnt a little, so that its latents say something."""
@@ -441,6 +470,20 @@ def test_a_piece_of_latents_is_of_its_piece_of_the_picture(large: Pool, monkeypa
     assert lesson.latents.shape == (8, 8, 12, 12) and lesson.crop.shape == (8, 3, 192, 192)
     assert torch.allclose(lesson.crop[:, 0, ::16, 0].float() / 16, lesson.latents[:, :, :, 0].mean(1), atol=0.2)
     assert lesson.crop[:, 0, 0, 0].unique().numel() > 1  # pieces from several places
+
+
+def test_latents_drawn_again_by_a_perfect_net_are_the_same() -> None:
+    clean, alphas = torch.randn(2, 8, 16, 16), denoiser.noise_schedule().alphas_cumprod
+
+    class Perfect:
+        def __call__(self, latents: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> object:
+            a, s = alphas[timestep].sqrt(), (1 - alphas[timestep]).sqrt()
+            noise = (latents - a * clean.repeat(2, 1, 1, 1)) / s
+            return SimpleNamespace(sample=a * noise - s * clean.repeat(2, 1, 1, 1))
+
+    text = torch.zeros(2, 5, 32)
+    made = redraw.again(Perfect(), clean, text, text[:1], 400, torch.Generator().manual_seed(0))
+    assert torch.allclose(made, clean, atol=1e-3)
 
 
 def test_the_critic_learns_to_tell_and_does_not_move_with_the_decoder() -> None:

@@ -23,6 +23,7 @@ from ctrl.train.feed import Batch
 from ctrl.train.halves import Decoding
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
+from ctrl.train.redraw import redrawn
 
 CELLS = 14  # of a picture's 16 that a piece has
 EYES, CRITIC = 0.35, 0.45  # beside the pixels' 1: how strongly the eyes and the critic pull
@@ -40,13 +41,14 @@ class Lesson(Batch):
 
 @dataclass(frozen=True)
 class Lessons:
-    """The decoder's lessons with noise."""
+    """The decoder's lessons of several sources together, with noise."""
 
-    pieces: decoder.Lessons
+    sources: tuple[decoder.Lessons, ...]
 
     def __call__(self, generator: torch.Generator) -> Lesson:
         """Draw one."""
-        piece = self.pieces(generator)
+        pieces = [draw(generator) for draw in self.sources]
+        piece = decoder.Lesson(torch.cat([p.latents for p in pieces]), torch.cat([p.crop for p in pieces]))
         return Lesson(piece, torch.randn(piece.crop.shape, generator=generator))
 
 
@@ -136,6 +138,8 @@ def main(options: Options | None = None) -> None:
     critic = Critic(bench.latents.shape[2]).to(options.device)
     eyes = sight.load(options.runs / "weights" / "eyes", options.device)
     both = Both(half, critic)
+    again = options.batch // 3 if (options.runs / "weights" / "unet").exists() else 0
+    sources = ((bench.latents, options.batch - again), (redrawn(options) if again else bench.latents, again))
     average = Average(both, 0.999)
     optimizer = muon.optimizer(half, lr=7e-4 * options.rate)
     optimizer.add_param_group({"params": [*critic.parameters()], "matrix": False, "lr": RATE, "weight_decay": 0.0})
@@ -143,7 +147,7 @@ def main(options: Options | None = None) -> None:
         options.runs / "texture",
         both,
         optimizer,
-        Lessons(decoder.Lessons(bench.pool, bench.latents, options.batch, CELLS)),
+        Lessons(tuple(decoder.Lessons(bench.pool, one, count, CELLS) for one, count in sources if count)),
         lambda lesson: loss(half, critic, eyes, lesson),
         options.budget,
         workers=options.workers,
