@@ -445,7 +445,9 @@ def test_the_large_codec_learns_to_decode_to_draw_and_to_encode_and_the_latents_
     first = now()
     decoder.main(options)
     decoded = now()
-    texture.main(replace(options, budget=Budget(steps=3)))
+    (runs / "weights" / "unet").mkdir()  # what it draws is kept, and here it is already
+    np.save(runs / "latents256-redrawn.npy", np.load(runs / "latents256.npy")[:32])
+    texture.main(replace(options, batch=3, budget=Budget(steps=3)))
     drawn = now()
     encoder.main(options)
     last = now()
@@ -470,6 +472,12 @@ def test_a_piece_of_latents_is_of_its_piece_of_the_picture(large: Pool, monkeypa
     assert lesson.latents.shape == (8, 8, 12, 12) and lesson.crop.shape == (8, 3, 192, 192)
     assert torch.allclose(lesson.crop[:, 0, ::16, 0].float() / 16, lesson.latents[:, :, :, 0].mean(1), atol=0.2)
     assert lesson.crop[:, 0, 0, 0].unique().numel() > 1  # pieces from several places
+
+
+def test_a_picture_that_is_trusted_less_counts_less() -> None:
+    made, true = torch.zeros(2, 3, 8, 8), torch.stack([torch.ones(3, 8, 8), torch.zeros(3, 8, 8)])
+    half, mostly = (float(texture.trusted(made, true, torch.tensor(trust))) for trust in ([1.0, 1.0], [0.2, 0.8]))
+    assert half == pytest.approx(codec.difference(made, true)) and mostly == pytest.approx(0.4 * half)
 
 
 def test_latents_drawn_again_by_a_perfect_net_are_the_same() -> None:

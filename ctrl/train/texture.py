@@ -26,7 +26,8 @@ from ctrl.train.options import Options, parse
 from ctrl.train.redraw import redrawn
 
 CELLS = 14  # of a picture's 16 that a piece has
-EYES, CRITIC = 0.35, 0.45  # beside the pixels' 1: how strongly the eyes and the critic pull
+UNSURE = 0.3  # the trust in pixels that the U-Net's latents are to give: they lie beside where they should
+EYES, CRITIC = 0.35, 0.6  # beside the pixels' 1: how strongly the eyes and the critic pull
 RATE = 2e-3  # of the critic; at 5e-4 the decoder moved faster than it learnt, and it told nothing apart
 STEADY, NUDGE = 0.3, 0.05  # what it costs the critic to be moved by a nudge of the picture (R1, arXiv 1801.04406)
 
@@ -37,19 +38,21 @@ class Lesson(Batch):
 
     piece: decoder.Lesson
     noise: Tensor  # (B, 3, 16 n, 16 n)
+    trust: Tensor  # (B,) how much each piece's pixels count
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """The decoder's lessons of several sources together, with noise."""
+    """The decoder's lessons of several sources together, with noise; each source has its trust, 0 to 1."""
 
-    sources: tuple[decoder.Lessons, ...]
+    sources: tuple[tuple[decoder.Lessons, float], ...]
 
     def __call__(self, generator: torch.Generator) -> Lesson:
         """Draw one."""
-        pieces = [draw(generator) for draw in self.sources]
+        pieces = [draw(generator) for draw, _ in self.sources]
+        trust = torch.cat([torch.full((len(p.crop),), one) for p, (_, one) in zip(pieces, self.sources, strict=True)])
         piece = decoder.Lesson(torch.cat([p.latents for p in pieces]), torch.cat([p.crop for p in pieces]))
-        return Lesson(piece, torch.randn(piece.crop.shape, generator=generator))
+        return Lesson(piece, torch.randn(piece.crop.shape, generator=generator), trust)
 
 
 class Critic(nn.Module):
@@ -108,6 +111,12 @@ def criticism(critic: Critic, made: Tensor, true: Tensor, latents: Tensor, noise
     return F.softplus(false - real).mean() + STEADY * (real - nudged).square().mean() / NUDGE**2
 
 
+def trusted(made: Tensor, true: Tensor, trust: Tensor) -> Tensor:
+    """How far pictures are from the true ones, each counting as far as it is trusted (B,)."""
+    each = torch.stack([difference(*pair) for pair in zip(made.split(1), true.split(1), strict=True)])
+    return (each * trust).sum() / trust.sum()
+
+
 def loss(half: Decoding, critic: Critic, eyes: sight.Eyes, lesson: Lesson) -> Tensor:
     """A value whose gradient moves the decoder as the three would have it, and the critic as its own loss would."""
     true, latents = lesson.piece.picture, lesson.piece.latents
@@ -117,7 +126,7 @@ def loss(half: Decoding, critic: Critic, eyes: sight.Eyes, lesson: Lesson) -> Te
     with bf16(true.device):
         with torch.no_grad():
             real = critic(true, latents).float()
-        pixels = difference(leaf, true)
+        pixels = trusted(leaf, true, lesson.trust)
         away = unlike(eyes, leaf, true)
         taken = F.softplus(real - functional_call(critic, frozen, (leaf, latents)).float()).mean()
         pulls = [torch.autograd.grad(value, leaf)[0] for value in (pixels, away, taken)]
@@ -139,7 +148,9 @@ def main(options: Options | None = None) -> None:
     eyes = sight.load(options.runs / "weights" / "eyes", options.device)
     both = Both(half, critic)
     again = options.batch // 3 if (options.runs / "weights" / "unet").exists() else 0
-    sources = ((bench.latents, options.batch - again), (redrawn(options) if again else bench.latents, again))
+    sources = [(decoder.Lessons(bench.pool, bench.latents, options.batch - again, CELLS), 1.0)]
+    if again:
+        sources.append((decoder.Lessons(bench.pool, redrawn(options), again, CELLS), UNSURE))
     average = Average(both, 0.999)
     optimizer = muon.optimizer(half, lr=7e-4 * options.rate)
     optimizer.add_param_group({"params": [*critic.parameters()], "matrix": False, "lr": RATE, "weight_decay": 0.0})
@@ -147,7 +158,7 @@ def main(options: Options | None = None) -> None:
         options.runs / "texture",
         both,
         optimizer,
-        Lessons(tuple(decoder.Lessons(bench.pool, one, count, CELLS) for one, count in sources if count)),
+        Lessons(tuple(sources)),
         lambda lesson: loss(half, critic, eyes, lesson),
         options.budget,
         workers=options.workers,
