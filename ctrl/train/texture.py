@@ -27,7 +27,7 @@ from ctrl.train.redraw import redrawn
 
 CELLS = 14  # of a picture's 16 that a piece has
 UNSURE = 0.3  # the trust in pixels that the U-Net's latents are to give: they lie beside where they should
-EYES, CRITIC = 0.35, 0.6  # beside the pixels' 1: how strongly the eyes and the critic pull
+EYES, CRITIC = 0.35, 0.8  # beside the pixels' 1: how strongly the eyes and the critic pull
 RATE = 2e-3  # of the critic; at 5e-4 the decoder moved faster than it learnt, and it told nothing apart
 STEADY, NUDGE = 0.3, 0.05  # what it costs the critic to be moved by a nudge of the picture (R1, arXiv 1801.04406)
 
