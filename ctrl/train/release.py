@@ -23,6 +23,8 @@ STAGES = (
     "decoder",
     "texture",
     "encoder",
+    "hints-pose",
+    "hints-edges",
     "clip",
     "denoiser",
     "control-pose",
