@@ -12,10 +12,13 @@ from PIL import Image, ImageDraw, ImageFont
 import ctrl
 from ctrl.atelier.edges import edges_of
 from ctrl.atelier.render import disparity
-from ctrl.atelier.scene import EVALUATION_SEEDS, STYLES, sample
+from ctrl.atelier.scene import EVALUATION_SEEDS, SHOWS_COLOR, STYLES, sample
 from ctrl.atelier.world import look
 
-WORDS = "a figure in a red shirt and blue trousers, a yellow ball on the left, on grass, at sunset"
+TIMELESS = "a figure in a red shirt and blue trousers, a yellow ball on the left, on grass"  # neon shows no time of day
+WORDS = f"{TIMELESS}, at sunset"
+BARE = "a figure, a ball on the left, on grass"  # for styles that show no colours
+SEED = 11
 SIDE, SMALL, GAP, TOP, COLUMNS = 256, 72, 10, 24, 7
 PAPER, INK = (250, 249, 246), (40, 40, 48)
 
@@ -31,7 +34,7 @@ def scene(wanted):
 
 def controls():
     """Title, what steers, and the recipe: a picture for each way to steer."""
-    plain = ctrl.Recipe(f"{WORDS}, comic book", seed=7)
+    plain = ctrl.Recipe(f"{WORDS}, comic book", seed=SEED)
     skeleton = ctrl.Skeleton.named("waving")
     drawn = skeleton.draw(SIDE, SIDE)
     _, near = scene(lambda s: s.pose == "arms outstretched" and s.style == "3d render" and len(s.props) == 1)
@@ -45,14 +48,15 @@ def controls():
         ("depth", near, plain.replace(controls=[ctrl.Depth(near)])),
         ("edges", edges, plain.replace(controls=[ctrl.Edges(edges)])),
         ("pose, in four steps", drawn, plain.replace(controls=[pose]).fast()),
-        ("style from a picture", neon, plain.replace(prompt=WORDS, controls=[pose], styles=[ctrl.Style(neon)])),
+        ("style from a picture", neon, plain.replace(prompt=TIMELESS, controls=[pose], styles=[ctrl.Style(neon)])),
     ]
 
 
 def styles():
     """The same figure in each style, by words."""
     pose = ctrl.Pose(ctrl.Skeleton.named("waving"))
-    return [(style, None, ctrl.Recipe(f"{WORDS}, {style}", controls=[pose], seed=7)) for style in STYLES]
+    words = [(style, WORDS if style in SHOWS_COLOR else BARE) for style in STYLES]
+    return [(style, None, ctrl.Recipe(f"{text}, {style}", controls=[pose], seed=SEED)) for style, text in words]
 
 
 def main(path):

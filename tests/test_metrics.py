@@ -53,6 +53,11 @@ def test_sharpness_is_the_mean_step_between_neighbours():
     assert sharpness(np.ones((3, 4, 4))) == 0.0
 
 
+def test_an_interval_that_is_not_known_is_not_shown():
+    assert str(Estimate(1.0, math.nan, math.nan, 3)) == "1.00"
+    assert str(Estimate(1.0, 0.5, 1.5, 3)) == "1.00 [0.50, 1.50]"
+
+
 def test_a_ratio_is_of_means_and_its_interval_holds_it():
     found, true = np.array([1.0, 3.0, 2.0]), np.array([2.0, 2.0, 4.0])
     value = ratio(found, true)

@@ -13,7 +13,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval over `count` scenes."""
+    """A mean with its 95 % interval over `count` scenes; NaN for an interval that is not known."""
 
     mean: float
     low: float
@@ -21,7 +21,7 @@ class Estimate:
     count: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.mean:.2f}" + ("" if np.isnan(self.low) else f" [{self.low:.2f}, {self.high:.2f}]")
 
 
 def estimate(values: Array, draws: int = 2000, seed: int = 0) -> Estimate:
