@@ -34,7 +34,7 @@ def styles(work: Work) -> list[Row]:
     told = [replace_prompt(recipe, scene) for recipe, scene in zip(plain, scenes, strict=True)]
     absent = estimate(hits(work.made(plain), wanted))
     rows = [("from a reference", given, 0.85, 0.95), ("by words", told, 0.85, 0.95)]
-    if bench.model.has_lora:
+    if "lcm" in bench.model.loras:
         rows.insert(1, ("from a reference, four steps", [recipe.fast() for recipe in given], 0.75, 0.90))
     return [
         Row.of(f"style with colours named, {name}", [estimate(hits(work.made(recipes), wanted)), absent],
