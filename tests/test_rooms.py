@@ -54,7 +54,7 @@ ROOMS["train"] = {*EVERY_ROOM, FRONT}
 ANNEXES: dict[str, str] = {}
 
 # Files with a door of their own, beside the doors of their room.
-DOORS = {"ctrl/atelier/measure.py": {FRONT}}
+DOORS = {f"ctrl/atelier/{name}.py": {FRONT} for name in ("measure", "work", "asked")}
 
 # A name used in an annotation only, under `if TYPE_CHECKING:`, runs nothing.
 TYPES_ONLY = {"notes": {"model"}, "conditioning": {"model"}}
