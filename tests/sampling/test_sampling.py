@@ -205,6 +205,7 @@ def test_the_lora_leaves_no_trace(model):
 
 
 def test_an_exception_of_the_callback_ends_the_run(model):
+    ctrl.sample(model, FULL)  # loads all that it needs
     before = fingerprint(model)
 
     def stop(step):
@@ -257,8 +258,6 @@ def test_a_saved_picture_gives_back_its_recipe(model, tmp_path):
     back = ctrl.Recipe.load(tmp_path / "shot.png")
     assert back == FULL
     assert (pixels(model, back) == np.asarray(shot.image)).all()
-    with pytest.raises(ValueError, match=r"must end in \.png"):
-        shot.save(tmp_path / "shot.jpg")
     assert [path.name for path in tmp_path.iterdir()] == ["shot.png"]
 
 
