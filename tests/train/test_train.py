@@ -392,7 +392,7 @@ def test_a_hint_encoder_learns_what_thinner_lines_mean(large: Pool, kind: contro
     assert lesson.small.shape[-1] == 128 and lesson.large.shape[-1] == 256
     controls.speak_up(net, controls.shown(lesson.small))
     old, new = net.controlnet_cond_embedding, hints.enlarged(net).controlnet_cond_embedding
-    assert fall(lambda g: hints.loss(new, old, lessons(g)), new, 1e-3, steps=8) < 0.9
+    assert fall(lambda g: hints.loss(new, old, lessons(g)), new, 2e-3, steps=16) < 0.9
 
 
 @pytest.fixture(scope="module")
