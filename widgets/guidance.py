@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ctrl.live import Frame, State
 
 BESIDE = {"display": "flex", "flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "12px"}
+HALF = {"flex": "1 1 320px", "min_width": "280px", "max_width": "560px"}
 
 
 class GuidancePanel(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets has no types
@@ -48,7 +49,8 @@ class GuidancePanel(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets has no 
         stop.on_click(lambda _button: self.live.cancel())
         for knob in self._knobs:
             knob.observe(self._moved)
-        hands = ipywidgets.VBox([*(knob.row for knob in self._knobs), stop, self.status])
+        hands = ipywidgets.VBox([*(knob.row for knob in self._knobs), stop, self.status], layout=HALF)
+        self.view.layout = HALF
         super().__init__([self.view, hands], layout=BESIDE)
         for widget in (self.status, stop, *(one for knob in self._knobs for one in knob.widgets)):
             free(widget)
@@ -85,7 +87,7 @@ class GuidancePanel(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets has no 
                 self._values = values
 
     def _show_frame(self, frame: Frame) -> None:
-        words = f"step {frame.step} of {frame.count}" if not frame.exact else f"exact, {frame.age:.1f} s after the move"
+        words = f"step {frame.step} of {frame.count}" if not frame.exact else f"{frame.age:.1f} s after the move"
         self.view.show(
             frame.image, draft=not frame.exact, caption="; ".join([words, *frame.notes]), alt=frame.recipe.prompt
         )

@@ -93,6 +93,7 @@ def _switched(
     hand: Any
     if isinstance(weight, Schedule):
         hand = CurvePad(weight, steps=steps, limit=limit, label=label)
+        hand.layout = {"flex": "1 1 auto", "min_width": "0"}
     else:
         low, high = min(low, weight), max(high, weight)
         hand = ipywidgets.FloatSlider(weight, min=low, max=high, step=0.05, description=label, style=LABEL)
