@@ -39,7 +39,7 @@ ROOMS = {
         "rows",
     },
     "live": {"attention", "images", "memory", "model", "recipe", "rows", "sampling"},
-    "sweep": {"sampling"},
+    "sweeps": {"images", "live", "memory", "model", "recipe", "sampling"},
     "detect": {"images", "skeleton", "atelier"},
     "atelier": {"attention", "images", "skeleton"},
     "widgets": {FRONT, "skeleton"},
@@ -57,7 +57,7 @@ ANNEXES: dict[str, str] = {}
 DOORS = {"ctrl/atelier/measure.py": {FRONT}}
 
 # A name used in an annotation only, under `if TYPE_CHECKING:`, runs nothing.
-TYPES_ONLY = {"notes": {"model"}, "conditioning": {"model"}}
+TYPES_ONLY = {"notes": {"model"}, "conditioning": {"model"}, "widgets": {"live"}}
 
 BORDER = {"diffusers", "transformers"}
 HEAVY = {"torch", "diffusers", "transformers"}
