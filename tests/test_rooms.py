@@ -26,6 +26,7 @@ ROOMS = {
     "model": {"attention", "images", "memory", "predictions", "prompts", "rows"},
     "notes": {"recipe", "images"},
     "conditioning": {"images", "memory", "recipe", "rows"},
+    "obedience": {"atelier", "detect", "images", "recipe", "skeleton"},
     "sampling": {
         "attention",
         "conditioning",
@@ -35,6 +36,7 @@ ROOMS = {
         "memory",
         "model",
         "notes",
+        "obedience",
         "recipe",
         "rows",
     },

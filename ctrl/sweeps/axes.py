@@ -68,7 +68,8 @@ def brief(value: Any) -> str:
 
 def _axis(paths: str | tuple[str, ...], values: Iterable[Any]) -> Axis:
     linked = paths if isinstance(paths, tuple) else (paths,)
-    if not linked or not all(isinstance(path, str) for path in linked):
+    given: tuple[object, ...] = linked
+    if not linked or not all(isinstance(path, str) for path in given):
         raise TypeError(f"an axis must be a path or a tuple of linked paths, got {paths!r:.60}.")
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"axis {paths!r} must have a list of values, got {values!r:.60}.")

@@ -7,7 +7,8 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def sweep(
     kept = None if folder is None else Folder(Path(folder).expanduser())
     known, made = _made(model, cells, executor, kept, on_shot)
     images = known | {recipe: one.shot for recipe, one in made.items()}
-    shots = tuple(Shot(images[cell].image, cell, images[cell].notes) for cell in cells)
+    shots = tuple(replace(images[cell], recipe=cell) for cell in cells)
     evaluations = sum(one.evaluations for one in made.values())
     return Sweep(found, shots, evaluations, sum(made[cell].alone for cell in cells if cell in made) - evaluations)
 
@@ -150,7 +151,7 @@ class Sweep:
         """The rows as a pandas DataFrame; without pandas, the list of `rows`."""
         rows = self.rows(**measures)
         try:
-            import pandas
+            pandas = import_module("pandas")
         except ImportError:
             return rows
         return pandas.DataFrame(rows)
