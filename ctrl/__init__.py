@@ -27,7 +27,7 @@ from ctrl.recipe import (
     hold,
     ramp,
 )
-from ctrl.skeleton import Skeleton
+from ctrl.skeleton import People, Skeleton
 
 if TYPE_CHECKING:
     from ctrl import detect
@@ -52,6 +52,7 @@ __all__ = [
     "Live",
     "Lora",
     "Model",
+    "People",
     "Picture",
     "PictureLike",
     "Pose",

@@ -180,7 +180,7 @@ class Conditioning:
             masks = self._masks(column)
             return None if masks is None else F.interpolate(masks, size=self._latent, mode="area")
 
-        return self.memory(("guidance map", self._latent, str(self.model.device), tuple(column)), make)
+        return self.memory(("guidance map", self._latent, self.size, str(self.model.device), tuple(column)), make)
 
     @property
     def _latent(self) -> tuple[int, int]:

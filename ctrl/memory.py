@@ -13,6 +13,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 LIMIT = 64 << 20
+SHARED = {"shared": True}  # metadata of a dataclass field whose tensors are a model's own, and not counted
 
 
 class Keep(Protocol):
@@ -130,5 +131,5 @@ def _tensors(value: Any) -> Iterator[Tensor]:
         for one in value.values():
             yield from _tensors(one)
     elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
+        for field in (one for one in dataclasses.fields(value) if "shared" not in one.metadata):
             yield from _tensors(getattr(value, field.name))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ctrl.images import Picture, PictureLike, map_notes
+from ctrl.prompts import prompt_notes
 from ctrl.recipe import Control, Guidance, Recipe, Schedule, Style
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def notes(model: Model, recipe: Recipe, texts: Sequence[Text], size: tuple[int, 
     controls = [control for control in recipe.controls if control.on]
     styles = [style for style in recipe.styles if style.on]
     times = _times(model, recipe)
-    sentences = [*_cut(texts), *_guidance(recipe), *_windows(recipe, times)]
+    sentences = [*_cut(texts), *_syntax(recipe), *_guidance(recipe), *_windows(recipe, times)]
     parts: list[Control | Style] = [*controls, *styles]
     for part in parts:
         sentences += _part(part, size)
@@ -51,6 +52,13 @@ def _cut(texts: Sequence[Text]) -> list[str]:
         for name, text in zip(names, texts, strict=True)
         if text.cut
     ]
+
+
+def _syntax(recipe: Recipe) -> list[str]:
+    """What other programs would read into the prompts, and is plain text here."""
+    prompts = [("prompt", recipe.prompt), ("negative prompt", recipe.negative)]
+    prompts += [("region's prompt", region.prompt) for region in recipe.regions if region.on]
+    return [f"the {name}: {note}" for name, prompt in prompts for note in prompt_notes(prompt)]
 
 
 def _guidance(recipe: Recipe) -> list[str]:

@@ -40,8 +40,9 @@ from ctrl.model.loading.hub import Hub
 rng = np.random.default_rng(0)
 RGB = rng.integers(0, 255, (64, 64, 3), np.uint8)
 GREY = rng.integers(0, 255, (64, 64), np.uint8)
+NEAR = np.tile(np.linspace(0, 255, 64).astype(np.uint8)[:, None], (1, 64))  # a floor, near below
 RECIPE = ctrl.Recipe("a red ball", steps=2, seed=7)
-FULL = RECIPE.replace(controls=[ctrl.Depth(RGB, 0.7)], styles=[ctrl.Style(RGB, 0.5)], loras=[ctrl.Lora("lcm", 0.3)])
+FULL = RECIPE.replace(controls=[ctrl.Depth(NEAR, 0.7)], styles=[ctrl.Style(RGB, 0.5)], loras=[ctrl.Lora("lcm", 0.3)])
 NAN, INF = float("nan"), float("inf")
 
 
@@ -401,7 +402,7 @@ def pipe(model: Model) -> Any:
     """A pipeline of the model's own parts, which has no adapters."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    tower = model.parts.towers[0]
+    tower = model.parts.text_encoders[0]
     return StableDiffusionPipeline(
         vae=model.vae,
         text_encoder=tower.encoder,
@@ -696,8 +697,8 @@ def test_a_unet_that_was_moved_is_said(bench, when, where):  # B4.38, B5.19, B5.
 
 
 FAILING = [  # where a run may fail: the owner and the name of what is called
-    ("text encoder", lambda model: (model.parts.towers[0].encoder, "forward")),
-    ("tokenizer", lambda model: (type(model.parts.towers[0].tokenizer), "__call__")),
+    ("text encoder", lambda model: (model.parts.text_encoders[0].encoder, "forward")),
+    ("tokenizer", lambda model: (type(model.parts.text_encoders[0].tokenizer), "__call__")),
     ("image encoder", lambda model: (model.ip_adapter().encoder, "forward")),
     ("picture processor", lambda model: (type(model.ip_adapter().processor), "preprocess")),
     ("ControlNet", lambda model: (model.controlnet("depth").module, "forward")),

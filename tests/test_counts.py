@@ -99,7 +99,7 @@ EVALUATIONS = [
 @pytest.mark.parametrize(("sampler", "schedule", "expected"), EVALUATIONS)
 def test_each_sampler_evaluates_the_unet_as_often_as_it_should(model, sampler, schedule, expected):
     own = dict(model.parts.scheduler) | schedule
-    model = ctrl.Model(replace(model.parts, scheduler=own), model.shelf, device=model.device, dtype=model.dtype)
+    model = ctrl.Model(replace(model.parts, scheduler=own), model.extras, device=model.device, dtype=model.dtype)
     with rows(model.unet) as seen:
         steps = list(ctrl.steps(model, RECIPE.replace(sampler=sampler)))
     assert seen == [2] * expected
@@ -191,7 +191,7 @@ def test_a_control_picture_is_embedded_once_a_run(model, guidance, layouts):
 
 
 def test_a_text_is_encoded_once_however_often_it_is_said(model):
-    tower = model.parts.towers[0].encoder.get_input_embeddings()  # of ids, one row a text
+    tower = model.parts.text_encoders[0].encoder.get_input_embeddings()  # of ids, one row a text
     again = RECIPE.replace(negative=RECIPE.prompt, regions=[ctrl.Region(RECIPE.prompt, LEFT)])
     others = [RECIPE.replace(seed=seed) for seed in range(3)]
     with rows(tower) as seen:
@@ -274,7 +274,7 @@ def encodings(model):
     """All that a run could have kept: what goes into the encoders, and the keys and values of texts and styles."""
     net, adapter = model.controlnet("pose").module, model.ip_adapter()
     encoders = (
-        model.parts.towers[0].encoder.get_input_embeddings(),
+        model.parts.text_encoders[0].encoder.get_input_embeddings(),
         net.controlnet_cond_embedding.conv_in,
         adapter.encoder.vision_model,
     )

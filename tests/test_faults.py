@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from footprint import process, trace
 from PIL import Image
-from test_invariants import EVERYTHING, MAP, PLAIN, process, run, trace
+from variety import EVERYTHING, MAP, PLAIN, run
 
 import ctrl
-from ctrl.model.loading.extras import Shelf
+from ctrl.model.loading.extras import Extras
 
 ERRORS = [
     RuntimeError("CUDNN_STATUS_ALLOC_FAILED"),
@@ -31,9 +32,9 @@ ERRORS = [
 RECIPE = EVERYTHING.replace(controls=[*EVERYTHING.controls, ctrl.Edges(MAP, 0.5, mode="control first")])
 SCHEDULER = diffusers.DPMSolverMultistepScheduler  # of the recipe's sampler
 MODULES = {  # of a model under the recipe's LoRA
-    "text encoder": lambda model: model.parts.towers[0].encoder,
+    "text encoder": lambda model: model.parts.text_encoders[0].encoder,
     "a text layer": lambda model: next(
-        module for name, module in model.parts.towers[0].encoder.named_modules() if name.endswith("layers.1")
+        module for name, module in model.parts.text_encoders[0].encoder.named_modules() if name.endswith("layers.1")
     ),
     "unet": lambda model: model.unet,
     "a down block": lambda model: model.unet.down_blocks[0],
@@ -99,7 +100,7 @@ def in_function(owner, name, fault, *, after=False):
 def functions(model):
     """Where else a run can fail: (owner, name) of what it calls."""
     return {
-        "tokenizer": (type(model.parts.towers[0].tokenizer), "__call__"),
+        "tokenizer": (type(model.parts.text_encoders[0].tokenizer), "__call__"),
         "image processor": (type(model.ip_adapter().processor), "__call__"),
         "scheduler's tables": (SCHEDULER, "set_timesteps"),
         "scheduler.step": (SCHEDULER, "step"),
@@ -128,7 +129,7 @@ def warm(model):
 
 def whole(model, view):
     """What a fault may not change."""
-    return trace(model, view.unet, *(tower.encoder for tower in view.parts.towers))
+    return trace(model, view.unet, *(tower.encoder for tower in view.parts.text_encoders))
 
 
 def spread(count, most):
@@ -252,7 +253,7 @@ def test_a_fault_while_a_part_is_loaded_leaves_it_unloaded(folder, warm, part):
     before, switches = trace(model), process()
     for after in (False, True):
         for error in ERRORS[:2]:
-            with in_function(Shelf, part, Fault(1, error), after=after), pytest.raises(type(error)) as caught:
+            with in_function(Extras, part, Fault(1, error), after=after), pytest.raises(type(error)) as caught:
                 ctrl.sample(model, RECIPE)
             assert caught.value is error
     assert process() == switches

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrl.model.loading.libraries import uncollected
+from ctrl.model.loading.libraries import without_gc
 
 ROOT = Path(__file__).parent.parent
 # Slow to import, or of no use before something is asked for that a bare model does not do.
@@ -58,13 +58,13 @@ def test_the_collector_rests_while_the_libraries_are_imported_and_then_works_aga
 
 def test_the_collector_is_left_as_it_was_found():
     assert gc.isenabled()
-    with pytest.raises(ImportError), uncollected():
+    with pytest.raises(ImportError), without_gc():
         assert not gc.isenabled()
         raise ImportError
     assert gc.isenabled()
     gc.disable()
     try:
-        with uncollected():
+        with without_gc():
             pass
         assert not gc.isenabled()
     finally:

@@ -3,137 +3,44 @@
 Runs are compared by the latents and clean latents of every step, to the last bit unless a bound is said.
 """
 
-import hashlib
 import itertools
-import os
-import random
 import sys
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from footprint import process, trace
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from variety import (
+    BLACK,
+    EVERYTHING,
+    LEFT,
+    LONG,
+    MAP,
+    OTHER,
+    PICTURES,
+    PLAIN,
+    SIZE,
+    SOFT,
+    WHITE,
+    controls,
+    few,
+    recipes,
+    regions,
+    run,
+    styles,
+    with_guidance,
+)
 
 import ctrl
 from ctrl.attention import Hooks, sites, tap
 from ctrl.guidance import cfg
 from ctrl.rows import PromptRows
-
-SIZE = 32  # pixels: latents of 8 × 8
-rng = np.random.default_rng(0)
-PICTURES = [rng.integers(0, 255, (SIZE, SIZE, 3), np.uint8) for _ in range(3)]
-MAP, OTHER, REFERENCE = PICTURES
-SOFT = rng.integers(0, 255, (SIZE, SIZE), np.uint8)
-LEFT = np.zeros((SIZE, SIZE), np.uint8)
-LEFT[:, : SIZE // 2] = 255
-BLACK, WHITE = np.zeros((SIZE, SIZE), np.uint8), np.full((SIZE, SIZE), 255, np.uint8)
-LONG = "every tower has a length, and this is longer than one of them"
-BLOCKS = (0.9, 0.0, 1.0, 0.3, 1.0, 0.5, 0.7)  # of the tiny ControlNets
-PLAIN = ctrl.Recipe("a red ball", steps=2, seed=7, width=SIZE, height=SIZE)
-EVERYTHING = PLAIN.replace(
-    prompt="a (red:1.3) ball",
-    negative="blue",
-    regions=[ctrl.Region("a hat", SOFT, 0.7)],
-    controls=[ctrl.Pose(ctrl.Skeleton.named("waving"), 0.8), ctrl.Depth(MAP, ctrl.ramp(1, 0.5), mask=LEFT)],
-    styles=[ctrl.Style((REFERENCE, OTHER), 0.6, mask=LEFT, negative=MAP), ctrl.Style(OTHER, 0.4, blocks="style")],
-    guidance=ctrl.Guidance(4.0, rescale=0.5, perturb=[ctrl.PAG(2.0), ctrl.SEG(1.0)]),
-    sampler="dpm++ 2m sde",
-    image=OTHER,
-    mask=SOFT,
-    strength=1.0,
-    loras=[ctrl.Lora("lcm", 0.5)],
-)
-
-
-def few(examples):
-    """The same few examples every time; each is several runs of a model."""
-    unshared = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors, HealthCheck.too_slow]
-    return settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=[Phase.explicit, Phase.generate],  # what fails is a recipe of a few lines already
-        suppress_health_check=unshared,
-    )
-
-
-maybe = partial(st.one_of, st.none())
-weights = st.sampled_from(
-    [0.3, 1.0, ctrl.hold(0.8, until=0.5), ctrl.ramp(1, 0.2), ctrl.hold(0.7, start=0.3, by="noise")]
-)
-masks = maybe(st.sampled_from([LEFT, SOFT]))
-pictures = st.sampled_from(PICTURES)
-controls = st.builds(
-    lambda make, picture, weight, **how: make(picture, weight, **how),
-    st.sampled_from([ctrl.Pose, ctrl.Depth, ctrl.Edges]),
-    pictures,
-    weights,
-    mask=masks,
-    mode=st.sampled_from(["balanced", "prompt first", "control first"]),
-    uncond=maybe(st.sampled_from([0.0, 0.5, 1.0])),
-    blocks=maybe(st.just(BLOCKS)),
-)
-styles = st.builds(
-    ctrl.Style,
-    st.one_of(pictures, st.just((MAP, REFERENCE))),
-    weights,
-    mask=masks,
-    blocks=st.sampled_from(["all", "style", "layout", {"up_blocks.1": 0.5, "mid_block": 1.0}]),
-    negative=maybe(pictures),
-    combine=st.sampled_from(["concat", "average"]),
-)
-regions = st.builds(
-    ctrl.Region, st.sampled_from(["blue", "a (hat:0.5)"]), st.sampled_from([LEFT, SOFT]), st.sampled_from([0.4, 1.0])
-)
-perturbations = st.one_of(
-    st.builds(ctrl.PAG, st.sampled_from([2.0, ctrl.ramp(3, 0)])),
-    st.builds(ctrl.SEG, st.just(1.5), st.sampled_from([None, 1.0])),
-)
-guidances = st.builds(
-    ctrl.Guidance,
-    st.sampled_from([1.0, 5.0, ctrl.ramp(6, 0), ctrl.hold(4, start=0.5)]),
-    rescale=st.sampled_from([0.0, 0.7]),
-    rescale_in=st.sampled_from(["prediction", "v", "x0"]),
-    map=masks,
-    apg=maybe(st.just(ctrl.APG())),
-    zero=maybe(st.sampled_from([ctrl.CFGZero(), ctrl.CFGZero(1)])),
-    perturb=st.lists(perturbations, max_size=2),
-)
-samplers = st.sampled_from(["ddim", "ddpm", "euler", "euler a", "heun", "dpm++ 2m", "dpm++ 2m sde", "unipc", "lcm"])
-
-
-@st.composite
-def recipes(draw, least=0):
-    """Recipes with at least so many controls and styles."""
-    start = draw(st.sampled_from([{}, {"image": OTHER}, {"image": OTHER, "mask": SOFT}]))
-    return PLAIN.replace(
-        prompt=draw(st.sampled_from(["a red ball", "a (red:1.4) ball", LONG])),
-        negative=draw(st.sampled_from(["", "blue", LONG])),
-        regions=draw(st.lists(regions, max_size=2)),
-        controls=draw(st.lists(controls, min_size=least, max_size=2)),
-        styles=draw(st.lists(styles, min_size=least, max_size=2)),
-        guidance=draw(guidances),
-        sampler=draw(samplers),
-        seed=draw(st.integers(0, 3)),
-        strength=draw(st.sampled_from([0.5, 1.0])),
-        loras=draw(st.sampled_from([[], [], [ctrl.Lora("lcm", 0.5)]])),
-        **start,
-    )
-
-
-def run(model, recipe):
-    """(2 · steps, C, h, w): everything a run says."""
-    return torch.cat([part for step in ctrl.steps(model, recipe) for part in (step.latents, step.denoised)])
-
-
-def with_guidance(recipe, **changes):
-    return recipe.replace(guidance=replace(ctrl.recipe.Guidance.of(recipe.guidance), **changes))
 
 
 def plus(name, *more):
@@ -476,56 +383,6 @@ def test_threads_are_as_if_alone(model, given):
     assert sorted(found) == [0, 1, 2]
     assert all(torch.equal(one, expected[at]) for at, own in found.items() for one in own)
 
-
-@dataclass(frozen=True)
-class Trace:
-    """What a run could leave behind: on the model, as bytes and as the very objects, and in the process."""
-
-    digest: str
-    held: tuple[object, ...]  # compared by identity, and kept so that none is taken for another
-    process: tuple[object, ...]
-
-    def same_as(self, other):
-        """Nothing was changed, added, taken away or exchanged."""
-        alike = len(self.held) == len(other.held) and all(map(lambda a, b: a is b, self.held, other.held))
-        return alike and self.digest == other.digest and self.process == other.process
-
-
-def modules(model):
-    """All there is of a model, as far as it was loaded."""
-    yield from (model.unet, model.vae, *(tower.encoder for tower in model.parts.towers))
-    yield from (net.module for net in model._loaded.controlnets.values())
-    for style in model._loaded.ip_adapters.values():
-        yield from (style.adapter.projection, style.encoder)
-
-
-def trace(model, *more):
-    """The model, more modules and the process as they are."""
-    digest, held = hashlib.sha256(), [model.lock, model.parts, model.shelf, model.denoiser, model.text, *vars(model)]
-    held += [*model._loaded.controlnets.values(), *model._loaded.ip_adapters.values()]
-    for whole in (*modules(model), *more):
-        for name, module in whole.named_modules():
-            digest.update(f"{name} {module.training} {sorted(vars(module))}".encode())
-            held += [module, getattr(module, "processor", None)]
-            for kept in vars(module).values():
-                held += list(kept.values()) if isinstance(kept, dict) else []
-        for tensor in itertools.chain(whole.parameters(), whole.buffers()):
-            digest.update(f"{tensor.requires_grad} {tensor.dtype}".encode() + tensor.detach().numpy().tobytes())
-    for style in model._loaded.ip_adapters.values():
-        for pair in style.adapter.projections.values():
-            digest.update(pair.to_k.numpy().tobytes() + pair.to_v.numpy().tobytes())
-    digest.update(repr(sorted(model.parts.scheduler.items(), key=str)).encode())
-    return Trace(digest.hexdigest(), tuple(held), process())
-
-
-def process():
-    """The switches and the random numbers of everybody."""
-    cuda = torch.backends.cuda
-    flags = (cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.math_sdp_enabled())
-    modes = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_inference_mode_enabled())
-    more = (torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), torch.is_autocast_enabled("cpu"))
-    drawn = (torch.get_rng_state().numpy().tobytes(), repr(np.random.get_state()), random.getstate())
-    return (*flags, *modes, *more, *drawn, torch._C._len_torch_function_stack(), dict(os.environ))
 
 
 def test_the_first_run_of_a_model_is_as_any_and_draws_no_one_elses_numbers(folder, model):

@@ -357,7 +357,7 @@ WEIGHTS = {  # whose weight it is, and the weight
     "a convolution of the U-Net": ("U-Net", lambda model: model.unet.conv_in.weight),
     "a word's embedding": (
         "text encoders",
-        lambda model: model.parts.towers[0].encoder.get_input_embeddings().weight,
+        lambda model: model.parts.text_encoders[0].encoder.get_input_embeddings().weight,
     ),
     "keys of a ControlNet": ("ControlNet", lambda model: cross(model.controlnet("pose").module).to_k.weight),
     "the hint's convolution": (
@@ -423,7 +423,7 @@ def test_no_two_networks_have_a_revision_in_common(own, folder):
 
 def test_one_memory_serves_many_models_and_loras(own, folder):
     other = ctrl.load(folder, device="cpu")
-    for module in (other.unet, other.parts.towers[0].encoder, other.controlnet("pose").module):
+    for module in (other.unet, other.parts.text_encoders[0].encoder, other.controlnet("pose").module):
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.mul_(1.1)

@@ -24,7 +24,7 @@ ROOMS = {
     "recipe": {"images", "prompts", "skeleton"},
     "maps": {"attention", "images", "rows"},
     "model": {"attention", "images", "memory", "predictions", "prompts", "rows"},
-    "notes": {"recipe", "images"},
+    "notes": {"recipe", "images", "prompts"},
     "conditioning": {"images", "memory", "recipe", "rows"},
     "obedience": {"atelier", "detect", "images", "recipe", "skeleton"},
     "sampling": {
@@ -56,7 +56,7 @@ ROOMS["train"] = {*EVERY_ROOM, FRONT}
 ANNEXES: dict[str, str] = {}
 
 # Files with a door of their own, beside the doors of their room.
-DOORS = {"ctrl/atelier/measure.py": {FRONT}}
+DOORS = {f"ctrl/atelier/{name}.py": {FRONT} for name in ("measure", "work", "asked")}
 
 # A name used in an annotation only, under `if TYPE_CHECKING:`, runs nothing.
 TYPES_ONLY = {"notes": {"model"}, "conditioning": {"model"}, "widgets": {"live"}}
@@ -143,6 +143,53 @@ def test_the_engine_knows_no_front_end(file):
 @pytest.mark.parametrize("file", [file for file in FILES if not file.startswith("ctrl/train/")])
 def test_nobody_imports_the_recipe_of_the_weights(file):
     assert "train" not in {door(name) for name, _ in read(file)}
+
+
+def targets(file, files):
+    """The files that a file imports when it runs, wherever in it the import stands."""
+    found = set()
+    for name, for_types in read(file):
+        parts = name.split(".")
+        paths = ["/".join(parts[:end]) for end in range(len(parts), 0, -1)]
+        homes = [home for path in paths for home in (f"{path}.py", f"{path}/__init__.py") if home in files]
+        if homes and not for_types:
+            found.add(homes[0])
+    return found - {file}
+
+
+def circles(arrows):
+    """Groups of nodes that reach one another, by Tarjan's algorithm; `arrows` maps a node to those it leads to."""
+    index, low, stack, found = {}, {}, [], []
+
+    def visit(node):
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in arrows[node]:
+            if other not in index:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], index[other])
+        if low[node] == index[node]:
+            group = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            found.extend([sorted(group)] if len(group) > 1 else [])
+
+    for node in arrows:
+        if node not in index:
+            visit(node)
+    return found
+
+
+def test_no_file_imports_in_a_circle():
+    # `ctrl/__init__.py` offers names lazily; who imports it asks for a name, and leads to where that is.
+    files = {file for file in FILES if file not in ("ctrl/__init__.py", "widgets/__init__.py")}
+    assert circles({file: targets(file, files) for file in sorted(files)}) == []
+
+
+def test_the_guard_sees_circles():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
 
 
 def test_no_room_is_called_utils():

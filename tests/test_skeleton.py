@@ -1,3 +1,4 @@
+import io
 import json
 
 import numpy as np
@@ -6,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from PIL import Image
 
 import ctrl
 from ctrl.skeleton import COLOURS, JOINTS, LIMBS, POSES, People, Skeleton, pose_of
@@ -317,3 +319,9 @@ def test_limbs_are_drawn_where_the_joints_are(width, height):
 
 def test_nothing_shown_is_black():
     assert Skeleton(np.zeros((18, 2)), np.zeros(18, bool)).draw(64, 64).max() == 0
+
+
+def test_a_notebook_shows_the_drawing():
+    for pose in (figure(0), People([figure(0), figure(1)])):
+        shown = np.asarray(Image.open(io.BytesIO(pose._repr_png_())))
+        assert (shown == pose.draw(512, 512)).all()

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from widgets.attention import AttentionPanel
     from widgets.curve import CurvePad
     from widgets.frame import FrameView
     from widgets.gallery import Gallery
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from widgets.shelf import StyleShelf
 
 _HOMES = {
+    "AttentionPanel": "attention",
     "CurvePad": "curve",
     "FrameView": "frame",
     "Gallery": "gallery",
@@ -31,7 +33,17 @@ _HOMES = {
     "StyleShelf": "shelf",
     "TokenHeat": "heat",
 }
-__all__ = ["CurvePad", "FrameView", "Gallery", "GuidancePanel", "MapPad", "PosePad", "StyleShelf", "TokenHeat"]
+__all__ = [
+    "AttentionPanel",
+    "CurvePad",
+    "FrameView",
+    "Gallery",
+    "GuidancePanel",
+    "MapPad",
+    "PosePad",
+    "StyleShelf",
+    "TokenHeat",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -136,7 +136,7 @@ function renderFrame(context, shared) {
       look.index >= 0
         ? (shared.held.captions[look.index] ?? `step ${look.index + 1} of ${Math.max(...shared.held.runs)}`)
         : null;
-    const text = step ?? (mode === "single" || pinned ? (any?.caption ?? "") : "");
+    const text = step ?? (mode === "single" || pinned ? (any ?? shared.held).caption : "");
     if (caption.textContent !== text) caption.textContent = text;
     words.hidden = !text && quality.hidden;
     const names = step

@@ -6,7 +6,17 @@ function openFrames(model, signal) {
   const life = new AbortController();
   signal?.addEventListener("abort", () => life.abort());
   const views = new Set();
-  const held = { now: null, before: null, pinned: false, set: 0, runs: [], captions: [], stills: new Map(), note: "" };
+  const held = {
+    now: null,
+    before: null,
+    pinned: false,
+    set: 0,
+    runs: [],
+    captions: [],
+    stills: new Map(),
+    note: "",
+    caption: "",
+  };
   const asked = new Set();
   let acknowledged = 0,
     resting = 0;
@@ -27,7 +37,13 @@ function openFrames(model, signal) {
       held.stills.clear();
       asked.clear();
     }
-    Object.assign(held, { set: content.set, runs: content.runs, captions: content.captions, pinned: content.pinned });
+    Object.assign(held, {
+      set: content.set,
+      runs: content.runs,
+      captions: content.captions,
+      pinned: content.pinned,
+      caption: content.caption,
+    });
     if (!content.before) held.before = null;
     if (!content.now || content.runs.length) held.now = null;
     tell();
@@ -54,6 +70,7 @@ function openFrames(model, signal) {
   }
 
   function words(content) {
+    held.caption = content.caption;
     if (held.now) held.now = { ...held.now, caption: content.caption, alt: content.alt };
     tell();
   }

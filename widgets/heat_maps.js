@@ -92,39 +92,42 @@ const PAINTERS = {
     for (let i = 0; i < map.length; i++) shade(pixels, i * 4, 1 - strength * (1 - clamp(1.25 * map[i], 0, 1)));
   },
   outline(pixels, [map], { width, threshold, strength }) {
-    const outside = (i) => map[i] < threshold;
+    const inside = map.map((level) => level >= threshold);
     const edge = (i, far) =>
-      !outside(i) &&
-      [-far, far, -far * width, far * width].some((step) => map[i + step] !== undefined && outside(i + step));
+      inside[i - far] === 0 || inside[i + far] === 0 || inside[i - far * width] === 0 || inside[i + far * width] === 0;
     for (let i = 0; i < map.length; i++) {
-      if (edge(i, 2)) pixels.fill(255, i * 4, i * 4 + 4);
+      if (!inside[i]) shade(pixels, i * 4, 1 - 0.6 * strength);
+      else if (edge(i, 2)) pixels.fill(255, i * 4, i * 4 + 4);
       else if (edge(i, 4)) shade(pixels, i * 4, 0);
-      else if (outside(i)) shade(pixels, i * 4, 1 - 0.6 * strength);
     }
   },
   pair(pixels, [first, second], { strength }) {
-    const [one, other] = HUES.map(hexColour);
+    const [[r, g, b], [red, green, blue]] = HUES.map(hexColour);
     for (let i = 0; i < first.length; i++) {
-      const [a, b] = [clamp(first[i], 0, 1), clamp(second[i], 0, 1)];
-      const mixed = [0, 1, 2].map((c) => (one[c] * a + other[c] * b) / (a + b || 1));
-      cover(pixels, i * 4, strength * Math.max(a, b), ...mixed);
+      const [one, other] = [clamp(first[i], 0, 1), clamp(second[i], 0, 1)];
+      const part = other / (one + other || 1);
+      const most = strength * Math.max(one, other);
+      cover(pixels, i * 4, most, r + part * (red - r), g + part * (green - g), b + part * (blue - b));
     }
   },
   decided(pixels, maps, { strength }) {
+    const hues = maps.map((_, at) => hexColour(HUES[at % HUES.length]));
     for (let i = 0; i < maps[0].length; i++) {
-      const first = maps.reduce((best, map, at) => (map[i] > maps[best][i] ? at : best), 0);
-      cover(pixels, i * 4, strength * (0.35 + 0.5 * maps[first][i]), ...hexColour(HUES[first % HUES.length]));
+      let first = 0;
+      for (let at = 1; at < maps.length; at++) if (maps[at][i] > maps[first][i]) first = at;
+      const [red, green, blue] = hues[first];
+      cover(pixels, i * 4, strength * (0.35 + 0.5 * maps[first][i]), red, green, blue);
     }
   },
 };
 
 // A colour over a pixel that is paler and darker than it was, so that the colour stands out.
-function cover(pixels, at, part, ...colour) {
-  const grey = 0.3 * pixels[at] + 0.59 * pixels[at + 1] + 0.11 * pixels[at + 2];
-  for (let c = 0; c < 3; c++) {
-    const under = 0.4 * pixels[at + c] + 0.45 * grey;
-    pixels[at + c] = under + part * (colour[c] - under);
-  }
+function cover(pixels, at, part, red, green, blue) {
+  const grey = 0.135 * pixels[at] + 0.265 * pixels[at + 1] + 0.05 * pixels[at + 2];
+  const kept = 1 - part;
+  pixels[at] = kept * (0.4 * pixels[at] + grey) + part * red;
+  pixels[at + 1] = kept * (0.4 * pixels[at + 1] + grey) + part * green;
+  pixels[at + 2] = kept * (0.4 * pixels[at + 2] + grey) + part * blue;
 }
 
 function shade(pixels, at, light) {
@@ -138,7 +141,16 @@ function paintSubject(context, picture, { painter, maps }, { cells, colours, ...
   context.drawImage(picture, 0, 0, width, height);
   if (!maps.length) return;
   const pixels = context.getImageData(0, 0, width, height);
-  const large = maps.map((one) => enlarge(one.map, one.w, one.h, width, height, cells).map((share) => share / one.top));
+  const large = maps.map(({ map, top, w, h }) =>
+    enlarge(
+      map.map((share) => share / top),
+      w,
+      h,
+      width,
+      height,
+      cells,
+    ),
+  );
   PAINTERS[painter](pixels.data, large, { width, table: colourTable(colours), ...look });
   context.putImageData(pixels, 0, 0);
 }

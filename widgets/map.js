@@ -19,7 +19,10 @@ class MapPanel {
       plane: (content, data) => store.takePlane(content, data, view.problem),
       backdrop: (_, data) => store.takeBackdrop(data),
       opened: () => store.opened(),
-      done: () => view.note("", "detect"),
+      done: () => {
+        view.note("", "detect");
+        store.count();
+      },
     };
     store.send = wire(model, handlers, view.note, view.life).send;
   }

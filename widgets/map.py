@@ -43,9 +43,9 @@ class MapPad(Leaf):
         background: a picture to paint over; it is no part of the map.
         detect: a function from a PIL picture to its map (PIL or anything with `.image`), such as `ctrl.detect.depth`.
 
-    `picture` and `regions` are what was painted; `revision` is a trait that rises with every stroke, to observe.
-    Further traits are the tool and its numbers: `layer` ("map" or "regions"), `tool`, `radius` and `soft` of the
-    brush, `value`, `value_to` of a gradient, the range `low` to `high`, `inverted`, `veil`, `relief`.
+    `picture` and `regions` are what was painted; `revision` is a trait to observe, which rises with every plane that
+    was painted. Further traits are the tool and its numbers: `layer` ("map" or "regions"), `tool`, `radius` and
+    `soft` of the brush, `value`, `value_to` of a gradient, the range `low` to `high`, `inverted`, `veil`, `relief`.
     """
 
     _esm = module(
@@ -182,7 +182,6 @@ class MapPad(Leaf):
                 self._planes.pop(name, None)
             else:
                 self._planes[name] = np.frombuffer(data, np.uint8).reshape(self.height, self.width)
-        self.revision += 1
 
     def _detect(self) -> None:
         """In a thread of its own, since a detector may take seconds and messages must not wait for it."""

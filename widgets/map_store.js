@@ -52,8 +52,16 @@ class MapStore {
     this.sent[id] = plane;
     this.later(async () => {
       const data = plane && (await deflate(plane));
-      if (this.now.planes[id] === plane) this.send("plane", { id }, data ? [data] : []);
+      if (this.now.planes[id] !== plane) return;
+      this.send("plane", { id }, data ? [data] : []);
+      this.count();
     });
+  }
+
+  // Counted here, since marimo runs the cells that read a leaf only for a trait that the browser has set.
+  count() {
+    this.model.set("revision", this.model.get("revision") + 1);
+    this.model.save_changes();
   }
 
   // A plane from Python. Every view hears of it, and the first one takes it.

@@ -10,6 +10,7 @@ function renderPose(context) {
     joint: null,
     hover: null,
     keepInside: true,
+    background: false,
     drawnBox: null,
   };
   let past = timeline(state.figures),
@@ -19,7 +20,17 @@ function renderPose(context) {
   const active = () => state.figures[state.active];
 
   const canvas = poseCanvas();
-  const side = poseSide({ state, active, size, change, choose, replaceActive, link: () => link, model });
+  const side = poseSide({
+    state,
+    active,
+    size,
+    change,
+    choose,
+    replaceActive,
+    link: () => link,
+    note: panel.note,
+    model,
+  });
   const tools = poseTools({
     state,
     add,
@@ -45,7 +56,15 @@ function renderPose(context) {
     make("div", { class: "layout" }, canvasBox, side.node),
   );
 
-  const link = wire(model, { background: (_content, [data]) => canvas.background(data ?? null) }, panel.note, life);
+  const handlers = {
+    background(_content, [data]) {
+      canvas.background(data ?? null);
+      state.background = Boolean(data);
+      paint();
+    },
+    detected: () => panel.note("", "find"),
+  };
+  const link = wire(model, handlers, panel.note, life);
 
   // ---- changes ----
   const paint = eachFrame(() => {

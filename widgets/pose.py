@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+import threading
+import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,8 @@ class PosePad(Leaf):
         background: a PIL image to pose over, or None.
         width: of the canvas in pixels; the background's where there is one.
         height: likewise.
+        detect: a function from a PIL picture to what `ctrl.Pose` takes, such as `ctrl.detect.pose`; with it the panel
+            can take the figures of the background.
 
     `people` are the figures as Skeletons, hands and faces included, and `skeleton` is the first; assign to either to
     change what is shown. `figures` is the trait behind them, to observe. `moving` is true during a drag.
@@ -57,6 +61,7 @@ class PosePad(Leaf):
     width = traitlets.Int(512, min=8, max=4096).tag(sync=True)
     height = traitlets.Int(512, min=8, max=4096).tag(sync=True)
     moving = traitlets.Bool(default_value=False).tag(sync=True)
+    can_detect = traitlets.Bool(default_value=False).tag(sync=True)
     opacity = traitlets.Float(0.5, min=0, max=1, help="of the background").tag(sync=True)
 
     def __init__(
@@ -66,9 +71,11 @@ class PosePad(Leaf):
         background: Image.Image | None = None,
         width: int = 512,
         height: int = 512,
+        detect: Callable[[Image.Image], Any] | None = None,
     ) -> None:
         self._background: Image.Image | None = None
-        super().__init__(width=width, height=height)
+        self._detector = detect
+        super().__init__(width=width, height=height, can_detect=detect is not None)
         self.people = "standing" if people is None else people
         if background is not None:
             self.background = background
@@ -131,6 +138,19 @@ class PosePad(Leaf):
             self.load_json(str(content["text"]))
         elif kind == "background":
             self.background = _opened(buffers[0]) if buffers else None
+        elif kind == "detect":
+            threading.Thread(target=self._detect, name="PosePad detect", daemon=True).start()
+
+    def _detect(self) -> None:
+        """In a thread of its own, since a detector may take seconds and messages must not wait for it."""
+        try:
+            if self._detector is None or self._background is None:
+                raise ValueError("there is no picture, or no detector; make the pad with PosePad(detect=…).")
+            self.people = self._detector(self._background)
+            self.clear_problem()
+        except Exception as error:
+            self.show_problem(f"No figure was taken: {error}", details=traceback.format_exc())
+        self.post("detected")
 
     def _post_background(self) -> None:
         message = _background_message(self._background)

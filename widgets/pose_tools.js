@@ -41,7 +41,7 @@ function poseTools({ state, add, duplicate, remove, mirror, fit, undo, redo, pos
 }
 
 // The column beside the canvas: joint and figure in numbers, the background, JSON.
-function poseSide({ state, active, size, change, choose, replaceActive, link, model }) {
+function poseSide({ state, active, size, change, choose, replaceActive, link, note, model }) {
   const set = (made) => change(state.figures.map((figure, i) => (i === state.active ? made : figure)));
   const percent = (label, onvalue) => numberField(label, { min: -100, max: 200, step: 0.5, unit: "%", onvalue });
   const joints = make(
@@ -139,6 +139,14 @@ function poseSide({ state, active, size, change, choose, replaceActive, link, mo
     model.set("opacity", value);
     model.save_changes();
   }
+  const find = textButton(
+    "Find figures",
+    () => {
+      note("Looking for figures…", "find");
+      link().send("detect");
+    },
+    { title: "Take the figures of the background picture" },
+  );
   const files = make(
     "fieldset",
     {},
@@ -150,6 +158,7 @@ function poseSide({ state, active, size, change, choose, replaceActive, link, mo
       { class: "ctrl-row" },
       textButton("Picture…", () => pictures.click()),
       textButton("None", () => link().send("background")),
+      find,
     ),
     make("div", { class: "ctrl-row" }, opacity, opacityNumber.node),
     make(
@@ -166,7 +175,8 @@ function poseSide({ state, active, size, change, choose, replaceActive, link, mo
 
   async function take(file) {
     if (file.type.startsWith("image/")) {
-      const { blob } = await readPicture(file);
+      const { blob, width, height, shrunk } = await readPicture(file);
+      note(shrunk ? `The picture was made smaller, to ${width} × ${height}.` : "", "file");
       link().send("background", {}, [new Uint8Array(await blob.arrayBuffer())]);
     } else link().send("json", { text: await file.text() });
   }
@@ -189,6 +199,8 @@ function poseSide({ state, active, size, change, choose, replaceActive, link, mo
     draw() {
       const figure = active(),
         box = figure && bounds(figure);
+      find.hidden = !model.get("can_detect");
+      find.disabled = !state.background;
       jointBox.disabled = !figure;
       figureBox.disabled = !box;
       if (figures.length !== state.figures.length)

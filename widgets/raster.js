@@ -33,26 +33,36 @@ function enlarge(map, w, h, width, height, cells) {
   const wide = new Float32Array(h * width);
   const out = new Float32Array(height * width);
   for (let y = 0; y < h; y++) {
-    for (let x = 0; x < width; x++)
-      for (const [cell, weight] of columns[x]) wide[y * width + x] += weight * map[y * w + cell];
+    for (let x = 0; x < width; x++) {
+      let sum = 0;
+      for (let k = x * 4; k < x * 4 + 4; k++) sum += columns.weights[k] * map[y * w + columns.cells[k]];
+      wide[y * width + x] = sum;
+    }
   }
   for (let y = 0; y < height; y++) {
-    for (const [cell, weight] of rows[y])
-      for (let x = 0; x < width; x++) out[y * width + x] += weight * wide[cell * width + x];
+    for (let k = y * 4; k < y * 4 + 4; k++) {
+      const [weight, from, to] = [rows.weights[k], rows.cells[k] * width, y * width];
+      for (let x = 0; x < width; x++) out[to + x] += weight * wide[from + x];
+    }
   }
   return out;
 }
 
-// For every pixel of a side, the cells it is made of and their weights.
-function taps(cells, pixels, nearest) {
-  return Array.from({ length: pixels }, (_, at) => {
-    const place = ((at + 0.5) * cells) / pixels;
-    if (nearest) return [[Math.floor(place), 1]];
-    const first = Math.floor(place - 0.5);
-    const t = place - 0.5 - first;
-    const weights = [((2 - t) * t - 1) * t, (3 * t - 5) * t * t + 2, ((4 - 3 * t) * t + 1) * t, (t - 1) * t * t];
-    return weights.map((weight, k) => [clamp(first - 1 + k, 0, cells - 1), weight / 2]);
-  });
+// For every pixel of a side, the four cells it is made of and their weights.
+function taps(count, pixels, nearest) {
+  const [cells, weights] = [new Uint16Array(pixels * 4), new Float32Array(pixels * 4)];
+  for (let at = 0; at < pixels; at++) {
+    const place = ((at + 0.5) * count) / pixels - 0.5;
+    const first = Math.floor(place);
+    const t = place - first;
+    const cubic = [((2 - t) * t - 1) * t, (3 * t - 5) * t * t + 2, ((4 - 3 * t) * t + 1) * t, (t - 1) * t * t];
+    const square = t < 0.5 ? [0, 2, 0, 0] : [0, 0, 2, 0];
+    (nearest ? square : cubic).forEach((weight, k) => {
+      cells[at * 4 + k] = clamp(first - 1 + k, 0, count - 1);
+      weights[at * 4 + k] = weight / 2;
+    });
+  }
+  return { cells, weights };
 }
 
 const CRC = Uint32Array.from({ length: 256 }, (_, n) => {

@@ -37,7 +37,8 @@ function drawRelief(context, pixels, heights, [w, h], yaw, pitch) {
       const at = (row * w + column) * step;
       const level = heights[at];
       const slope = level - levelAt(column + 3, row) + level - levelAt(column, row + 3);
-      const light = clamp(1 + slope / 300, 0.6, 1.25);
+      const steep = Math.max(Math.abs(heights[at + step] - level), Math.abs(heights[at + step * w] - level));
+      const light = clamp(1 + slope / 300, 0.6, 1.25) * clamp(1 - (steep * lift) / step / 24, 0.5, 1);
       dot(column * step, row * step, level, at, light);
       fill(column * step, row * step, level, heights[at + step], step, 0, at, light);
       fill(column * step, row * step, level, heights[at + step * w], 0, step, at, light);
@@ -47,7 +48,6 @@ function drawRelief(context, pixels, heights, [w, h], yaw, pitch) {
   // Dots between neighbours of different height, darker where that makes a cliff.
   function fill(x, y, level, next, dx, dy, at, light) {
     const count = Math.min(60, Math.floor((Math.abs(next - level) * lift) / step));
-    const shade = light * clamp(1 - count / 24, 0.5, 1);
     const higher = next > level ? at + dx + dy * w : at;
     for (let k = 1; k <= count; k++)
       dot(
@@ -55,7 +55,7 @@ function drawRelief(context, pixels, heights, [w, h], yaw, pitch) {
         y + (dy * k) / (count + 1),
         level + ((next - level) * k) / (count + 1),
         higher,
-        shade,
+        light,
       );
   }
   context.putImageData(out, 0, 0);

@@ -2,6 +2,7 @@
 
 class ShelfPanel {
   constructor(view, model) {
+    this.offered = false;
     Object.assign(this, { view, model, cards: new Map(), pictures: new Map(), ...knobs(model, view.life) });
     this.list = make("ol", { "aria-label": "Style references, the first on top" });
     this.said = make("p", { class: "ctrl-unseen", "aria-live": "polite" });
@@ -59,10 +60,13 @@ class ShelfPanel {
         next: "Use a PNG, JPEG or WebP.",
       });
     this.view.note(picture.shrunk ? `${file.name} was reduced to ${picture.width} × ${picture.height}.` : "");
+    this.offered = true;
     this.wire.send("add", { name: (file.name || "").replace(/\.\w+$/, "") }, [await picture.blob.arrayBuffer()]);
   }
 
   takeReference({ id, ...facts }, data) {
+    // marimo runs the cells that read a leaf only for a trait that the browser has set.
+    if (this.offered && !this.pictures.has(id)) this.set({ revision: this.get("revision") + 1 });
     this.pictures.get(id)?.urls.forEach((url) => URL.revokeObjectURL(url));
     this.pictures.set(id, {
       ...facts,

@@ -33,8 +33,8 @@ class StyleShelf(Leaf):
 
     Args:
         styles: `ctrl.Style` values, or pictures in any form a Style takes.
-        sees: a function from a PIL picture to the part the image encoder sees, such as `model.what_style_sees`. It is
-            called in a thread. Without it the crop alone is shown.
+        sees: a function from a PIL picture to the part the image encoder sees, such as
+            `model.ip_adapter().style_crop`. It is called in a thread. Without it the crop alone is shown.
 
     `styles` are the references that are on, top first, as `ctrl.Style` values. `items` is a trait to observe: for each
     reference its id, name, whether it is on, `weight`, `blocks` (a preset), the window `start` to `until` and its
@@ -42,7 +42,7 @@ class StyleShelf(Leaf):
     the picture's width, height and shorter side. What a knob cannot say (a curve over the steps, weights of single
     blocks, masks, negatives) is kept as it came.
 
-    >>> shelf = StyleShelf([ink_drawing], sees=model.what_style_sees)    # doctest: +SKIP
+    >>> shelf = StyleShelf([ink_drawing], sees=model.ip_adapter().style_crop)    # doctest: +SKIP
     >>> recipe.replace(styles=shelf.styles)                              # doctest: +SKIP
     """
 
@@ -51,17 +51,18 @@ class StyleShelf(Leaf):
 
     items = traitlets.List(traitlets.Dict(), maxlen=LIMIT).tag(sync=True)
     presets = traitlets.List(traitlets.Unicode(), default_value=list(PRESETS)).tag(sync=True)
+    revision = traitlets.Int(0, help="rises when a picture that was dropped has arrived").tag(sync=True)
     limit = traitlets.Int(LIMIT, read_only=True).tag(sync=True)
 
     def __init__(
         self, styles: Iterable[Any] = (), *, sees: Callable[[Image.Image], Any] | None = None, **traits: Any
     ) -> None:
-        self._came: dict[str, ctrl.Style] = {}  # by id; also of references that were removed, so that undo finds them
+        self._came: dict[str, ctrl.Style] = {}  # by id
         self._seen: dict[str, bytes] = {}
         self._sees = sees
         self._numbers = itertools.count(1)
         super().__init__(**traits)
-        self.observe(self._look_again, names="items")
+        self.observe(self._follow, names="items")
         for style in styles:
             self.add(style)
 
@@ -70,27 +71,47 @@ class StyleShelf(Leaf):
         """The references that are on, top first."""
         return tuple(_styled(self._came[item["id"]], item) for item in self.items if item["on"])
 
+    @styles.setter
+    def styles(self, styles: Iterable[Any]) -> None:
+        """Other references; the cards of those that are equal stay as they are."""
+        wanted = [style if isinstance(style, ctrl.Style) else ctrl.Style(style) for style in styles]
+        if len(wanted) > LIMIT:
+            raise ValueError(f"the shelf holds {LIMIT} references at most, got {len(wanted)}.")
+        cards = [(item, _styled(self._came[item["id"]], item)) for item in self.items if item["on"]]
+        items = []
+        for style in wanted:
+            at = next((at for at, (_, now) in enumerate(cards) if now == style), None)
+            items.append(self._card(style) if at is None else cards.pop(at)[0])
+        self.items = items
+
     def add(self, style: Any, *, name: str = "") -> None:
         """Put a `ctrl.Style`, or a picture, at the end of the shelf."""
         if len(self.items) >= LIMIT:
             raise ValueError(f"the shelf holds {LIMIT} references at most; remove one first.")
         came = style if isinstance(style, ctrl.Style) else ctrl.Style(style)
+        self.items = [*self.items, self._card(came, name)]
+
+    def _card(self, style: ctrl.Style, name: str = "") -> dict[str, Any]:
         key = f"s{next(self._numbers)}"
-        self._came[key] = came
-        self.items = [*self.items, _item(key, name or f"reference {key[1:]}", came)]
-        self._post(self._reference(key))
+        self._came[key] = style
+        self._post(self._reference(key, style))
+        return _item(key, name or f"reference {key[1:]}", style)
 
     def opening(self) -> list[Message]:
         """The thumbnails, for a view that has just opened."""
-        return [self._reference(key) for key in self._came]
+        return [self._reference(key, style) for key, style in list(self._came.items())]
 
     def receive(self, kind: str, content: dict[str, Any], buffers: Sequence[bytes]) -> None:
         """A picture that was dropped, pasted or opened."""
         if kind == "add":
             self.add(_opened(buffers[0]), name=str(content.get("name", ""))[:60])
 
-    def _look_again(self, change: Any) -> None:
-        """Ask for what the encoder sees of each reference that is new or cropped anew."""
+    def _follow(self, change: Any) -> None:
+        """Forget references that were removed, and ask what the encoder sees of those that are new or cropped anew."""
+        kept = {item["id"] for item in change["new"]}
+        for memory in (self._came, self._seen):
+            for key in memory.keys() - kept:
+                del memory[key]
         if self._sees is None:
             return
         before = {item["id"]: item["crop"] for item in change["old"] or []}
@@ -100,20 +121,22 @@ class StyleShelf(Leaf):
 
     def _look(self, item: dict[str, Any]) -> None:
         """In a thread of its own: the first call loads the encoder."""
+        came = self._came.get(item["id"])
+        if came is None or self._sees is None:
+            return
         try:
-            assert self._sees is not None
-            picture = _cropped(self._came[item["id"]].pictures[0], item["crop"])
+            picture = _cropped(came.pictures[0], item["crop"])
             seen = self._sees(picture.image.convert("RGB"))
         except Exception as error:
             self.show_problem(f"What the encoder sees cannot be shown: {error}", details=traceback.format_exc())
             return
         current = next((one for one in self.items if one["id"] == item["id"]), None)
-        if current is None or current["crop"] == item["crop"]:  # else a newer crop is being looked at
+        if current is not None and current["crop"] == item["crop"]:  # else removed, or a newer crop is looked at
             self._seen[item["id"]] = _thumbnail(seen, SEEN)
-            self._post(self._reference(item["id"]))
+            self._post(self._reference(item["id"], came))
 
-    def _reference(self, key: str) -> Message:
-        pictures = self._came[key].pictures
+    def _reference(self, key: str, style: ctrl.Style) -> Message:
+        pictures = style.pictures
         width, height = pictures[0].size
         seen = self._seen.get(key)
         content = {"id": key, "width": width, "height": height, "pictures": len(pictures)}

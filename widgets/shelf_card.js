@@ -160,75 +160,38 @@ function spanPart(shelf, id) {
   };
 }
 
-// The picture with its crop: drag to move it, and a slider for its size.
+// The square of a crop, in parts of the picture; without one the largest in the middle. `part` is its side as a part
+// of the shorter side.
+function cropSquare({ width, height }, crop) {
+  const shorter = Math.min(width, height);
+  const [x, y, part] = crop.length ? crop : [(width - shorter) / 2 / width, (height - shorter) / 2 / height, 1];
+  return { x, y, part, w: (part * shorter) / width, h: (part * shorter) / height };
+}
+
+// The picture with its crop: dragged and moved by keys, and three numbers; and the part the encoder sees.
 function cropPart(shelf, id) {
   const image = make("img", { alt: "", draggable: "false" });
   const box = make("i");
   const stage = make("div", { class: "crop", tabindex: 0, role: "application" }, image, box);
-  const seen = make("img", { alt: "" });
-  const words = make("span");
-  const size = numberField("", {
-    min: 10,
-    max: 100,
-    step: 1,
-    unit: "%",
-    "aria-label": "Side of the crop, of the picture's shorter side",
-    onvalue: (value) => place(null, value / 100),
-  });
+  const square = (crop = shelf.item(id).crop) => cropSquare(shelf.pictures.get(id), crop);
+  const put = (x, y, part) => {
+    const { w, h } = square([x, y, part]);
+    const inside = [clamp(x, 0, 1 - w), clamp(y, 0, 1 - h)].map((value) => Number(value.toFixed(4)));
+    shelf.change(id, { crop: [...inside, part] });
+  };
+  // Another side, around the same middle.
+  const resize = (part) => {
+    const [now, next] = [square(), square([0, 0, part])];
+    put(now.x + (now.w - next.w) / 2, now.y + (now.h - next.h) / 2, part);
+  };
+  cropGestures(shelf, id, { stage, image, square, put, resize });
+  const field = (label, name, onvalue, min = 0) =>
+    numberField(label, { min, max: 100, step: 1, "aria-label": name, onvalue: (value) => onvalue(value / 100) });
+  const left = field("left", "Left of the crop, in percent", (x) => put(x, square().y, square().part));
+  const top = field("top", "Top of the crop, in percent", (y) => put(square().x, y, square().part));
+  const side = field("side", "Side of the crop, in percent of the shorter side", resize, 10);
   const whole = textButton("Whole", () => shelf.change(id, { crop: [] }));
-  const square = () => {
-    const { width, height } = shelf.pictures.get(id);
-    const [x, y, part] = shelf.item(id).crop.length
-      ? shelf.item(id).crop
-      : [(width - Math.min(width, height)) / 2 / width, (height - Math.min(width, height)) / 2 / height, 1];
-    const side = part * Math.min(width, height);
-    return {
-      x,
-      y,
-      part,
-      w: side / width,
-      h: side / height,
-      shorter: [Math.min(width, height) / width, Math.min(width, height) / height],
-    };
-  };
-  // Another centre (parts of the picture) or another side; both stay inside.
-  const place = (centre, part = square().part) => {
-    const now = square();
-    const [w, h] = now.shorter.map((one) => one * part);
-    const [x, y] = centre ?? [now.x + now.w / 2, now.y + now.h / 2];
-    const near = (value) => Number(value.toFixed(4));
-    shelf.change(id, { crop: [near(clamp(x - w / 2, 0, 1 - w)), near(clamp(y - h / 2, 0, 1 - h)), part] });
-  };
-  const spot = (event) => {
-    const frame = image.getBoundingClientRect();
-    return [(event.clientX - frame.left) / frame.width, (event.clientY - frame.top) / frame.height];
-  };
-  drag(
-    stage,
-    {
-      start: (event) => {
-        if (!shelf.pictures.has(id) || shelf.pictures.get(id).pictures > 1) return null;
-        stage.focus({ preventScroll: true });
-        const [now, [x, y]] = [square(), spot(event)];
-        const inside = x > now.x && x < now.x + now.w && y > now.y && y < now.y + now.h;
-        return inside ? [x - now.x - now.w / 2, y - now.y - now.h / 2] : [0, 0];
-      },
-      move: ([dx, dy], event) => {
-        const [x, y] = spot(event);
-        place([x - dx, y - dy]);
-      },
-    },
-    shelf.view.life,
-  );
-  stage.addEventListener("keydown", (event) => {
-    const by = { ArrowLeft: [-0.02, 0], ArrowRight: [0.02, 0], ArrowUp: [0, -0.02], ArrowDown: [0, 0.02] }[event.key];
-    const grow = { "+": 0.05, "=": 0.05, "-": -0.05 }[event.key];
-    if (!by && !grow) return;
-    event.preventDefault();
-    const now = square();
-    if (by) place([now.x + now.w / 2 + by[0], now.y + now.h / 2 + by[1]]);
-    else place(null, clamp(now.part + grow, 0.1, 1));
-  });
+  const seen = seenPart();
   const show = (item, picture) => {
     if (!picture) return;
     if (image.src !== picture.urls[0]) image.src = picture.urls[0];
@@ -236,24 +199,56 @@ function cropPart(shelf, id) {
     stage.ariaLabel = `Crop of ${item.name}. Arrow keys move it, plus and minus change its size.`;
     const now = square();
     box.style.cssText = `left: ${now.x * 100}%; top: ${now.y * 100}%; width: ${now.w * 100}%; height: ${now.h * 100}%`;
-    size.input.value = Math.round(now.part * 100);
+    [left, top, side].forEach(({ input }, at) => {
+      input.value = Math.round([now.x, now.y, now.part][at] * 100);
+    });
     const several = picture.pictures > 1;
-    size.node.hidden = box.hidden = several;
+    for (const node of [left.node, top.node, side.node, box]) node.hidden = several;
     whole.hidden = several || !item.crop.length;
-    seen.hidden = picture.urls.length < 2;
-    if (!seen.hidden && seen.src !== picture.urls[1]) seen.src = picture.urls[1];
-    words.textContent = several
-      ? `${picture.pictures} pictures, used as they are`
-      : seen.hidden
-        ? ""
-        : "what the encoder sees";
+    seen.show(picture);
   };
-  return {
-    stage,
-    node: [
-      make("small", { text: "Crop" }),
-      make("div", {}, size.node, whole, make("span", { class: "seen" }, seen, words)),
-    ],
-    show,
+  const row = make("div", {}, left.node, top.node, side.node, whole, seen.node);
+  return { stage, node: [make("small", { text: "Crop, %" }), row], show };
+}
+
+function cropGestures(shelf, id, { stage, image, square, put, resize }) {
+  const spot = (event) => {
+    const frame = image.getBoundingClientRect();
+    return [(event.clientX - frame.left) / frame.width, (event.clientY - frame.top) / frame.height];
   };
+  const single = () => shelf.pictures.get(id)?.pictures === 1;
+  // Where in the square it is held; outside, its middle jumps to the pointer.
+  const start = (event) => {
+    if (!single()) return null;
+    stage.focus({ preventScroll: true });
+    const [{ x, y, w, h }, [left, top]] = [square(), spot(event)];
+    const inside = left > x && left < x + w && top > y && top < y + h;
+    return inside ? [left - x, top - y] : [w / 2, h / 2];
+  };
+  const move = ([dx, dy], event) => {
+    const [left, top] = spot(event);
+    put(left - dx, top - dy, square().part);
+  };
+  drag(stage, { start, move }, shelf.view.life);
+  stage.addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: [-0.02, 0], ArrowRight: [0.02, 0], ArrowUp: [0, -0.02], ArrowDown: [0, 0.02] }[event.key];
+    const grow = { "+": 0.05, "=": 0.05, "-": -0.05 }[event.key];
+    if (!single() || !(by || grow)) return;
+    event.preventDefault();
+    const { x, y, part } = square();
+    if (by) put(x + by[0], y + by[1], part);
+    else resize(clamp(part + grow, 0.1, 1));
+  });
+}
+
+function seenPart() {
+  const image = make("img", { alt: "" });
+  const words = make("span");
+  const show = ({ urls, pictures }) => {
+    image.hidden = urls.length < 2;
+    if (!image.hidden && image.src !== urls[1]) image.src = urls[1];
+    const seen = image.hidden ? "" : "what the encoder sees";
+    words.textContent = pictures > 1 ? `${pictures} pictures, used as they are` : seen;
+  };
+  return { node: make("span", { class: "seen" }, image, words), show };
 }

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ctrl.atelier import render, world
 from ctrl.atelier.captions import STYLE, Caption, describe
-from ctrl.atelier.eyes import DENSE, Eyes, Reading
+from ctrl.atelier.eyes import DENSE, SIZE, Eyes, Reading
 from ctrl.atelier.latents import round_trip
 from ctrl.atelier.metrics import Array, pck, spearman
 from ctrl.atelier.poses import ANGLES, POSES
@@ -55,6 +55,10 @@ class Seen:
         """The part of what was asked (or of `what` alone) that each picture shows (N,); NaN for nothing."""
         answers = [compare(*pair) for pair in zip(asked, self.words, strict=True)]
         return np.array([share([a for a in one if what in (None, a.what)]) for one in answers])
+
+    def all_right(self, asked: Sequence[Facts[str | None]]) -> Array:
+        """1 where a picture shows all that was asked, else 0; NaN for nothing (N,)."""
+        return np.floor(self.accuracy(asked))
 
 
 class Bench:
@@ -114,6 +118,11 @@ class Bench:
 def pixels(pictures: Tensor) -> Array:
     """Pictures (N, 3, S, S) in [0, 1] as (N, S, S, 3) uint8."""
     return np.asarray(pictures.permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy())
+
+
+def sighted(pictures: Tensor) -> Tensor:
+    """Pictures (N, 3, S, S) at the size the eyes read, reduced by area if they are larger."""
+    return pictures if pictures.shape[-1] <= SIZE else F.interpolate(pictures, size=(SIZE, SIZE), mode="area")
 
 
 def other(index: int, count: int) -> int:

@@ -1,6 +1,7 @@
 """What one might say of a scene: a small grammar with synonyms and dropped clauses, never a false word.
 
-Captions name colours and times only where the style shows them. `Mention`s say which letters of the caption
+Captions name colours and times only where the style shows them, unless they are to name everything, as people do.
+`Mention`s say which letters of the caption
 speak of which thing in the picture, so that an attention map can be asked about a word and checked.
 """
 
@@ -78,11 +79,13 @@ class _Clause:
     mentions: tuple[tuple[str, str], ...] = ()
 
 
-def describe(scene: Scene, seed: int | None = None, keep: float = 1.0) -> Caption:
+def describe(scene: Scene, seed: int | None = None, keep: float = 1.0, *, everything: bool = False) -> Caption:
     """A caption of the scene. Each clause but the figure's is kept with probability `keep`; `seed` picks the words.
 
-    With no seed it is the plain one: first synonyms, fixed order, nothing dropped.
+    With no seed it is the plain one: first synonyms, fixed order, nothing dropped. `everything` names colours and the
+    time in every style, also where the picture cannot show them.
     """
+    colored, timed = (everything or shows for shows in (scene.shows_color, scene.shows_time))
     rng = None if seed is None else np.random.Generator(np.random.Philox(key=[seed % 2**64, scene.seed % 2**64]))
 
     def pick(options: tuple[str, ...]) -> str:
@@ -91,13 +94,13 @@ def describe(scene: Scene, seed: int | None = None, keep: float = 1.0) -> Captio
     def kept() -> bool:
         return rng is None or bool(rng.random() < keep)
 
-    figure = _figure(scene, pick, kept)
-    tail = [_prop(scene, prop, pick) for prop in scene.props if kept()]
+    figure = _figure(scene, pick, kept, colored=colored)
+    tail = [_prop(prop, pick, colored=colored) for prop in scene.props if kept()]
     if kept():
         words = pick(GROUND[scene.ground])
         name = "floor" if "floor" in words else words.split()[-1]
         tail.append(_Clause(frozenset({"ground"}), words, ((name, "ground"),)))
-    if scene.shows_time and kept():
+    if timed and kept():
         tail.append(_Clause(frozenset({"time"}), pick(TIME[scene.time])))
     if rng is not None and rng.random() < 0.5:
         tail = [tail[i] for i in rng.permutation(len(tail))]
@@ -108,13 +111,13 @@ def describe(scene: Scene, seed: int | None = None, keep: float = 1.0) -> Captio
     return _join(clauses)
 
 
-def _figure(scene: Scene, pick: Pick, kept: Callable[[], bool]) -> _Clause:
+def _figure(scene: Scene, pick: Pick, kept: Callable[[], bool], *, colored: bool) -> _Clause:
     words, says = [pick(FIGURE)], set[str]()
     mentions = [(words[0].split()[-1], "figure")]
     if kept():
         words.append(pick(POSING[scene.pose]))
         says.add("pose")
-    worn = [(name, getattr(scene, name)) for name in ("shirt", "trousers") if kept()] if scene.shows_color else []
+    worn = [(name, getattr(scene, name)) for name in ("shirt", "trousers") if kept()] if colored else []
     if worn:
         named = [f"{_article(color)} {color} shirt" if name == "shirt" else f"{color} trousers" for name, color in worn]
         words.append("in " + " and ".join(named))
@@ -123,8 +126,8 @@ def _figure(scene: Scene, pick: Pick, kept: Callable[[], bool]) -> _Clause:
     return _Clause(frozenset(says), " ".join(words), tuple(mentions))
 
 
-def _prop(scene: Scene, prop: Prop, pick: Pick) -> _Clause:
-    thing = f"{prop.color} {prop.kind}" if scene.shows_color else prop.kind
+def _prop(prop: Prop, pick: Pick, *, colored: bool) -> _Clause:
+    thing = f"{prop.color} {prop.kind}" if colored else prop.kind
     side = pick((f"on the {prop.side}", f"to the {prop.side}"))
     return _Clause(
         frozenset({f"{prop.side} prop"}),

@@ -13,7 +13,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval over `count` scenes."""
+    """A mean with its 95 % interval over `count` scenes; NaN for an interval that is not known."""
 
     mean: float
     low: float
@@ -21,7 +21,7 @@ class Estimate:
     count: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.mean:.2f}" + ("" if np.isnan(self.low) else f" [{self.low:.2f}, {self.high:.2f}]")
 
 
 def estimate(values: Array, draws: int = 2000, seed: int = 0) -> Estimate:
@@ -39,10 +39,24 @@ def estimate(values: Array, draws: int = 2000, seed: int = 0) -> Estimate:
     return Estimate(float(known.mean()), float(low), float(high), len(known))
 
 
+def ratio(found: Array, true: Array, draws: int = 2000, seed: int = 0) -> Estimate:
+    """The mean of one value a scene (N,) over the mean of another (N,), with its bootstrap interval over scenes."""
+    found, true = np.asarray(found, np.float64), np.asarray(true, np.float64)
+    rows = np.random.default_rng(seed).integers(len(found), size=(draws, len(found)))
+    low, high = np.quantile(found[rows].mean(1) / true[rows].mean(1), [0.025, 0.975])
+    return Estimate(float(found.mean() / true.mean()), float(low), float(high), len(found))
+
+
 def psnr(found: Array, true: Array) -> float:
     """Peak signal-to-noise ratio in dB of two pictures of one shape with values in [0, 1]."""
     error = float(np.mean((np.asarray(found, np.float64) - np.asarray(true, np.float64)) ** 2))
     return float("inf") if error == 0 else float(-10 * np.log10(error))
+
+
+def sharpness(picture: Array) -> float:
+    """The mean absolute difference of neighbouring pixels of a picture (3, h, w), across and down."""
+    picture = np.asarray(picture, np.float64)
+    return float(np.abs(np.diff(picture, axis=-1)).mean() + np.abs(np.diff(picture, axis=-2)).mean()) / 2
 
 
 def figure_height(points: Array) -> float:

@@ -58,7 +58,7 @@ def look(
         if phrases and not mention.what.endswith("prop"):
             continue
         span = clause(caption.text, mention.start) if phrases else (mention.start, mention.end)
-        tokens = tokens_of(model.towers[0].tokenizer, caption.text, *span)
+        tokens = tokens_of(model.parts.text_encoders[0].tokenizer, caption.text, *span)
         mask = mask_of(part, mention.what, heat.shape[-1])
         if mask.any():
             own = heat[tokens].mean(0) if tokens else torch.zeros_like(heat[0])  # a word that was cut looks nowhere

@@ -37,7 +37,7 @@ class View:
 
 
 @torch.no_grad()
-def look(scenes: Sequence[Scene], size: int = 128, device: torch.device | str = "cpu") -> View:
+def look(scenes: Sequence[Scene], size: int = 256, device: torch.device | str = "cpu") -> View:
     """Render scenes at `size` pixels square, each in its own style, in the order given."""
     buffers = render.cast(scenes, size * SUPERSAMPLE, device)
     picture = torch.empty(len(scenes), 3, size, size, device=buffers.depth.device)
@@ -55,7 +55,7 @@ def look(scenes: Sequence[Scene], size: int = 128, device: torch.device | str = 
     )
 
 
-def contact_sheet(scenes: Sequence[Scene], size: int = 128) -> Image.Image:
+def contact_sheet(scenes: Sequence[Scene], size: int = 256) -> Image.Image:
     """Each scene in a row of four: picture, depth, parts and skeleton, over its caption."""
     view = look(scenes, size)
     columns, margin, text = 4, 8, 44
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m ctrl.atelier.world", description=main.__doc__)
     parser.add_argument("--sheet", required=True, help="where to write the PNG")
     parser.add_argument("--count", type=int, default=16)
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=EVALUATION_SEEDS)
     options = parser.parse_args(argv)
     scenes = [sample(options.seed + i) for i in range(options.count)]

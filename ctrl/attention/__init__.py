@@ -1,7 +1,7 @@
 """The attention room: sites, the tap, the terms of a call, and the hooks that edit or observe them."""
 
 from ctrl.attention.edits import Regions, RegionTerm, WordWeights
-from ctrl.attention.hooks import At, Hooks, Where, check_blocks
+from ctrl.attention.hooks import At, Hooks, Where, check_blocks, check_sites
 from ctrl.attention.kv import TextKV
 from ctrl.attention.perturbed import BlurredQueries, IdentityAttention
 from ctrl.attention.sites import sites
@@ -29,6 +29,7 @@ __all__ = [
     "Where",
     "WordWeights",
     "check_blocks",
+    "check_sites",
     "sites",
     "tap",
 ]

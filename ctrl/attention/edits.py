@@ -32,12 +32,13 @@ class RegionTerm:
     """A part of the picture with a prompt of its own.
 
     `states` is (R or 1, T, D), `mask` (R or 1, 1, H, W) in [0, 1] at any size, `weights` (R or 1, T) of its
-    words or None.
+    words or None; `number` is the region's in its recipe, None for its place among the regions here.
     """
 
     states: Tensor
     mask: Tensor
     weights: Tensor | None = None
+    number: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +61,10 @@ class Regions:
         size = (call.height, call.width)
         rest, *masks = self.keep((size, call.q.dtype, str(call.q.device)), lambda: self._masks(call))
         out = [replace(term, mask=_both(term.mask, rest)) if term.source == PROMPT else term for term in terms]
-        for number, (region, mask) in enumerate(zip(self.regions, masks, strict=True)):
+        for place, (region, mask) in enumerate(zip(self.regions, masks, strict=True)):
             k, v = call.project(region.states)
             v = v if region.weights is None else _scaled(v, region.weights)
+            number = place if region.number is None else region.number
             out.append(Term(call.q, k, v, mask=mask, source=Source("region", number)))
         return out
 

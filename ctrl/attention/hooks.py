@@ -41,6 +41,17 @@ class At(Generic[H]):
         return [site for site in mine if any(_within(site, name) for name in names)]
 
 
+def check_sites(hooks: Sequence[H | At[H]], places: Sequence[Site]) -> None:
+    """Refuse, by a ValueError, a hook that would act at none of these sites, which are all components' of a run."""
+    components = {place.component: [one for one in places if one.component == place.component] for place in places}
+    for hook in hooks:
+        if isinstance(hook, At) and not any(hook.among(own) for own in components.values()):
+            raise ValueError(
+                f"a hook at where={hook.where!r:.60}, kind={hook.kind!r}, component={hook.component!r} acts nowhere; "
+                f"the run's components are {', '.join(components)}."
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class Hooks:
     """Everything that acts on or watches the attention of one call of a network.

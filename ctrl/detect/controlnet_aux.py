@@ -144,7 +144,7 @@ def load(tool: Tool) -> Any:
     except Exception as error:
         raise ValueError(
             f"the weights of detector {tool.name!r} cannot be loaded from {str(folder)!r} ({type(error).__name__}); "
-            "delete them, so that they are fetched anew."
+            "delete them, so that they are fetched again."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Files that pictures and recipes come from and go to; what they hold is not believed."""
+"""Files that pictures and recipes come from and go to. Their contents are untrusted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def why(error: Exception) -> str:
 
 
 def save(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path` whole or not at all: a temporary file beside it, then a rename.
+    """Write `data` to `path` completely or not at all: a temporary file beside it, then a rename.
 
     Raises a ValueError, before anything is written, for more than `local_file` would read back.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ class Picture:
 
         0 and 1 are black and white in every type; other whole numbers, and floats above 1, go to 255, or to 65535
         where they are larger. A shape painted on nothing is white where it is opaque; black and white on nothing
-        lies on black. Colours count by their brightness. Where a mask could mean something else, `remarks` give the
+        is put on black. Colours count by their brightness. Where a mask could mean something else, `remarks` give the
         numbers. Raises as `of`.
         """
         if isinstance(source, Picture):
@@ -163,6 +164,11 @@ class Picture:
         image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
         said = "was reduced from {}×{} to {}×{}".format(*self.size, *image.size)
         return Picture(np.asarray(image), self.original_size, (*self.remarks, said))
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.image.save(buffer, "PNG")
+        return buffer.getvalue()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Picture) and self.sha256 == other.sha256

@@ -18,6 +18,7 @@ from ctrl.maps.place import Place, mask_of
 from ctrl.maps.receipt import Receipt
 from ctrl.maps.refine import resized
 from ctrl.maps.split import Split
+from ctrl.maps.stack import Stack
 from ctrl.maps.sums import Array, Key, Layers, When
 from ctrl.maps.texts import Text, Word
 
@@ -189,6 +190,11 @@ class Attention:
         maps = [(word, self.map(word.text, occurrence=word.occurrence, source=source)) for word in self.words(source)]
         ranked = sorted(((word, float((heat.heat * weights).sum())) for word, heat in maps), key=lambda pair: -pair[1])
         return Place(mask, tuple(ranked), self._attends(mask))
+
+    def stack(self) -> Stack:
+        """All maps in one array, by layers and steps, for a viewer."""
+        self.receipt.insist()
+        return Stack.of(self)
 
     def grid(
         self,

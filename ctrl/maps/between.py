@@ -37,7 +37,7 @@ class Between:
         self.coarsest = min(self.coarsest or places, places)
         if places <= PLACES:
             if places >= self.grid[0] * self.grid[1]:
-                self._add(size, reduce(shares(term, rows), "n heads p q -> n p q", "mean"))
+                self._add(size, shares(term, rows).mean(1))
         elif self.coarsest == places and ".up_blocks." in call.site:
             times = _times(*size)
             self._add((-(-size[0] // times), -(-size[1] // times)), _pooled(term, rows, size, times))

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
-from einops import reduce
 from torch import Tensor
 
 from ctrl.attention import At, Call, Observer, Site, Term
@@ -24,6 +23,7 @@ from ctrl.maps.texts import Text
 from ctrl.maps.watch import LAST, Watch
 from ctrl.rows import Rows
 
+SOME = 4  # steps, of which self-attention is read in the first: it is the larger part of the work
 Texts = Mapping[str, Text]  # by source: "prompt", "negative", "region 0"
 Compare = Callable[[Tensor], None]
 
@@ -35,7 +35,13 @@ class Collector:
     A ValueError says that nothing would be seen.
     """
 
-    def __init__(self, watch: Watch, places: Sequence[Site], texts: Sequence[Texts], count: int) -> None:
+    def __init__(
+        self,
+        watch: Watch,
+        places: Sequence[Site],
+        texts: Sequence[Texts],
+        count: int,
+    ) -> None:
         self.watch, self.texts, self.count = watch, tuple(texts), count
         cross = [site for site in places if site.kind == "cross"]
         self.missed = {site.name: why for site in cross if (why := watch.why_not(site)) is not None}
@@ -69,10 +75,8 @@ class Collector:
         if (why := self._why_not(call)) is not None:
             self.missed[call.site] = why
             return None
-        rows, layers = (
-            call.rows or Rows(pictures=len(call.q), guided=False),
-            Layers.of(call.site, call.height, call.width),
-        )
+        rows = call.rows or Rows(pictures=len(call.q), guided=False)
+        layers = Layers.of(call.site, call.height, call.width)
         for term in terms:
             for source, own in self._sources(term, rows):
                 self._add(Key(layers, source, "all"), step, self._maps(term, source, own))
@@ -87,7 +91,8 @@ class Collector:
     def self_attention(self, call: Call, terms: Sequence[Term]) -> None:
         """An observer of self-attention, at the places that the prompt's rows attend to."""
         rows = call.rows or Rows(pictures=len(call.q), guided=False)
-        if rows.cond and self.watch.acts(call.step or 0, self.count):
+        step = call.step or 0
+        if rows.cond and self.watch.acts(step, self.count) and (step % SOME == 0 or step >= self.count - LAST):
             self.between.add(call, terms[0], rows.cond)
 
     @property
@@ -141,7 +146,7 @@ class Collector:
         if source in self._kept:
             maps = maps.index_select(-1, self._index(source, maps.device))
         mask = acting(term, rows)
-        return reduce(maps if mask is None else maps * mask, "n heads p t -> n p t", "mean")
+        return (maps if mask is None else maps * mask).mean(1)
 
     def _why_not(self, call: Call) -> str | None:
         """Why a call that could be watched is not; None if it is."""

@@ -54,8 +54,8 @@ class HeatMap:
     def where(self) -> Array:
         """Where its thing is in the picture, (H, W) float32 at the picture's size; only the order of values counts.
 
-        The last three steps, spread once by squared self-attention where that was kept, and guided by the picture:
-        the rule that was best on the atelier of some hundred (mIoU .781 for .681). Other models may differ.
+        The last three steps, spread once by squared self-attention where that was kept, and guided by the picture's
+        colours, see `ctrl.maps.refine` for what each brings on the atelier. Other models may differ.
         """
         heat = self.heat if self.late is None else self.late
         if self.ground.between is not None:

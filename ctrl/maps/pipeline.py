@@ -242,9 +242,12 @@ def watching(pipe: Any, watch: Watch | None = None, *, on_step: OnStep | None = 
     """
     if getattr(pipe, "unet", None) is None or getattr(pipe, "scheduler", None) is None:
         raise TypeError(f"pipe must be a diffusers pipeline with a U-Net and a scheduler, got {type(pipe).__name__}.")
+    wanted = Watch.of(watch) or Watch()
+    if wanted.influence:
+        raise ValueError("influence is split in ctrl.sample and ctrl.steps only: give watching a Watch without it.")
     if on_step is not None and not callable(on_step):
         raise TypeError(f"on_step must be a function of a PipelineStep, got {on_step!r:.60}.")
-    with Watching(pipe, Watch.of(watch) or Watch(), on_step).attached() as seen:
+    with Watching(pipe, wanted, on_step).attached() as seen:
         yield seen
 
 

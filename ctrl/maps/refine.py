@@ -1,7 +1,7 @@
 """From where a word looked to where its thing is: self-attention once, and the picture as a guide.
 
-Both were measured on the atelier (mIoU against true masks): A² once +.015 on its own weights and +.038 on weights
-trained without grounding; a guided filter +.05 to +.11 at the size of the picture.
+Measured on unseen scenes of the atelier (mean IoU against true masks, half of the range): on the 16 × 16 grid, noised
+renders, A² brings .739 to .756; at 128 pixels, one call at time 0.1, enlarging has .70, A² .70, A² and the guide .74.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image
 
 from ctrl.maps.sums import Array
 
-SMOOTH = 1e-3  # variance of a picture in [0, 1] that the guide counts as flat
+SMOOTH = 1e-4  # variance of a picture in [0, 1] that the guide counts as flat
 
 
 def resized(maps: Array, height: int, width: int) -> Array:
@@ -43,19 +43,22 @@ def spread(heat: Array, between: Array, grid: tuple[int, int]) -> Array:
 def guided(heat: Array, picture: Image.Image) -> Array:
     """A map (h, w) at the size of the picture, its edges drawn to the picture's.
 
-    A guided filter (He and others, ECCV 2010) with the picture in grey as its guide, over windows of one cell of the
-    map to each side.
+    A guided filter (He and others, ECCV 2010) with the picture's three colours as its guide, over windows of one cell
+    of the map to each side: in every window the map is fitted by a linear function of the colours.
     """
     width, height = picture.size
-    guide: Any = np.asarray(picture.convert("L"), np.float32) / 255
+    guide: Any = np.asarray(picture.convert("RGB"), np.float32) / 255  # (H, W, 3)
     large = resized(heat[None], height, width)[0]
     radius = max(1, round(max(height / heat.shape[0], width / heat.shape[1])))
-    box = (2 * radius + 1, 2 * radius + 1)
 
     def mean(values: Any) -> Any:
-        return cv2.blur(values, box, borderType=cv2.BORDER_REFLECT)
+        smooth = cv2.blur(values.reshape(height, width, -1), (2 * radius + 1,) * 2, borderType=cv2.BORDER_REFLECT)
+        return smooth.reshape(values.shape)
 
-    mean_guide, mean_map = mean(guide), mean(large)
-    slope = (mean(guide * large) - mean_guide * mean_map) / (mean(guide * guide) - mean_guide**2 + SMOOTH)
-    offset = mean_map - slope * mean_guide
-    return np.asarray((mean(slope) * guide + mean(offset)).clip(min=0), np.float32)
+    colour, level = mean(guide), mean(large)
+    products = rearrange(guide, "h w c -> h w c 1") * rearrange(guide, "h w d -> h w 1 d")
+    spread_of = mean(products) - rearrange(colour, "h w c -> h w c 1") * rearrange(colour, "h w d -> h w 1 d")
+    along = mean(guide * large[..., None]) - colour * level[..., None]
+    slope = np.linalg.solve(spread_of + SMOOTH * np.eye(3, dtype=np.float32), along[..., None])[..., 0]
+    offset = level - (slope * colour).sum(-1)
+    return np.asarray(((mean(slope) * guide).sum(-1) + mean(offset)).clip(min=0), np.float32)

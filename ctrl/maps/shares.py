@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ctrl.attention import Term
@@ -25,14 +26,15 @@ def take(tensor: Tensor, rows: Sequence[int]) -> Tensor:
 def shares(term: Term, rows: Sequence[int], heads: Sequence[int] | None = None) -> Tensor:
     """(n, heads, p, t): softmax(q · kᵀ / √d + bias) of some rows and heads; over the tokens the sum is 1.
 
-    Queries are scaled before the product, since float16 overflows in SD 2.x otherwise.
+    Keys are scaled before the product, since float16 overflows in SD 2.x otherwise.
     """
     q, k = take(term.q, rows), take(term.k, rows)
     bias = None if term.bias is None else take(term.bias, rows)
     if heads is not None:
         q, k = q[:, list(heads)], k[:, list(heads)]
         bias = bias if bias is None or bias.shape[1] == 1 else bias[:, list(heads)]
-    scores = (q * q.shape[-1] ** -0.5) @ k.mT
+    keys = rearrange(k * k.shape[-1] ** -0.5, "n h t d -> (n h) d t")
+    scores = torch.bmm(rearrange(q, "n h p d -> (n h) p d"), keys).unflatten(0, q.shape[:2])
     if bias is not None:
         scores = scores.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else scores + bias
     found: Tensor = scores.softmax(-1, dtype=torch.float32)

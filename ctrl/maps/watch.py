@@ -22,7 +22,8 @@ class Watch:
     - `smallest`, `largest`: cells along the shorter side of the layers that count.
     - `heads`: the numbers of the heads that count; None for all. Sites with fewer heads leave out what they lack.
     - `steps`: the part of the run to watch, such as (0.5, 1.0) for its second half.
-    - `self_attention`: also keep where each place attends, on a grid of at most 512 places.
+    - `self_attention`: also keep where each place attends, on a grid of at most 512 places, at every fourth step and
+      the last three.
     - `history`: also keep every step, as bytes, for a strip, a GIF or a scrubber.
     - `influence`: also split what each place is made of by words, pictures, controls and the model itself. It takes
       about as long again as the cross-attention it watches.

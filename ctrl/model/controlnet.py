@@ -46,6 +46,11 @@ class ControlNet:
         return len(self._net.controlnet_down_blocks) + 1
 
     @property
+    def prompted_only(self) -> bool:
+        """Whether it acts on the conditional rows only, whatever its control says: one that pools its residuals."""
+        return bool(getattr(self.module, "prompted_only", False))
+
+    @property
     def vae_scale_factor(self) -> int:
         """Pixels of its control picture to a latent."""
         return int(2 ** (len(self._net.config.conditioning_embedding_out_channels) - 1))

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ctrl.model import codec
+from ctrl.model import vae
 from ctrl.model.controlnet import ControlNet
 from ctrl.model.ip_adapter.adopted import style_adapter
 from ctrl.model.ip_adapter.encoder import IPAdapter
@@ -37,17 +37,17 @@ class Model:
     """
 
     def __init__(
-        self, parts: Parts, shelf: Extras, *, device: torch.device, dtype: torch.dtype, loaded: Loaded | None = None
+        self, parts: Parts, extras: Extras, *, device: torch.device, dtype: torch.dtype, loaded: Loaded | None = None
     ) -> None:
-        self.parts, self.shelf, self.device, self.dtype = parts, shelf, device, dtype
+        self.parts, self.extras, self.device, self.dtype = parts, extras, device, dtype
         self._loaded = Loaded() if loaded is None else loaded
         self._adapted: dict[Hashable, Model] = {}
         self.lock = self._loaded.lock
-        self.family = family_of(parts.unet, len(parts.towers))
+        self.family = family_of(parts.unet, len(parts.text_encoders))
         self.vae_scale_factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
         identity = new_number()
         self.denoiser = UNet(parts.unet, self.vae_scale_factor, identity, self.lock)
-        self.text = TextEncoders(parts.towers, identity, device, dtype, parts.zero_negative, self.lock)
+        self.text = TextEncoders(parts.text_encoders, identity, device, dtype, parts.zero_negative, self.lock)
 
     def __repr__(self) -> str:
         width, height = self.size
@@ -78,17 +78,17 @@ class Model:
     @property
     def controls(self) -> tuple[str, ...]:
         """The kinds of control there is a ControlNet for."""
-        return self.shelf.controls
+        return self.extras.controls
 
     @property
     def styles(self) -> tuple[str, ...]:
         """The names of the IP-Adapters, the default one first."""
-        return self.shelf.styles
+        return self.extras.styles
 
     @property
     def loras(self) -> tuple[str, ...]:
         """The names of the LoRAs."""
-        return self.shelf.loras
+        return self.extras.loras
 
     def with_loras(self, loras: Sequence[tuple[str, float] | tuple[str, float, float]]) -> Model:
         """A model with LoRAs merged that shares all unchanged tensors; with no LoRA, the model itself.
@@ -108,19 +108,19 @@ class Model:
             return self._adapted[key]
 
     def _merged(self, wanted: Sequence[tuple[str, float, float]]) -> Model:
-        files = [(self.shelf.lora(name), weight, text) for name, weight, text in wanted]
-        towers = self.parts.towers
-        unet, encoders = merged(self.unet, [tower.encoder for tower in towers], files)
-        towers = tuple(replace(tower, encoder=own) for tower, own in zip(towers, encoders, strict=True))
-        parts = replace(self.parts, unet=unet, towers=towers)
-        return Model(parts, self.shelf, device=self.device, dtype=self.dtype, loaded=self._loaded)
+        files = [(self.extras.lora(name), weight, text) for name, weight, text in wanted]
+        text_encoders = self.parts.text_encoders
+        unet, encoders = merged(self.unet, [text_encoder.encoder for text_encoder in text_encoders], files)
+        text_encoders = tuple(replace(one, encoder=own) for one, own in zip(text_encoders, encoders, strict=True))
+        parts = replace(self.parts, unet=unet, text_encoders=text_encoders)
+        return Model(parts, self.extras, device=self.device, dtype=self.dtype, loaded=self._loaded)
 
     def controlnet(self, kind: str) -> ControlNet:
         """The ControlNet of this kind, loaded on first use. A ValueError if there is none, or one for other latents."""
         with self.lock:
             nets = self._loaded.controlnets
             if kind not in nets:
-                module = self.shelf.controlnet(kind, self.unet)
+                module = self.extras.controlnet(kind, self.unet)
                 net = ControlNet(kind, module, new_number(), self.denoiser.added, self.lock)
                 if net.vae_scale_factor != self.vae_scale_factor:
                     raise ValueError(
@@ -135,8 +135,8 @@ class Model:
         with self.lock:
             adapters = self._loaded.ip_adapters
             if name not in adapters:
-                adapter = style_adapter(self.shelf.adapter_file(name), self.unet, self.device, self.dtype)
-                encoder, processor = self._own_encoder or self.shelf.image_encoder(name, self.device, self.dtype)
+                adapter = style_adapter(self.extras.adapter_file(name), self.unet, self.device, self.dtype)
+                encoder, processor = self._own_encoder or self.extras.image_encoder(name, self.device, self.dtype)
                 adapter.check(encoder)
                 adapters[name] = IPAdapter(adapter, encoder, processor, self.family.key, new_number(), self.lock)
             return adapters[name]
@@ -168,14 +168,14 @@ class Model:
     def encode(self, pixels: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Latents (N, C, h, w) of pictures (N, 3, H, W) in [-1, 1], drawn from the VAE's distribution of each."""
         with self.lock:
-            return codec.encoded(self.vae, pixels, generators).to(self.dtype)
+            return vae.encode(self.vae, pixels, generators).to(self.dtype)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         """Pictures of (N, C, h, w) latents, rounded as diffusers rounds them."""
         with self.lock:
-            pixels = codec.decoded(self.vae, latents)
-        return codec.pictures(pixels)
+            pixels = vae.decode(self.vae, latents)
+        return vae.pictures(pixels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
-"""A prompt through the text towers: as long as it needs to be, and with its words' weights.
+"""A prompt through the text encoders: as long as it needs to be, and with its words' weights.
 
-A prompt that fits the towers is encoded bit for bit as diffusers' pipelines encode it. A longer one is encoded in
+A prompt that fits the encoders is encoded bit for bit as diffusers' pipelines encode it. A longer one is encoded in
 chunks, each a whole text with its own BOS, EOS and padding, whose states are laid end to end.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, pairwise
+from itertools import chain, count, pairwise, takewhile
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ctrl.model.parts import Tower
+from ctrl.model.parts import TextEncoder
 from ctrl.prompts import Piece, parse
 
 CHUNKS = 8  # at most; what is beyond is cut
@@ -28,7 +28,7 @@ class Text:
     """An encoded prompt of `chunks` chunks.
 
     `states` is (1, T, D), T being the chunks' tokens laid end to end. `pooled` is (1, P), of the first chunk, None if
-    no tower projects. `weights` (T,), of the type of `states`, is how strongly each token acts, 1 for BOS, EOS and
+    no encoder projects. `weights` (T,), of the type of `states`, is how strongly each token acts, 1 for BOS, EOS and
     padding; None if every one is 1. `cut` is the end of the plain prompt that no chunk holds, "" if all was read.
     """
 
@@ -48,16 +48,16 @@ class Span(NamedTuple):
 
 
 @torch.no_grad()
-def encode(towers: Sequence[Tower], prompt: str, device: torch.device, dtype: torch.dtype) -> Text:
-    """The prompt through one tower as StableDiffusionPipeline does it, or two as StableDiffusionXLPipeline does.
+def encode(encoders: Sequence[TextEncoder], prompt: str, device: torch.device, dtype: torch.dtype) -> Text:
+    """The prompt through one encoder as StableDiffusionPipeline does it, or two as StableDiffusionXLPipeline does.
 
     At most 8 chunks are read. ValueError for a weight that `ctrl.prompts.parse` refuses, TypeError for a tokenizer that
     does not tell where its tokens are.
     """
     pieces = parse(prompt)
-    layout = _lay(towers, "".join(piece.text for piece in pieces))
+    layout = _lay(encoders, "".join(piece.text for piece in pieces))
     # One at a time: in a batch a chunk's bits would depend on how many others there are.
-    found = [_encode_chunk(towers, layout, begin, end, device) for begin, end in layout.chunks]
+    found = [_encode_chunk(encoders, layout, begin, end, device) for begin, end in layout.chunks]
     states = torch.cat([states for states, _ in found], dim=1).to(device, dtype)
     pooled = found[0][1]
     weights = _weights(layout, pieces)
@@ -71,7 +71,7 @@ def encode(towers: Sequence[Tower], prompt: str, device: torch.device, dtype: to
 
 
 @torch.no_grad()
-def levelled(towers: Sequence[Tower], texts: Sequence[Text]) -> tuple[Text, ...]:
+def pad_to_longest(encoders: Sequence[TextEncoder], texts: Sequence[Text]) -> tuple[Text, ...]:
     """The texts with empty chunks appended, so that all are as long as the longest and can be rows of one batch.
 
     One that is all zeros (see `empty`) grows by zeros.
@@ -79,8 +79,17 @@ def levelled(towers: Sequence[Tower], texts: Sequence[Text]) -> tuple[Text, ...]
     chunks = max((text.chunks for text in texts), default=1)
     if all(text.chunks == chunks for text in texts):
         return tuple(texts)
-    blank = encode(towers, "", texts[0].states.device, texts[0].states.dtype).states
+    blank = encode(encoders, "", texts[0].states.device, texts[0].states.dtype).states
     return tuple(_grown(text, blank, chunks - text.chunks) for text in texts)
+
+
+def unskipped(encoders: Sequence[TextEncoder], prompt: str, read: Text) -> Text:
+    """A negative prompt that was `read`, through all layers: diffusers' `clip_skip` is for the prompt alone."""
+    if not any(text_encoder.clip_skip for text_encoder in encoders):
+        return read
+    whole = [replace(text_encoder, clip_skip=0) for text_encoder in encoders]
+    text = encode(whole, prompt, read.states.device, read.states.dtype)
+    return pad_to_longest(whole, (text, read))[0]
 
 
 def empty(text: Text) -> Text:
@@ -89,17 +98,17 @@ def empty(text: Text) -> Text:
     return Text(torch.zeros_like(text.states), pooled, None, "", text.chunks)
 
 
-def chunks(towers: Sequence[Tower], prompt: str) -> int:
+def chunks(encoders: Sequence[TextEncoder], prompt: str) -> int:
     """How many chunks `encode` makes of the prompt. Errors as `encode`."""
-    return len(_lay(towers, "".join(piece.text for piece in parse(prompt))).chunks)
+    return len(_lay(encoders, "".join(piece.text for piece in parse(prompt))).chunks)
 
 
-def spans(towers: Sequence[Tower], prompt: str) -> list[Span]:
-    """Where each token that `encode` reads comes from; with two towers, the first one's tokens.
+def spans(encoders: Sequence[TextEncoder], prompt: str) -> list[Span]:
+    """Where each token that `encode` reads comes from; with two encoders, the first one's tokens.
 
     Tokens in order, without BOS, EOS and padding; the bytes of one emoji share its place. Errors as `encode`.
     """
-    return _lay(towers, "".join(piece.text for piece in parse(prompt))).spans()
+    return _lay(encoders, "".join(piece.text for piece in parse(prompt))).spans()
 
 
 class _Token(NamedTuple):
@@ -109,7 +118,7 @@ class _Token(NamedTuple):
 
 
 class _Break(NamedTuple):
-    """A place in the plain prompt where no tower has a token across, and how many tokens each has before it."""
+    """A place in the plain prompt where no encoder has a token across, and how many tokens each has before it."""
 
     at: int
     before: tuple[int, ...]
@@ -117,7 +126,7 @@ class _Break(NamedTuple):
 
 @dataclass(frozen=True)
 class _Layout:
-    """Which tokens of a prompt go into which chunk; `tokens` is one list a tower, `length` a chunk's tokens in all."""
+    """Which tokens of a prompt go into which chunk; `tokens` is a list for each encoder, `length` a chunk's tokens."""
 
     plain: str
     tokens: tuple[list[_Token], ...]
@@ -136,11 +145,11 @@ class _Layout:
         ]
 
 
-def _lay(towers: Sequence[Tower], plain: str) -> _Layout:
-    tokens = tuple(_read(tower, plain) for tower in towers)
+def _lay(encoders: Sequence[TextEncoder], plain: str) -> _Layout:
+    tokens = tuple(_read(text_encoder, plain) for text_encoder in encoders)
     # A tokenizer that was saved without its length says 10³⁰.
     length = min(
-        min(tower.tokenizer.model_max_length, tower.encoder.config.max_position_embeddings) for tower in towers
+        min(one.tokenizer.model_max_length, one.encoder.config.max_position_embeddings) for one in encoders
     )
     breaks = _breaks(plain, tokens)
     bounds = [0]
@@ -153,26 +162,38 @@ def _lay(towers: Sequence[Tower], plain: str) -> _Layout:
     return _Layout(plain, tokens, length, chunks or [(breaks[0], breaks[0])])
 
 
-def _read(tower: Tower, plain: str) -> list[_Token]:
-    if not tower.tokenizer.is_fast:
+def _read(text_encoder: TextEncoder, plain: str) -> list[_Token]:
+    if not text_encoder.tokenizer.is_fast:
         raise TypeError(
-            f"the text tower's tokenizer, {type(tower.tokenizer).__name__}, does not tell where its tokens are in the "
-            "prompt; load a fast one, such as transformers' CLIPTokenizer."
+            f"the text encoder's tokenizer, {type(text_encoder.tokenizer).__name__}, does not tell where its tokens "
+            "are in the prompt; load a fast one, such as transformers' CLIPTokenizer."
         )
-    read = tower.tokenizer(plain, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return [_Token(number, *place) for number, place in zip(read.input_ids, read.offset_mapping, strict=True)]
+    read = text_encoder.tokenizer(plain, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    several = _vectors(text_encoder.tokenizer)
+    places = zip(read.input_ids, read.offset_mapping, strict=True)
+    return [_Token(one, *place) for number, place in places for one in several.get(number, (number,))]
+
+
+def _vectors(tokenizer: Any) -> dict[int, tuple[int, ...]]:
+    """The tokens that stand for a word of several vectors: a textual inversion's are called word, word_1, …"""
+    added: dict[str, int] = tokenizer.added_tokens_encoder
+    found = {}
+    for word, number in added.items():
+        rest = takewhile(added.__contains__, (f"{word}_{at}" for at in count(1)))
+        found[number] = (number, *(added[one] for one in rest))
+    return found
 
 
 def _breaks(plain: str, tokens: Sequence[list[_Token]]) -> list[_Break]:
     """Every place where a chunk can end, the first before all tokens and the last after them.
 
-    Two towers need not agree on the tokens: SDXL's second takes "!" out of "!!!", because it pads with it.
+    Two encoders need not agree on the tokens: SDXL's second takes "!" out of "!!!", because it pads with it.
     """
-    starts = [[token.start for token in tower] for tower in tokens]
+    starts = [[token.start for token in text_encoder] for text_encoder in tokens]
     found: list[_Break] = []
     for at in sorted({0, *starts[0], len(plain)}):
-        before = tuple(bisect_left(tower, at) for tower in starts)
-        if any(count and tower[count - 1].end > at for count, tower in zip(before, tokens, strict=True)):
+        before = tuple(bisect_left(text_encoder, at) for text_encoder in starts)
+        if any(count and text_encoder[count - 1].end > at for count, text_encoder in zip(before, tokens, strict=True)):
             continue
         if found and found[-1].before == before:
             found.pop()  # only blanks between
@@ -211,35 +232,41 @@ def _next_bound(plain: str, breaks: Sequence[_Break], begin: int, capacity: int)
 
 
 def _encode_chunk(
-    towers: Sequence[Tower], layout: _Layout, begin: _Break, end: _Break, device: torch.device
+    encoders: Sequence[TextEncoder], layout: _Layout, begin: _Break, end: _Break, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
-    """The chunk's states (1, length, D) and, if a tower projects, its pooled embedding (1, P)."""
+    """The chunk's states (1, length, D) and, if an encoder projects, its pooled embedding (1, P)."""
     ids = [
-        _framed(tower, [token.id for token in tokens[first:last]], layout.length)
-        for tower, tokens, first, last in zip(towers, layout.tokens, begin.before, end.before, strict=True)
+        _framed(text_encoder, [token.id for token in tokens[first:last]], layout.length)
+        for text_encoder, tokens, first, last in zip(encoders, layout.tokens, begin.before, end.before, strict=True)
     ]
-    if not any(hasattr(tower.encoder, "text_projection") for tower in towers):
-        (tower,), (row,) = towers, ids
-        return _last_states(tower, row, end.before[0] - begin.before[0] + 2, device), None
+    if not any(hasattr(text_encoder.encoder, "text_projection") for text_encoder in encoders):
+        (text_encoder,), (row,) = encoders, ids
+        return _last_states(text_encoder, row, end.before[0] - begin.before[0] + 2, device), None
     read = [
-        tower.encoder(torch.tensor([row], device=device), output_hidden_states=True)
-        for tower, row in zip(towers, ids, strict=True)
+        text_encoder.encoder(torch.tensor([row], device=device), output_hidden_states=True)
+        for text_encoder, row in zip(encoders, ids, strict=True)
     ]
     pooled = next(output.text_embeds for output in read if "text_embeds" in output)
-    return torch.cat([output.hidden_states[-2] for output in read], dim=-1), pooled
+    states = [output.hidden_states[-2 - one.clip_skip] for output, one in zip(read, encoders, strict=True)]
+    return torch.cat(states, dim=-1), pooled
 
 
-def _framed(tower: Tower, ids: list[int], length: int) -> list[int]:
-    tokenizer = tower.tokenizer
+def _framed(text_encoder: TextEncoder, ids: list[int], length: int) -> list[int]:
+    tokenizer = text_encoder.tokenizer
     padding = [tokenizer.pad_token_id] * (length - 2 - len(ids))
     return [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id, *padding]
 
 
-def _last_states(tower: Tower, ids: list[int], used: int, device: torch.device) -> Tensor:
+def _last_states(text_encoder: TextEncoder, ids: list[int], used: int, device: torch.device) -> Tensor:
     mask = None
-    if getattr(tower.encoder.config, "use_attention_mask", False):
+    if getattr(text_encoder.encoder.config, "use_attention_mask", False):
         mask = torch.tensor([[1] * used + [0] * (len(ids) - used)], device=device)
-    states: Tensor = tower.encoder(torch.tensor([ids], device=device), attention_mask=mask)[0]
+    skip, row = text_encoder.clip_skip, torch.tensor([ids], device=device)
+    output = text_encoder.encoder(row, attention_mask=mask, output_hidden_states=bool(skip))
+    states: Tensor = output[0]
+    if skip:
+        norm = getattr(text_encoder.encoder, "text_model", text_encoder.encoder).final_layer_norm
+        states = norm(output.hidden_states[-1 - skip])
     return states
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ctrl.model import text
-from ctrl.model.parts import Tower
+from ctrl.model.parts import TextEncoder
 from ctrl.model.revision import changes, weights_of
 from ctrl.model.text import Span, Text
 from ctrl.prompts import parse
@@ -22,7 +22,7 @@ from ctrl.rows import PromptRows
 class TextEncoders:
     """One CLIP text encoder, or SDXL's two, with their tokenizers, used under the model's `lock`."""
 
-    towers: tuple[Tower, ...]
+    encoders: tuple[TextEncoder, ...]
     identity: Hashable
     device: torch.device
     dtype: torch.dtype
@@ -36,32 +36,35 @@ class TextEncoders:
 
     @cached_property
     def _weights(self) -> tuple[Tensor, ...]:
-        return weights_of(*(tower.encoder for tower in self.towers))
+        return weights_of(*(one.encoder for one in self.encoders))
 
     @torch.no_grad()
     def encode(self, prompt: str) -> Text:
         """The prompt's embeddings, in as many chunks as it needs."""
         with self.lock:
-            return text.encode(self.towers, prompt, self.device, self.dtype)
+            return text.encode(self.encoders, prompt, self.device, self.dtype)
 
     def as_negative(self, prompt: str, encoded: Text) -> Text:
-        """An encoded prompt as a negative one: SDXL encodes an empty negative prompt as zeros."""
-        return text.empty(encoded) if self.zero_negative and not prompt else encoded
+        """An encoded prompt as a negative one: SDXL encodes an empty one as zeros, and `clip_skip` is not for it."""
+        if self.zero_negative and not prompt:
+            return text.empty(encoded)
+        with self.lock:
+            return text.unskipped(self.encoders, prompt, encoded)
 
     def chunks(self, prompt: str) -> int:
         """How many chunks the prompt needs, without encoding it."""
         with self.lock:
-            return text.chunks(self.towers, prompt)
+            return text.chunks(self.encoders, prompt)
 
     def pad_to_longest(self, texts: Sequence[Text]) -> tuple[Text, ...]:
         """Texts with empty chunks appended, as long as the longest: rows of one batch must be."""
         with self.lock:
-            return text.levelled(self.towers, texts)
+            return text.pad_to_longest(self.encoders, texts)
 
     def spans(self, prompt: str) -> list[Span]:
         """The place of each token among the embeddings, and of its characters in the plain prompt."""
         with self.lock:
-            return text.spans(self.towers, prompt)
+            return text.spans(self.encoders, prompt)
 
     def plain(self, prompt: str) -> str:
         """The prompt without the marks of its weights, in whose characters `spans` count."""

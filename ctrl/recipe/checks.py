@@ -48,7 +48,7 @@ def unknown_argument(owner: str, name: str, names: Sequence[str]) -> str:
     """The sentence for an argument that `owner` does not have."""
     hint = argument_hint(owner, name)
     if hint is not None:
-        return f"{owner} has no argument {name!r}; {hint}. It takes {', '.join(names)}."
+        return f"{owner} has no argument {name!r}; {hint}; it takes {', '.join(names)}."
     near = difflib.get_close_matches(name, names, 1)
     hint = f"did you mean {near[0]!r}? It takes" if near else "it takes"
     return f"{owner} has no argument {name!r}; {hint} {', '.join(names)}."
@@ -136,7 +136,7 @@ def one_of(name: str, value: object, names: Sequence[str]) -> str:
         return value
     hint = value_hint(name, value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__))
     if hint is not None:
-        raise ValueError(f"{name} {value!r:.60} is unknown; {hint}. There is {', '.join(names)}.")
+        raise ValueError(f"{name} {value!r:.60} is unknown; {hint}; there is {', '.join(names)}.")
     near = difflib.get_close_matches(str(value)[:60], names, 1)
     hint = f"did you mean {near[0]!r}? There is" if near else "there is"
     raise ValueError(f"{name} {value!r:.60} is unknown; {hint} {', '.join(names)}.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ctrl.images import Picture
 from ctrl.recipe.checks import rebuilt
@@ -32,6 +32,13 @@ RUN = (
     "height",
 )  # of the whole run
 UNKNOWN = "the first step depends on the sampler: pass model="
+
+
+class HasTimes(Protocol):
+    """A `Model`, as far as a difference asks it."""
+
+    def times(self, sampler: str, spacing: str, steps: int, *, strength: float = ...) -> list[float]:
+        """The noise times of a run's evaluations, 1 for pure noise and 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,12 @@ class _Edit:
     pairs: tuple[tuple[Any, Any], tuple[Any, Any]]
 
 
-def diff(old: Any, new: Any, model: Any = None) -> Difference:
+def diff(old: Any, new: Any, model: HasTimes | None = None) -> Difference:
     """See `Recipe.diff`."""
+    if type(new) is not type(old):
+        raise TypeError(f"other must be a Recipe, got {type(new).__name__}.")
+    if model is not None and not hasattr(model, "times"):
+        raise TypeError(f"model must be a Model, got {type(model).__name__}; ctrl.load() makes one.")
     edits = list(_edits(old, new))
     if old == new:
         return Difference(_change(edit.words, None) for edit in edits)
@@ -93,10 +104,9 @@ def _together(steps: Sequence[int | str | None], first: int | None) -> list[int 
     return later
 
 
-def _times(recipe: Any, model: Any) -> list[float]:
+def _times(recipe: Any, model: HasTimes) -> list[float]:
     strength = 1.0 if recipe.image is None else recipe.strength
-    times: list[float] = model.times(recipe.sampler, recipe.spacing, recipe.steps, strength=strength)
-    return times
+    return model.times(recipe.sampler, recipe.spacing, recipe.steps, strength=strength)
 
 
 def _change(words: str, step: int | str | None) -> Change:

@@ -20,8 +20,8 @@ class Lora:
 
     name: str
     weight: float = 1.0
-    text: float | None = None
     on: bool = True
+    text: float | None = None
 
     def __post_init__(self) -> None:
         name("name", self.name, "one of the model's LoRAs")

@@ -35,7 +35,7 @@ from ctrl.recipe.checks import (
     suggest_arguments,
 )
 from ctrl.recipe.controls import Control
-from ctrl.recipe.diff import Difference, diff
+from ctrl.recipe.diff import Difference, HasTimes, diff
 from ctrl.recipe.generation import arguments_of
 from ctrl.recipe.guidance import Guidance
 from ctrl.recipe.loras import Lora, effective
@@ -182,10 +182,10 @@ class Recipe:
             unmasked=Recipe.unmasked if self.mask is None else self.unmasked,
         )
 
-    def diff(self, other: Recipe, model: Any = None) -> Difference:
+    def diff(self, other: Recipe, model: HasTimes | None = None) -> Difference:
         """What changes from this recipe to the other: `Change`s, each a sentence and the first step it affects.
 
-        Given the `model` (anything with `times`), steps are those of its sampler; without it a change whose first
+        Given the `model`, steps are those of its sampler; without it a change whose first
         step only the sampler knows says so.
         """
         return diff(self, other, model)
@@ -233,7 +233,7 @@ class Recipe:
         Read are PNG, JPEG and WebP of AUTOMATIC1111, Forge, Civitai, ComfyUI, InvokeAI and others. What such a
         picture says that has no counterpart here is left out, each with a warning.
         """
-        path = local_file(path, "path", "a PNG, JPEG, WebP or JSON file")
+        path = local_file(path, "path", "a PNG or JSON file")
         data = path.read_bytes()
         if data.lstrip()[:1] == b"{":
             return cls.from_json(data.decode("utf-8", "replace"))

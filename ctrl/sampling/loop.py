@@ -142,6 +142,9 @@ def prepare(
     """A run of recipes of one `batch_shape`, ready to begin; a ValueError says what the model cannot do."""
     memory = Memory(limit=None) if memory is None else memory
     memory.begin_run()
+    for style in recipes[0].styles:
+        if style.on and style.adapter is not None:
+            model.ip_adapter(style.adapter)  # a name that the model does not have is refused, at weight 0 too
     adapted = model.with_loras([(lora.name, *lora.weights) for lora in recipes[0].canonical.loras])
     return Run.of(adapted, recipes, memory, observers, watch)
 
@@ -178,11 +181,13 @@ def walk(run: Run, model: Model, after: Checkpoint | None, known: Branches | Non
         sample = run.solver.scale(moment.rows.stack(latents, latents), index)  # (R, C, h, w)
         branches = known if known and index == first else moment.rows.split(moment.predict(sample))
         prediction, state = guide(branches, moment.guidance, moment.guidance_map, moment.space(sample), state)
+        if prediction is branches.cond:  # a solver keeps it, and so may the caller
+            prediction = prediction.clone()
         latents, denoised = run.solver.step(prediction, index, latents)
         latents = run.restore_unmasked(latents, begun, index)
         _check_finite(latents, index, run.count)
         checkpoint = Checkpoint.of(run.recipes[0], index, latents.clone(), run.solver.state(), state)
-        yield Step(index, run.count, checkpoint.latents, denoised.clone(), branches, checkpoint, model, look(run))
+        yield Step(index, run.count, latents.clone(), denoised.clone(), branches, checkpoint, model, look(run))
 
 
 def finish(run: Run, model: Model, latents: Tensor) -> list[Shot]:

@@ -19,6 +19,7 @@ class PromptRun:
 
     prompts: Prompts
     memory: Memory
+    numbers: Sequence[int] = ()  # of its regions in their recipe
 
     def rows(self, rows: Rows) -> PromptRows:
         """The prompt embeddings of all rows: always the same tensors, so that their keys and values can be kept."""
@@ -47,12 +48,13 @@ class PromptRun:
     def _regions(self, rows: Rows) -> Regions | None:
         if not self.prompts.regions:
             return None
-        key = ("regions", self.prompts.number, rows)
-        terms = self.memory(key, lambda: tuple(_stacked(rows, *region) for region in self.prompts.regions))
+        key = ("regions", self.prompts.number, rows, tuple(self.numbers))
+        pairs = zip(self.prompts.regions, self.numbers, strict=True)
+        terms = self.memory(key, lambda: tuple(_stacked(rows, *region, number) for region, number in pairs))
         return Regions(rows.prompted, terms, keep=self.memory.part(key))
 
 
-def _stacked(rows: Rows, prompt: PromptRows, mask: Tensor) -> RegionTerm:
+def _stacked(rows: Rows, prompt: PromptRows, mask: Tensor, number: int) -> RegionTerm:
     """A region for all rows; `Regions` knows in which of them it acts."""
     weights = None if prompt.weights is None else rows.stack(prompt.weights, prompt.weights)
-    return RegionTerm(rows.stack(prompt.embeds, prompt.embeds), rows.stack(mask, mask), weights)
+    return RegionTerm(rows.stack(prompt.embeds, prompt.embeds), rows.stack(mask, mask), weights, number)

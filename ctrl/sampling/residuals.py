@@ -50,7 +50,8 @@ class ControlRun:
 
         A perturbed row reuses the residuals of its conditional row.
         """
-        return Rows(pictures=rows.pictures, guided=rows.guided and self.now.branch_weights[0] != 0)
+        unconditional = self.now.branch_weights[0] != 0 and not self.net.prompted_only
+        return Rows(pictures=rows.pictures, guided=rows.guided and unconditional)
 
     def _unweighted(
         self,

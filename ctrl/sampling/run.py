@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ctrl.attention import At, BlurredQueries, Edit, IdentityAttention, Observer, check_blocks
+from ctrl.attention import At, BlurredQueries, Edit, IdentityAttention, Observer, Site, check_blocks, check_sites
 from ctrl.conditioning import Conditioning, Start, size_of
 from ctrl.guidance import Space
 from ctrl.maps import Collector, Watch
@@ -20,6 +20,7 @@ from ctrl.memory import Memory
 from ctrl.recipe import PAG, SEG, Guidance, Recipe, as_number
 from ctrl.rows import Residuals, Rows, summed
 from ctrl.sampling.looking import texts
+from ctrl.sampling.numbers import numbers
 from ctrl.sampling.prompt import PromptRun
 from ctrl.sampling.residuals import ControlRun
 
@@ -73,13 +74,18 @@ class Run:
         run = Run(model, recipes, given, begins, solver, generators, observers)
         for moment in run.moments:
             moment.check()
+        check_sites(observers, run.places)
         return run if watch is None else run.watched(watch)
+
+    @property
+    def places(self) -> list[Site]:
+        """The attention of every network that the run asks."""
+        nets = {control.net.kind: control.net for moment in self.moments for control in moment.controls}
+        return [*self.model.denoiser.sites, *(site for net in nets.values() for site in net.sites)]
 
     def watched(self, watch: Watch) -> Run:
         """The same run with its attention watched."""
-        nets = {control.net.kind: control.net for moment in self.moments for control in moment.controls}
-        places = [*self.model.denoiser.sites, *(site for net in nets.values() for site in net.sites)]
-        found = Collector(watch, places, [texts(self.model.text, recipe) for recipe in self.recipes], self.count)
+        found = Collector(watch, self.places, [texts(self.model.text, recipe) for recipe in self.recipes], self.count)
         return replace(self, observers=(*self.observers, *found.observers), collector=found)
 
     @property
@@ -136,7 +142,8 @@ class Moment:
     def of(run: Run, index: int, steps: Sequence[Recipe]) -> Moment:
         """Prepare a step; what the memory has is taken from there."""
         given, memory = run.given, run.given.memory
-        prompt = PromptRun(given.prompts(steps), memory)
+        regions = numbers(steps[0].regions, run.recipes[0].regions)
+        prompt = PromptRun(given.prompts(steps), memory, regions)
         columns = zip(*(step.controls for step in steps), strict=True)
         controls = [
             ControlRun(column[0], run.model.controlnet(column[0].kind), given.control(column), memory)
@@ -200,15 +207,15 @@ class Moment:
         collector = self.run.collector
         if collector is None or collector.influence is None or not collector.watch.acts(self.index, self.run.count):
             return nullcontext()
-        named = {
-            f"{control.now.kind} {at}": one
-            for at, (control, one) in enumerate(zip(self.controls, residuals, strict=True))
-        }
+        places = numbers(self.now.controls, self.run.recipes[0].controls)
+        parts = zip(self.controls, places, residuals, strict=True)
+        named = {f"{control.now.kind} {place}": one for control, place, one in parts}
         return collector.influence.controls(self.run.model.unet, rows, named, self.index)
 
     def _styles(self, rows: Rows) -> list[Edit]:
-        pairs = enumerate(zip(self.styles, self.now.styles, strict=True))
-        return [reference.at(as_number(now.weight), rows, index) for index, (reference, now) in pairs]
+        places = numbers(self.now.styles, self.run.recipes[0].styles)
+        parts = zip(self.styles, self.now.styles, places, strict=True)
+        return [reference.at(as_number(now.weight), rows, number) for reference, now, number in parts]
 
     def _perturbations(self, rows: Rows) -> list[At[Edit]]:
         return [

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ctrl.images import png_with_text, save
-from ctrl.recipe import KEYWORD, Recipe
+from ctrl.images import save
+from ctrl.recipe import Recipe
 from ctrl.rows import Branches
 from ctrl.sampling.checkpoint import Checkpoint
+from ctrl.sampling.saving import file_of, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -80,11 +81,14 @@ class Shot:
 
         return obedience(self.image, self.recipe, self.family, detectors)
 
-    def save(self, path: str | Path) -> None:
-        """Write a PNG that carries the recipe, whole or not at all; `Recipe.load` reads it back."""
-        if Path(path).suffix.lower() != ".png":
-            raise ValueError(f"path must end in .png, since the recipe travels in a PNG; got {str(path)!r}.")
-        save(path, png_with_text(self.image, KEYWORD, self.recipe.to_json()))
+    def save(self, path: str | Path, *, marked: bool = True) -> None:
+        """Write the picture, whole or not at all.
+
+        A .png carries the recipe, which `Recipe.load` reads back. That, a .jpg and a .webp carry what galleries read
+        (AUTOMATIC1111's `parameters`) and, unless `marked` is False, the XMP mark that the picture was generated
+        (https://cv.iptc.org/newscodes/digitalsourcetype/). A ValueError says that the name ends otherwise.
+        """
+        save(path, file_of(self.image, self.recipe, path, marked=marked))
 
     def _repr_png_(self) -> bytes:
-        return png_with_text(self.image, KEYWORD, self.recipe.to_json())
+        return shown(self.image, self.recipe)

@@ -56,6 +56,11 @@ def draw_figures(skeletons: Sequence[Skeleton], width: int, height: int) -> Canv
     return canvas
 
 
+def to_png(canvas: Canvas) -> bytes:
+    """A drawing (height, width, 3) RGB as a PNG file, for notebooks."""
+    return cv2.imencode(".png", canvas[..., ::-1])[1].tobytes()
+
+
 def _draw_body(canvas: Canvas, points: Array, shown: Array, width: int) -> None:
     """As controlnet_aux draws it, in whole pixels; `points` (18, 2) in pixels."""
     for limb, (start, end) in enumerate(LIMBS):

@@ -27,11 +27,11 @@ def pose_of(given: Any) -> Skeleton | People | None:
     if isinstance(given, str | os.PathLike):
         return _of_text(os.fspath(given))
     if isinstance(given, dict):
-        return _one_or_all(read_people(given))
+        return _one_or_all(_read(given))
     if isinstance(given, list | tuple) and given and all(isinstance(one, str | Skeleton | People) for one in given):
         return _one_or_all([one for each in given for one in _figures(each)])
     if isinstance(given, list) and given and all(isinstance(one, dict) for one in given):
-        return _one_or_all(read_people(given))
+        return _one_or_all(_read(given))
     if isinstance(given, list | tuple) or hasattr(given, "__array__"):
         return _of_keypoints(given)
     return None
@@ -42,9 +42,9 @@ def _of_text(text: str | bytes) -> Skeleton | People | None:
     if text in POSES:
         return Skeleton.named(text)
     if text.lstrip()[:1] in ("{", "["):
-        return _one_or_all(read_people(text))
+        return _one_or_all(_read(text))
     if text.lower().endswith(".json"):
-        return _one_or_all(read_people(_file_text(text)))
+        return _one_or_all(_read(_file_text(text)))
     if not any(sign in text for sign in "./\\~") and len(text) < 60 and not Path(text).exists():
         return Skeleton.named(text)  # whose error lists the names
     return None
@@ -60,6 +60,10 @@ def _file_text(name: str) -> str:
 def _figures(given: str | Skeleton | People) -> tuple[Skeleton, ...]:
     found = Skeleton.named(given) if isinstance(given, str) else given
     return found.skeletons if isinstance(found, People) else (found,)
+
+
+def _read(given: Any) -> list[Skeleton]:
+    return [Skeleton(**one) for one in read_people(given)]
 
 
 def _one_or_all(skeletons: list[Skeleton]) -> Skeleton | People:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from ctrl.skeleton.skeleton import FACE, HAND, Array, Skeleton
-
+Array: TypeAlias = np.ndarray[Any, Any]
+HAND, FACE = (21,), (68, 70)  # how many keypoints they have; OpenPose's face has the two pupils too
 PARTS = {"left_hand": "hand_left_keypoints_2d", "right_hand": "hand_right_keypoints_2d", "face": "face_keypoints_2d"}
 BODIES = {
     18: np.arange(18),
@@ -28,8 +28,21 @@ NOT_ONE = "this is not OpenPose JSON with people and their pose_keypoints_2d"
 Size = tuple[float, float]
 
 
-def read_people(given: Any, *, size: tuple[int, int] | None = None, frame: int | None = None) -> list[Skeleton]:
-    """Everybody in a file's text or in what it was read to; see `Skeleton.from_json`."""
+class Figure(Protocol):
+    """The keypoints of one body, as `Skeleton` has them."""
+
+    @property
+    def points(self) -> Array:
+        """(18, 2)."""
+
+    @property
+    def shown(self) -> Array:
+        """(18,) bool."""
+
+
+def read_people(given: Any, *, size: tuple[int, int] | None = None, frame: int | None = None) -> list[dict[str, Array]]:
+    """Everybody in a file's text or in what it was read to, each as the arguments of a `Skeleton`, whose `from_json`
+    says what is read."""
     canvas = _frame(_parsed(given), frame)
     people = canvas.get("people")
     if not isinstance(people, list) or not all(isinstance(person, dict) for person in people):
@@ -38,10 +51,10 @@ def read_people(given: Any, *, size: tuple[int, int] | None = None, frame: int |
         raise ValueError(f"the file holds {len(people)} people; at most {MAX_PEOPLE} are read.")
     found = [_keypoints(person) for person in people]
     pixels = any((part[part[:, 2] > 0, :2] > 2).any() for person in found for part in person.values())
-    return [_skeleton(person, _canvas_size(canvas, size) if pixels else (1.0, 1.0)) for person in found]
+    return [_arguments(person, _canvas_size(canvas, size) if pixels else (1.0, 1.0)) for person in found]
 
 
-def write_people(skeletons: Sequence[Skeleton], width: int, height: int) -> str:
+def write_people(skeletons: Sequence[Figure], width: int, height: int) -> str:
     """Figures in pixels of a canvas, as ControlNet's editors write them."""
     people = []
     for one in skeletons:
@@ -124,7 +137,7 @@ def _canvas_size(canvas: dict[str, Any], size: tuple[int, int] | None) -> Size:
     return float(found[0]), float(found[1])
 
 
-def _skeleton(person: dict[str, Array], size: Size) -> Skeleton:
+def _arguments(person: dict[str, Array], size: Size) -> dict[str, Array]:
     body = person["body"][BODIES[len(person["body"])]]
     parts = {
         name: np.where(part[:, 2:] > 0, part[:, :2] / size, 0.0) for name, part in person.items() if name != "body"
@@ -136,4 +149,4 @@ def _skeleton(person: dict[str, Array], size: Size) -> Skeleton:
                 f"a keypoint of the {name.replace('_', ' ')} is at ({x:g}, {y:g}), far outside the canvas of "
                 f"{size[0]:g}×{size[1]:g}; pass the true size=(width, height)."
             )
-    return Skeleton(body[:, :2] / size, body[:, 2] > 0, **parts)
+    return {"points": body[:, :2] / size, "shown": body[:, 2] > 0, **parts}

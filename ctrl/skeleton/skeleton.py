@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ctrl.skeleton.draw import draw_figures
+from ctrl.skeleton.draw import draw_figures, to_png
+from ctrl.skeleton.openpose import FACE, HAND, choose, read_people, write_people
 from ctrl.skeleton.poses import POSES
 
 Array = np.ndarray[Any, Any]
@@ -25,7 +26,6 @@ MIRRORED = np.array([0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 1
 FRACTIONS = (
     "{} are fractions of the picture's size, got ({:g}, {:g}) for the {}; divide pixels by the width and height."
 )
-HAND, FACE = (21,), (68, 70)  # how many keypoints they have; OpenPose's face has the two pupils too
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,18 +88,14 @@ class Skeleton:
         fractions. A file with several people needs `person`, one with several frames `frame`, counted from 0;
         `People.from_json` takes them all. A ValueError says what is wrong with it.
         """
-        from ctrl.skeleton.openpose import choose, read_people
-
         people = read_people(text, size=size, frame=frame)
         if person is None and len(people) != 1:
             advice = "choose one by person=0 and so on" if people else "it needs one"
             raise ValueError(f"the file holds {len(people)} people; {advice}.")
-        return people[choose("person", person, len(people), "people")]
+        return Skeleton(**people[choose("person", person, len(people), "people")])
 
     def to_json(self, width: int = 512, height: int = 512) -> str:
         """OpenPose's JSON in pixels of a canvas of `width` × `height`."""
-        from ctrl.skeleton.openpose import write_people
-
         return write_people([self], width, height)
 
     def to_dict(self) -> dict[str, list[Any]]:
@@ -130,9 +126,7 @@ class Skeleton:
         return draw_figures([self], width, height)
 
     def _repr_png_(self) -> bytes:
-        import cv2
-
-        return cv2.imencode(".png", self.draw(512, 512)[..., ::-1])[1].tobytes()
+        return to_png(self.draw(512, 512))
 
     @cached_property
     def sha256(self) -> str:
@@ -171,17 +165,13 @@ class People:
     @classmethod
     def from_json(cls, text: str, *, size: tuple[int, int] | None = None, frame: int | None = None) -> People:
         """Everybody in a file that `Skeleton.from_json` reads, at least one."""
-        from ctrl.skeleton.openpose import read_people
-
         people = read_people(text, size=size, frame=frame)
         if not people:
             raise ValueError("the file holds 0 people; it needs one.")
-        return cls(tuple(people))
+        return cls(tuple(Skeleton(**one) for one in people))
 
     def to_json(self, width: int = 512, height: int = 512) -> str:
         """OpenPose's JSON in pixels of a canvas of `width` × `height`."""
-        from ctrl.skeleton.openpose import write_people
-
         return write_people(self.skeletons, width, height)
 
     def mirror(self) -> People:
@@ -191,6 +181,9 @@ class People:
     def draw(self, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """(height, width, 3) uint8 RGB, as `Skeleton.draw`."""
         return draw_figures(self.skeletons, width, height)
+
+    def _repr_png_(self) -> bytes:
+        return to_png(self.draw(512, 512))
 
     @cached_property
     def sha256(self) -> str:

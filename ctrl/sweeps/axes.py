@@ -38,7 +38,8 @@ class Axis:
 
 def axes_of(given: Axes) -> tuple[Axis, ...]:
     """The axes of a mapping from a path, or a tuple of linked paths, to values; a ValueError says what is wrong."""
-    if not isinstance(given, Mapping) or not given:
+    whole: object = given
+    if not isinstance(whole, Mapping) or not whole:
         raise TypeError(f'axes must map paths to values, {{"guidance": [3, 6, 9]}}; got {given!r:.60}.')
     axes = tuple(_axis(paths, values) for paths, values in given.items())
     paths = [path for axis in axes for path in axis.paths]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ctrl.train import clip, codec, controls, decoder, denoiser, eyes, lcm, pool, release, style
+from ctrl.train import clip, codec, controls, decoder, denoiser, encoder, eyes, lcm, pool, release, style, texture
 from ctrl.train.loop import Budget
 from ctrl.train.options import Options, parse
 from ctrl.train.turns import turn
@@ -34,8 +34,10 @@ class Stage:
 
 STAGES = (  # the most to what was furthest from its goal: props in the prompt, thin lines through the codec, pose
     Stage("eyes", eyes.main, 0.03, 32, 128),
-    Stage("codec", codec.main, 0.22, 8, 64),
-    Stage("decoder", decoder.main, 0.07, 8, 64),
+    Stage("codec", codec.main, 0.14, 8, 64),
+    Stage("decoder", decoder.main, 0.05, 4, 32),
+    Stage("texture", texture.main, 0.07, 4, 32),
+    Stage("encoder", encoder.main, 0.03, 4, 32),
     Stage("clip", clip.main, 0.05, 128, 256),
     Stage("denoiser", denoiser.main, 0.38, 32, 256),
     Stage("pose", controls.main, 0.10, 32, 128, "pose"),

@@ -16,6 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from ctrl.train.clip import load_text
 from ctrl.train.clip_data import tokens
+from ctrl.train.enlarge import reduced
 from ctrl.train.loop import bf16
 from ctrl.train.options import Options
 from ctrl.train.pool import Pool, open_pool
@@ -59,7 +60,7 @@ class Base:
         for module in (codec, tower):
             nn.Module.to(module, device)
             module.requires_grad_(requires_grad=False)
-        latents = encode(pool, codec, options.runs / f"latents{options.size}.npy")
+        latents = encode(pool, codec, options.latents)
         return Base(weights, device, Source(pool, latents, tokenizer), codec, tower)
 
     def unet(self) -> UNet2DConditionModel:
@@ -90,6 +91,7 @@ def encode(pool: Pool, codec: AutoencoderKL, path: Path) -> np.ndarray:
     step = 16 if codec.device.type == "cpu" else 256
     for start in range(0, count, step):
         picture = torch.from_numpy(pool.picture[start : start + step]).to(codec.device).float() / 127.5 - 1
+        picture = reduced(picture) if pool.size == 2 * codec.config.sample_size else picture
         with bf16(codec.device):
             both = [codec.encode(p).latent_dist.mode() for p in (picture, picture.flip(-1))]
         latents[start : start + step] = torch.stack(both, 1).half().cpu().numpy()

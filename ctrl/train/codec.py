@@ -1,8 +1,10 @@
-"""Stage 1, the codec: an AutoencoderKL to 16 x 16 latents. Everything later looks through it, so it comes first.
+"""Stage 1, the latents: a small AutoencoderKL from 128 px to 16 x 16. Everything later looks through it.
 
-`python -m ctrl.train.codec --minutes 30`. Losses: absolute error, squared error, the absolute error of local
-differences (thin lines), and a light KL. At the end every latent channel is normalised to mean 0 and variance 1 by
-folding its statistics into `quant_conv` and `post_quant_conv`, so that `scaling_factor = 1` serves plain diffusers.
+`python -m ctrl.train.codec --minutes 30`. It sees the pool's pictures reduced by area; the codec of 256 px is made of
+it afterwards, for the same latents (`decoder`, `texture`, `encoder`). Losses: absolute error, squared error, the
+absolute error of local differences (thin lines), and a light KL. At the end every latent channel is normalised to mean
+0 and variance 1 by folding its statistics into `quant_conv` and `post_quant_conv`, so that `scaling_factor = 1` serves
+plain diffusers.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
@@ -22,22 +25,23 @@ from ctrl.train.options import Options, parse
 from ctrl.train.pool import Pool, open_pool
 from ctrl.train.sheet import save_sheet
 
-CROP = 64
+SIDE, CROP = 128, 64
+SMALL = "small"  # the folder of this stage's codec, under runs
 HELD = 64  # the pool's last pictures, for the log's figure
 
 
-def build(size: int) -> AutoencoderKL:
-    """The codec for 128 px (f8, 8 channels) or 256 px (f16, 16 channels)."""
-    channels = {128: (16, 32, 64, 128), 256: (16, 32, 64, 128, 160)}[size]
+def build() -> AutoencoderKL:
+    """The untrained codec: 128 px, factor 8, 8 latent channels."""
+    channels = (16, 32, 64, 128)
     return AutoencoderKL(
         block_out_channels=channels,
         down_block_types=("DownEncoderBlock2D",) * len(channels),
         up_block_types=("UpDecoderBlock2D",) * len(channels),
         layers_per_block=1,
-        latent_channels={128: 8, 256: 16}[size],
+        latent_channels=8,
         norm_num_groups=8,
         mid_block_add_attention=False,
-        sample_size=size,
+        sample_size=SIDE,
         scaling_factor=1.0,
     )
 
@@ -94,20 +98,31 @@ def difference(rebuilt: Tensor, picture: Tensor) -> Tensor:
 
 
 def crops(pool: Pool, count: int, crop: int, generator: torch.Generator, ready: int) -> Tensor:
-    """Random crops (count, 3, crop, crop) uint8, half of them mirrored."""
+    """Random crops (count, 3, crop, crop) uint8 of pictures of 128 px, half of them mirrored."""
     rows = torch.randint(ready, (count,), generator=generator).tolist()
-    tops = torch.randint(pool.size - crop + 1, (count, 2), generator=generator).tolist()
-    batch = np.stack([pool.picture[r, :, y : y + crop, x : x + crop] for r, (y, x) in zip(rows, tops, strict=True)])
-    picture, mirrored = torch.from_numpy(batch), torch.rand(count, generator=generator) < 0.5
+    tops = torch.randint(SIDE - crop + 1, (count, 2), generator=generator).tolist()
+    scale = pool.size // SIDE
+    places = [[slice(scale * at, scale * (at + crop)) for at in top] for top in tops]
+    batch = np.stack([pool.picture[r][:, y, x] for r, (y, x) in zip(rows, places, strict=True)])
+    picture, mirrored = sized(torch.from_numpy(batch), scale), torch.rand(count, generator=generator) < 0.5
     return torch.where(mirrored[:, None, None, None], picture.flip(-1), picture)
 
 
+def sized(pictures: Tensor, scale: int) -> Tensor:
+    """Pictures (B, 3, h, w) uint8 reduced by area to a part of their size."""
+    return pictures if scale == 1 else F.avg_pool2d(pictures.float(), scale).round().byte()
+
+
+def small(pool: Pool, rows: slice) -> Tensor:
+    """Rows of a pool as pictures (B, 3, 128, 128) in [-1, 1]."""
+    return sized(torch.from_numpy(pool.picture[rows]), pool.size // SIDE).float() / 127.5 - 1
+
+
 @torch.no_grad()
-def psnr(codec: AutoencoderKL, pictures: np.ndarray) -> float:
-    """Mean peak signal-to-noise ratio in dB of round trips of uint8 pictures (N, 3, h, w)."""
+def psnr(codec: AutoencoderKL, pictures: Tensor) -> float:
+    """Mean peak signal-to-noise ratio in dB of round trips of pictures (N, 3, h, w) in [-1, 1]."""
     values = []
-    for start in range(0, len(pictures), 8):
-        picture = torch.from_numpy(pictures[start : start + 8]).to(codec.device).float() / 127.5 - 1
+    for picture in pictures.to(codec.device).split(8):
         rebuilt = codec.decode(codec.encode(picture).latent_dist.mode()).sample.clamp(-1, 1)
         error = ((rebuilt - picture) / 2).square().mean((1, 2, 3))
         values.append(-10 * error.log10())
@@ -119,7 +134,7 @@ def normalise(codec: AutoencoderKL, pool: Pool, count: int = 512) -> None:
     """Give each latent channel mean 0 and variance 1, by the convolutions beside the latents."""
     latents = []
     for start in range(0, min(count, pool.ready), 16):
-        picture = torch.from_numpy(pool.picture[start : start + 16]).to(codec.device).float() / 127.5 - 1
+        picture = small(pool, slice(start, start + 16)).to(codec.device)
         latents.append(codec.encode(picture).latent_dist.mode())
     every = torch.cat(latents)
     mean, std = every.mean((0, 2, 3)), every.std((0, 2, 3))
@@ -137,7 +152,7 @@ def normalise(codec: AutoencoderKL, pool: Pool, count: int = 512) -> None:
 def sheet(codec: AutoencoderKL, pool: Pool, path: Path, count: int = 8) -> None:
     """Originals over round trips."""
     with torch.no_grad():
-        picture = torch.from_numpy(pool.picture[:count]).to(codec.device).float() / 127.5 - 1
+        picture = small(pool, slice(count)).to(codec.device)
         rebuilt = codec.decode(codec.encode(picture).latent_dist.mode()).sample
     save_sheet([picture, rebuilt], path)
 
@@ -147,7 +162,7 @@ def main(options: Options | None = None) -> None:
     options = options or parse(__doc__, minutes=30, batch=8)
     pool = open_pool(options.pool, options.count, options.size)
     torch.manual_seed(options.seed)
-    codec = build(options.size)
+    codec = build()
     codec.to(options.device)  # type: ignore[arg-type]
     average = Average(codec)
     optimizer = muon.optimizer(codec, lr=4e-3)
@@ -157,14 +172,14 @@ def main(options: Options | None = None) -> None:
         return loss(codec, lesson.picture, lesson.noise)
 
     def show(where: Path, number: int) -> None:
-        held = pool.picture[pool.ready - HELD : pool.ready]
+        held = small(pool, slice(pool.ready - HELD, pool.ready))
         print(f"codec step {number}: {psnr(average.module, held):.2f} dB", flush=True)
         sheet(average.module, pool, where / "samples.png")
 
     lessons, workers = Lessons.of(pool, codec, options.batch), options.workers
     train(folder, codec, optimizer, lessons, learn, options.budget, workers=workers, average=average, show=show)
     normalise(average.module, pool)
-    average.module.save_pretrained(options.runs / "weights" / "vae")
+    average.module.save_pretrained(options.runs / SMALL)
 
 
 if __name__ == "__main__":

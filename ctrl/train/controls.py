@@ -34,13 +34,13 @@ from ctrl.train.sheet import save_sheet
 Kind = Literal["pose", "depth", "edges"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 EMPTY = 0.5
+WIDTHS = (24, 16, 32, 64, 96)  # of the hint encoder at 256, 128, 64, 32 and 16 cells a side
 LOUDNESS = 0.5  # standard deviation of the encoded hint, beside latents of about 0.7
 
 
-def build(unet: UNet2DConditionModel, size: int) -> ControlNetModel:
-    """A ControlNet that begins as a copy of the U-Net's first half."""
-    widths = {128: (16, 32, 64, 96), 256: (16, 32, 48, 64, 96)}[size]
-    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths)
+def build(unet: UNet2DConditionModel) -> ControlNetModel:
+    """A ControlNet for control pictures of 256 px that begins as a copy of the U-Net's first half."""
+    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=WIDTHS)
 
 
 @torch.no_grad()
@@ -125,7 +125,7 @@ def teach(kind: Kind, options: Options) -> None:
     unet = base.unet()
     torch.manual_seed(options.seed)
     if options.start is None:
-        net = build(unet, options.size)
+        net = build(unet)
         speak_up(net, shown(hints(base.source.pool, kind, Rows(list(range(32)), [False] * 32))))
     else:
         net = ControlNetModel.from_pretrained(options.start / f"controlnet_{kind}")

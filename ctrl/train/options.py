@@ -17,7 +17,7 @@ class Options:
     """Where a stage works, on what, and for how long."""
 
     runs: Path = Path("runs")
-    size: int = 128
+    size: int = 256  # of the pool's pictures, in pixels
     count: int = 16000
     batch: int = 32
     device: str = "cpu"
@@ -33,12 +33,16 @@ class Options:
         """The folder of rendered pictures of this size."""
         return self.runs / f"pool{self.size}"
 
+    @property
+    def latents(self) -> Path:
+        """The file of the latents of those pictures."""
+        return self.runs / f"latents{self.size}.npy"
+
 
 def parse(description: str | None, *, minutes: float, batch: int, kinds: tuple[str, ...] = ()) -> Options:
     """Read a stage's command line; `minutes` and `batch` are its own defaults, `kinds` what `--kind` may choose."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="checkpoints, samples and weights go here")
-    parser.add_argument("--size", type=int, choices=(128, 256), default=128, help="picture side in pixels")
     parser.add_argument("--count", type=int, default=16000, help="how many pictures the pool holds")
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -61,15 +65,14 @@ def parse(description: str | None, *, minutes: float, batch: int, kinds: tuple[s
     torch.set_num_threads(chosen.threads)
     budget = Budget(minutes=chosen.minutes) if chosen.steps is None else Budget(steps=chosen.steps)
     return Options(
-        chosen.runs,
-        chosen.size,
-        chosen.count,
-        chosen.batch,
-        chosen.device,
-        budget,
-        chosen.seed,
-        chosen.start,
-        chosen.rate,
-        chosen.kind if kinds else None,
-        workers_for(chosen.device) if chosen.workers is None else chosen.workers,
+        runs=chosen.runs,
+        count=chosen.count,
+        batch=chosen.batch,
+        device=chosen.device,
+        budget=budget,
+        seed=chosen.seed,
+        start=chosen.start,
+        rate=chosen.rate,
+        kind=chosen.kind if kinds else None,
+        workers=workers_for(chosen.device) if chosen.workers is None else chosen.workers,
     )

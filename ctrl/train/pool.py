@@ -2,7 +2,7 @@
 
 Rendered once, in pieces that survive a kill, to plain memory-mapped arrays; opening a pool and filling it are
 apart, so that a stage may start while the rest is still being drawn.
-`python -m ctrl.train.pool --count 12000 --size 128`
+`python -m ctrl.train.pool --count 12000`
 """
 
 from __future__ import annotations
@@ -117,9 +117,9 @@ def _draw(job: tuple[Path, int, int, str, int, list[int]]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the training pool."""
     parser = argparse.ArgumentParser(prog="python -m ctrl.train.pool", description=main.__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("runs/pool"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/pool256"))
     parser.add_argument("--count", type=int, default=12000)
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(argv)

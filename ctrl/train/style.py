@@ -91,16 +91,17 @@ def styled(unet: UNet2DConditionModel, embeds: Tensor) -> Predict:
     return predict
 
 
-def unstyled(scene: Scene, seed: int | None) -> str:
-    """A caption of the scene without the clause that names its style."""
-    return without_style(describe(scene, seed, KEEP), scene.style)
+def unstyled(scene: Scene, seed: int) -> str:
+    """A caption of the scene without the clause that names its style; half name every colour and the time."""
+    return without_style(describe(scene, seed, KEEP, everything=seed % 2 == 0), scene.style)
 
 
 def captions(rows: Rows, generator: torch.Generator, empty: float = NO_TEXT) -> list[str]:
     """Fresh wording for each row, never naming the style; some are empty."""
     seed = int(torch.randint(2**31, (), generator=generator))
     blank = (torch.rand(len(rows.index), generator=generator) < empty).tolist()
-    return ["" if gone else unstyled(scene, seed) for scene, gone in zip(rows.scenes(), blank, strict=True)]
+    pairs = enumerate(zip(rows.scenes(), blank, strict=True))
+    return ["" if gone else unstyled(scene, seed + row) for row, (scene, gone) in pairs]
 
 
 class References:

@@ -176,7 +176,7 @@ def test_a_second_frame_encodes_nothing(bench, model):
     bench.ask(RECIPE)
     seen = []
     encoders = [
-        model.parts.towers[0].encoder,
+        model.parts.text_encoders[0].encoder,
         model.ip_adapter().encoder,
         model.controlnet("pose").module.controlnet_cond_embedding.conv_in,
     ]
@@ -308,7 +308,7 @@ def test_filling_gives_way_at_once(model):
 def change_weights(model, amount):
     """Write to a weight in place, as somebody who trains does."""
     with torch.no_grad():
-        for module in (model.unet.conv_out, model.parts.towers[0].encoder.get_input_embeddings()):
+        for module in (model.unet.conv_out, model.parts.text_encoders[0].encoder.get_input_embeddings()):
             module.weight.mul_(amount)
 
 

@@ -140,6 +140,22 @@ def test_pictures_of_a_style_are_told_apart(seen):
     assert {"style 0", "style 1"} <= set(seen["two styles"].attention.sources)
 
 
+def test_styles_and_regions_keep_the_numbers_of_their_recipe(model):
+    """A step has them sorted by content and without those that are off."""
+    styles = [ctrl.Style(INK, ctrl.hold(0.6, until=0.5)), ctrl.Style(OTHER, ctrl.hold(0.4, start=0.5)), ctrl.Style(MAP)]
+    regions = [ctrl.Region("a dog", LEFT), ctrl.Region("a cat", 255 - LEFT)]
+    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+        recipe = RECIPE.replace(styles=[styles[at] for at in order], regions=regions)
+        attention = ctrl.sample(model, recipe, watch=ctrl.Watch(history=True)).attention
+        steps = [sorted(attention.style(number, token=1).steps) for number in range(3)]
+        assert [steps[order.index(at)] for at in range(3)] == [[0, 1], [2, 3], [0, 1, 2, 3]]
+    for order in (regions, regions[::-1]):
+        attention = ctrl.sample(model, RECIPE.replace(regions=order, steps=1), watch=WATCH).attention
+        dog, cat = (order.index(region) for region in regions)
+        assert attention.map("dog", source=f"region {dog}").heat[:, 9:].max() == 0
+        assert attention.map("cat", source=f"region {cat}").heat[:, 9:].min() > 0
+
+
 def test_a_controlnet_s_own_attention_is_a_component(seen):
     attention = seen["controls"].attention
     assert set(attention.components) == {"unet", "pose", "depth"}
@@ -418,4 +434,5 @@ def test_a_figure_leaves_pyplot_alone(seen):
 
     figure = seen["plain"].attention["red"].figure()
     assert figure.axes[0].get_title() == "red"
+    assert figure._repr_png_().startswith(b"\x89PNG")
     assert "matplotlib.pyplot" not in sys.modules

@@ -89,7 +89,7 @@ def load(shelf, family, layout):
 
 
 def parts(model):
-    return [model.unet, model.vae, *(tower.encoder for tower in model.parts.towers)]
+    return [model.unet, model.vae, *(tower.encoder for tower in model.parts.text_encoders)]
 
 
 def assert_same(got, expected):
@@ -124,8 +124,8 @@ def test_every_family_comes_in_bit_for_bit_in_both_layouts(shelf, written, famil
     assert model.parts.scheduler.items() >= written[family].schedule.items() - {("_class_name", "DDIMScheduler")}
     assert model.parts.zero_negative == (family == "sdxl")
     pads = {"sd1": [tiny.END], "sd2": ["!"], "sdxl": [tiny.END, "!"]}[family]
-    assert [tower.tokenizer.pad_token for tower in model.parts.towers] == pads
-    assert all(tower.tokenizer.model_max_length == tiny.TOKENS for tower in model.parts.towers)
+    assert [tower.tokenizer.pad_token for tower in model.parts.text_encoders] == pads
+    assert all(tower.tokenizer.model_max_length == tiny.TOKENS for tower in model.parts.text_encoders)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -143,7 +143,7 @@ def test_what_save_pretrained_writes_today_is_read_and_draws_the_same_picture(sh
     recipe = ctrl.Recipe("ab, c", negative="d", steps=2, seed=3, width=64, height=64, sampler="ddim")
     models = [ctrl.load(place, device="cpu") for place in (shelf / family, again)]
     assert np.array_equal(*(np.asarray(ctrl.sample(model, recipe).image) for model in models))
-    pads = [[tower.tokenizer.pad_token for tower in model.parts.towers] for model in models]
+    pads = [[tower.tokenizer.pad_token for tower in model.parts.text_encoders] for model in models]
     assert pads[0] == pads[1]
 
 
@@ -232,7 +232,7 @@ def test_a_text_encoder_by_its_names_of_today_is_read_too(shelf, written, tmp_pa
     held = {key.replace(".text_model.", "."): one for key, one in tiny.single(written["sd1"]).items()}
     file = tiny.save(held, tmp_path / "today.safetensors")
     model = ctrl.load(file, device="cpu", tokenizer=shelf / "clip")
-    assert_same(model.parts.towers[0].encoder, written["sd1"].texts[0])
+    assert_same(model.parts.text_encoders[0].encoder, written["sd1"].texts[0])
 
 
 def test_a_codec_by_its_former_names_is_read_too(shelf, written, tmp_path):
@@ -348,7 +348,7 @@ def test_an_sd2_file_that_was_converted_from_a_folder_has_no_last_layer(shelf, w
     held["cond_stage_model.model.transformer.embeddings.position_ids"] = torch.arange(tiny.TOKENS)[None]
     file = tiny.save(held, tmp_path / "converted.safetensors", {"modelspec.prediction_type": "v"})
     model = ctrl.load(file, device="cpu", tokenizer=shelf / "clip")
-    assert_same(model.parts.towers[0].encoder, written["sd2"].texts[0])
+    assert_same(model.parts.text_encoders[0].encoder, written["sd2"].texts[0])
 
 
 @pytest.mark.parametrize(("blocks", "layers"), [(24, 23), (23, 23)])
@@ -364,7 +364,7 @@ def test_of_clip_h_the_last_layer_is_left_out_if_it_is_there(shelf, written, tmp
     held["cond_stage_model.model.text_projection"] = torch.ones(1024, 1024)  # kohya's scripts write it in any case
     file = tiny.save(held, tmp_path / "h.safetensors", {"modelspec.prediction_type": "v"})
     model = ctrl.load(file, device="cpu", tokenizer=shelf / "clip")
-    assert model.parts.towers[0].encoder.config.num_hidden_layers == layers
+    assert model.parts.text_encoders[0].encoder.config.num_hidden_layers == layers
 
 
 SAID = [  # what schedules of folders say and do not say
@@ -448,7 +448,7 @@ def test_a_controlnet_comes_in_bit_for_bit_in_every_layout(shelf, nets, tmp_path
         tiny.save(tiny.original_controlnet(net), (place := tmp_path / "net") / "any.safetensors")
     model = ctrl.load(shelf / family, device="cpu", controlnets={"line art": place})
     assert "line art" in model.controls
-    got = model.shelf.controlnet("line art", model.unet)
+    got = model.extras.controlnet("line art", model.unet)
     assert_same(got, net)
     ours, theirs = configuration(got), configuration(net)
     assert ours == theirs
@@ -699,7 +699,7 @@ def test_a_codec_that_says_it_does_not_overflow_stays_in_float16(written, tmp_pa
 def test_what_a_pipeline_has_that_cannot_be_followed_is_refused(shelf, nets):
     pipe = StableDiffusionPipeline.from_pretrained(shelf / "sd1", dtype=torch.float32)
     model = ctrl.load(pipe, controlnets={"pose": nets["sd1"]})
-    assert model.shelf.controlnet("pose", model.unet) is nets["sd1"]
+    assert model.extras.controlnet("pose", model.unet) is nets["sd1"]
     pipe.unet.set_attn_processor(type("Mine", (AttnProcessor2_0,), {})())
     with pytest.raises(ValueError, match=r"attends by Mine, which.*set_attn_processor\(AttnProcessor2_0\(\)\)"):
         ctrl.load(pipe)

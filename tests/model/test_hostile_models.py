@@ -212,7 +212,7 @@ def test_shards_are_read_and_must_lie_in_their_folder(whole, copy, part):
 
 
 def _state(model):
-    modules = [model.unet, model.vae, *(tower.encoder for tower in model.parts.towers)]
+    modules = [model.unet, model.vae, *(tower.encoder for tower in model.parts.text_encoders)]
     return [tensor for module in modules for tensor in module.state_dict().values()]
 
 
@@ -283,7 +283,7 @@ def test_parts_of_different_models_are_refused(whole, copy, tmp_path):
     inpaints = tiny.sd1()
     unet = type(inpaints.unet)(**{**inpaints.unet.config, "in_channels": 9})
     unet.save_pretrained(copy / "unet")
-    with pytest.raises(ValueError, match="reads 9 channels, and its codec's latents have 4: an inpainting or editing"):
+    with pytest.raises(ValueError, match="reads 9 channels, and its VAE's latents have 4: an inpainting or editing"):
         load(copy)
 
 

@@ -152,7 +152,7 @@ def test_every_part_is_of_one_commit_though_the_branch_moves_on(theirs, publishe
     theirs.publish("owner/one", moved, SECOND)
     assert "pose" in model.controls and len(said) == 1  # there, and not fetched yet
     assert "controlnet_pose/config.json" not in theirs.fetched("owner/one")
-    assert model.shelf.controlnet("pose", model.unet).config.cross_attention_dim == tiny.SIDE
+    assert model.extras.controlnet("pose", model.unet).config.cross_attention_dim == tiny.SIDE
     assert said[1].startswith("controlnets['pose'] owner/one/controlnet_pose: fetching ")
     assert {call[2] for call in theirs.calls if call[0] == "fetch"} == {FIRST}
     with pytest.raises(FileNotFoundError, match="source owner/one has no revision 'v9' on the hub"):
@@ -289,7 +289,7 @@ def test_a_path_is_never_taken_for_a_hub_id(theirs, path):
 
 def test_a_single_file_comes_with_a_tokenizer_or_says_what_to_give(theirs, said, tmp_path):
     file = tiny.save_single(tiny.sd1(), tmp_path / "repo" / "one.safetensors")
-    with pytest.raises(FileNotFoundError, match=r"has no tokenizer: give tokenizer=, a folder with CLIP's"):
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer: install ctrl-diffusion.clip., or give tokenizer=, a"):
         ctrl.load(file, device="cpu", local_files_only=True)
     assert theirs.calls == []
     tiny.tokenizer(tmp_path / "clip")

@@ -29,7 +29,7 @@ def shelf(tmp_path_factory, written):
 
 
 def parts(model):
-    return [model.unet, model.vae, *(tower.encoder for tower in model.parts.towers)]
+    return [model.unet, model.vae, *(tower.encoder for tower in model.parts.text_encoders)]
 
 
 def assert_same(got, expected):
@@ -179,7 +179,7 @@ def test_several_loras_add_up_whatever_their_order_and_weight_zero_is_none(shelf
     assert all(torch.equal(*pair) for pair in zip(tensors(parts(one)), tensors(parts(other)), strict=True))
     assert model.with_loras([("0", 0.0)]) is model
     unet, texts = merged(model.unet, parts(model)[2:], [(read_lora(files[0]), 0.0, 0.0)])
-    encoders = [tower.encoder for tower in model.parts.towers]
+    encoders = [tower.encoder for tower in model.parts.text_encoders]
     assert unet is model.unet and all(one is other for one, other in zip(texts, encoders, strict=True))
     alone, with_zero = model.with_loras([("1", 1.0)]), model.with_loras([("1", 1.0), ("2", 0.0)])
     assert all(torch.equal(*pair) for pair in zip(tensors(parts(alone)), tensors(parts(with_zero)), strict=True))

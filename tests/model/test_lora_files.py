@@ -198,7 +198,7 @@ def test_unet_and_text_have_weights_of_their_own_and_a_folder_is_given_as_lora(t
     for unet, text in ((1.0, 0.0), (0.0, 0.5), (0.3, -0.7)):
         view = loaded.with_loras([("one", unet, text)])
         assert torch.allclose(view.unet.conv_in.weight, model.unet.conv_in.weight + unet)
-        got = view.parts.towers[0].encoder.get_submodule("encoder.layers.0.mlp.fc1").weight
+        got = view.parts.text_encoders[0].encoder.get_submodule("encoder.layers.0.mlp.fc1").weight
         assert torch.allclose(got, model.texts[0].encoder.layers[0].mlp.fc1.weight + text)
     assert loaded.with_loras([("one", 0.0, 0.0)]) is loaded
     assert loaded.with_loras([("one", 0.0, 0.5)]).unet is loaded.unet

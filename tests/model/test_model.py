@@ -28,7 +28,7 @@ def test_a_model_tells_what_it_is(model):
     assert set(model.controls) == {"pose", "depth", "edges"}
     assert model.styles and model.loras == ("lcm",)
     assert repr(model) == f"Model('model', 64×64, controls: {', '.join(model.controls)})"
-    for part in (model.unet, model.vae, *(tower.encoder for tower in model.parts.towers)):
+    for part in (model.unet, model.vae, *(tower.encoder for tower in model.parts.text_encoders)):
         assert {tensor.dtype for tensor in part.parameters()} == {torch.float32}
         assert not any(tensor.requires_grad for tensor in part.parameters())
         assert not part.training

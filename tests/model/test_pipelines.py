@@ -88,6 +88,20 @@ def test_a_pipelines_controlnets_come_with_it_by_the_kinds_their_names_tell(pipe
     assert np.array_equal(ours(model, controls=[ctrl.Edges(MAP, 0.4), ctrl.Pose(MAP, 0.7)]), expected)
 
 
+def test_a_controlnet_that_pools_acts_on_the_prompted_rows_as_in_diffusers(pipe):
+    (net,) = nets(pipe.unet, "lllyasviel/control_v11e_sd15_shuffle")
+    net.register_to_config(global_pool_conditions=True)
+    one = StableDiffusionControlNetPipeline(**pipe.components, controlnet=net, requires_safety_checker=False)
+    one.set_progress_bar_config(disable=True)
+    model = ctrl.load(one)
+    expected = theirs(one, image=MAP, controlnet_conditioning_scale=0.8)
+    assert np.array_equal(ours(model, controls=[ctrl.Control("shuffle", MAP, 0.8)]), expected)
+    half = Image.new("L", (64, 64))
+    half.paste(255, (0, 0, 32, 64))
+    masked = ours(model, controls=[ctrl.Control("shuffle", MAP, 0.8, mask=half)])
+    assert not np.array_equal(masked, expected) and not np.array_equal(masked, ours(model))
+
+
 def test_a_controlnet_without_a_name_is_said_and_can_be_named(pipe):
     (net,) = nets(pipe.unet, "")
     one = StableDiffusionControlNetPipeline(**pipe.components, controlnet=net, requires_safety_checker=False)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
-from ctrl.model.parts import Tower
-from ctrl.model.text import CHUNKS, empty, encode, levelled, spans
+from ctrl.model.parts import TextEncoder
+from ctrl.model.text import CHUNKS, empty, encode, pad_to_longest, spans
 from ctrl.prompts import plain
 
 LENGTH = 24  # of a chunk, BOS and EOS included
@@ -37,7 +37,7 @@ def tokenizer(folder, pad):
 
 def tower(kind, tokens, width, **config):
     known = {"bos_token_id": tokens.bos_token_id, "eos_token_id": tokens.eos_token_id} | config
-    return Tower(
+    return TextEncoder(
         tokens,
         kind(
             CLIPTextConfig(
@@ -262,7 +262,7 @@ def test_spans_say_where_a_words_tokens_are(sd):
 
 def test_texts_are_levelled_with_empty_chunks(xl):
     texts = [read(xl, "a (cat:2)"), read(xl, "abcd " * 12), empty(read(xl, "a")), read(xl, "abcd " * 6)]
-    level = levelled(xl, texts)
+    level = pad_to_longest(xl, texts)
     blank, size = read(xl, "").states, 3 * LENGTH
     assert {text.chunks for text in level} == {3}
     assert {text.states.shape for text in level} == {(1, size, 80)}
@@ -277,15 +277,15 @@ def test_texts_are_levelled_with_empty_chunks(xl):
 
 def test_level_texts_are_left_alone(sd):
     texts = (read(sd, "a"), read(sd, "cat"))
-    assert all(new is old for new, old in zip(levelled(sd, texts), texts, strict=True))
-    assert levelled(sd, []) == ()
+    assert all(new is old for new, old in zip(pad_to_longest(sd, texts), texts, strict=True))
+    assert pad_to_longest(sd, []) == ()
 
 
 def test_a_tokenizer_saved_without_its_length_has_the_encoders(sd, folder):
     (own,) = sd
     tokens = CLIPTokenizer.from_pretrained(folder / "sd")
     tokens.model_max_length = int(1e30)
-    assert torch.equal(read((Tower(tokens, own.encoder),), "a cat").states, read(sd, "a cat").states)
+    assert torch.equal(read((TextEncoder(tokens, own.encoder),), "a cat").states, read(sd, "a cat").states)
 
 
 def test_a_tokenizer_without_places_is_refused(sd):
@@ -293,7 +293,7 @@ def test_a_tokenizer_without_places_is_refused(sd):
         is_fast = False
 
     with pytest.raises(TypeError, match=r"tokenizer, Slow, .*load a fast one"):
-        read((Tower(Slow(), sd[0].encoder),), "a")
+        read((TextEncoder(Slow(), sd[0].encoder),), "a")
 
 
 def test_a_bad_weight_is_refused(sd):

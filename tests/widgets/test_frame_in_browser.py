@@ -50,6 +50,18 @@ def test_an_empty_frame_says_so_and_a_picture_takes_its_place(stage, view):
     assert drawn(stage)[:2] == [512, 384]
 
 
+def test_an_empty_frame_has_its_caption_too(stage):
+    from widgets import FrameView
+
+    view = FrameView(caption="waiting for the first step")
+    leaf = stage.show(view)
+    assert leaf.get_by_text("waiting for the first step").is_visible()
+    view.caption = "still waiting"
+    stage.settle()
+    assert leaf.get_by_text("still waiting").is_visible()
+    view.close()
+
+
 def test_a_draft_moves_as_jpeg_and_rests_lossless(stage, view):
     leaf = stage.show(view)
     view.show(scene(size=(128, 96)), draft=True, caption="step 3 of 20")

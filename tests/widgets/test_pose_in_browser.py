@@ -276,6 +276,36 @@ def test_a_background_is_opened_in_the_browser_and_kept_in_python(stage, pad, tm
     assert pad.background is None
 
 
+def test_the_figures_of_the_background_are_found(stage):
+    from widgets import PosePad
+
+    running = ctrl.Skeleton.named("running")
+    pad = PosePad(background=scene(), detect=lambda picture: [running] if picture.size == (512, 384) else [])
+    leaf = stage.show(pad)
+    stage.until("document.querySelector('svg image').hasAttribute('href')")
+    leaf.get_by_role("button", name="Find figures").click()
+    stage.settle(100)
+    assert pad.people == (running,)
+    assert not leaf.get_by_text("Looking for figures").is_visible()
+    leaf.get_by_role("button", name="Undo").click()
+    stage.settle(60)
+    assert pad.skeleton == ctrl.Skeleton.named("standing")
+    pad._detector = lambda picture: 1 / 0
+    leaf.get_by_role("button", name="Find figures").click()
+    stage.settle(100)
+    assert "No figure was taken: division by zero" in leaf.get_by_role("alert").inner_text()
+    pad.close()
+
+
+def test_a_large_photo_is_made_smaller_and_it_is_said(stage, pad, tmp_path):
+    scene(size=(4000, 3000)).save(tmp_path / "photo.png")
+    leaf = stage.show(pad)
+    leaf.locator("input[accept='image/*']").set_input_files(tmp_path / "photo.png")
+    stage.until("document.querySelector('svg image').hasAttribute('href')", timeout=15000)
+    assert (pad.width, pad.height) == (1414, 1061)
+    assert leaf.get_by_text("The picture was made smaller, to 1414 × 1061.").is_visible()
+
+
 def test_closing_leaves_no_listener_behind(stage, pad):
     stage.show(pad)
     stage.close()

@@ -60,6 +60,25 @@ def test_knobs_change_what_they_name_and_nothing_else(shelf):
     assert shelf.styles[0].weight == 0.4
 
 
+def test_other_styles_may_be_put_on_the_shelf_and_equal_cards_stay(shelf):
+    ids = [item["id"] for item in shelf.items]
+    meadow, hills = shelf.styles[2], shelf.styles[0]
+    shelf.styles = [meadow, ctrl.Style(TALL, weight=0.2), hills]
+    assert shelf.styles == (meadow, ctrl.Style(TALL, weight=0.2), hills)
+    assert [names(shelf)[0], names(shelf)[2]] == ["meadow", "hills"]
+    assert [item["id"] for item in shelf.items][::2] == [ids[2], ids[0]]
+    with pytest.raises(ValueError, match="16 references at most, got 17"):
+        shelf.styles = [SQUARE] * 17
+    assert len(shelf.items) == 3
+
+
+def test_a_removed_reference_is_forgotten(shelf):
+    kept = weakref.ref(shelf.styles[0])
+    shelf.items = shelf.items[1:]
+    gc.collect()
+    assert kept() is None and len(shelf.opening()) == 2
+
+
 def test_what_is_off_is_left_out_and_keeps_its_numbers(shelf):
     edit(shelf, 0, on=False, weight=0.3)
     assert [style.picture for style in shelf.styles] == [ctrl.Picture.of(TALL), ctrl.Picture.of(SQUARE)]
@@ -214,6 +233,7 @@ def test_a_dropped_or_pasted_picture_becomes_a_reference(stage, shown, how):
     stage.until("document.querySelectorAll('li').length === 4")
     assert names(shown)[-1] == "ink"
     assert shown.styles[-1] == ctrl.Style(SQUARE), "lossless on its way"
+    assert shown.revision == 1
 
 
 def test_a_file_the_browser_cannot_read_is_an_alert(stage, shown):
@@ -293,9 +313,13 @@ def test_a_reference_is_switched_off_renamed_and_removed(stage, shown):
 
 
 def test_a_crop_is_dragged_sized_and_let_go(stage, shown):
-    typed(stage, "Side of the crop, of the picture's shorter side", 50)
+    typed(stage, "Side of the crop, in percent of the shorter side", 50)
     assert shown.items[0]["crop"] == [pytest.approx(110 / 320, abs=1e-3), 0.25, 0.5]
+    typed(stage, "Left of the crop, in percent", 10)
+    typed(stage, "Top of the crop, in percent", 80)
+    assert shown.items[0]["crop"] == [0.1, 0.5, 0.5], "as far down as it goes"
     x, y, box = centre(stage, ".crop", 0)
+    x, y = box["x"] + 0.25 * box["width"], box["y"] + 0.75 * box["height"]
     stage.page.mouse.move(x, y)
     stage.page.mouse.down()
     stage.page.mouse.move(box["x"] + 2, box["y"] + 2, steps=6)

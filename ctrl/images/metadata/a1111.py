@@ -13,12 +13,12 @@ from typing import Any
 
 from ctrl.images.metadata.generation import (
     Generation,
+    integer,
     left_out,
     number,
     plain_sampler,
     plain_schedule,
     size_of,
-    whole,
     without_loras,
 )
 
@@ -51,15 +51,15 @@ def read(text: str) -> Generation:
         program="SD.Next" if "sd.next" in str(taken.get("app", "")).lower() else "A1111",
         prompt=prompt,
         negative="".join(denied).strip(),
-        steps=whole(taken.pop("steps", None)),
+        steps=integer(taken.pop("steps", None)),
         sampler=sampler,
         schedule=plain_schedule(str(taken["schedule type"])) if "schedule type" in taken else schedule,
         guidance=number(taken.pop("cfg scale", None)),
-        seed=whole(taken.pop("seed", None)),
+        seed=integer(taken.pop("seed", None)),
         size=size_of(width, height),
         strength=strength,
         model=str(taken.pop("model")) if "model" in taken else None,
-        clip_skip=whole(taken.pop("clip skip", None)),
+        clip_skip=integer(taken.pop("clip skip", None)),
         loras=loras,
         notes=_notes(settings, taken, strength),
     )

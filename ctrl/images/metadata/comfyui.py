@@ -13,13 +13,13 @@ from typing import Any
 from ctrl.images.metadata.fields import as_object
 from ctrl.images.metadata.generation import (
     Generation,
+    integer,
     left_out,
     number,
     plain_sampler,
     plain_schedule,
     size_of,
     stem,
-    whole,
 )
 from ctrl.images.metadata.workflow import as_graph
 
@@ -82,7 +82,7 @@ class Graph:
 
 
 def read(prompt: str | None, workflow: str | None) -> Generation:
-    """What the graph's first sampler was told; a ValueError where there is none."""
+    """The settings of the graph's first sampler; a ValueError where there is none."""
     given = as_object(prompt, PROGRAM) if prompt else as_graph(as_object(workflow or "", PROGRAM))
     graph = Graph(given)
     samplers = [node for node in graph.nodes.values() if "latent_image" in node.inputs and _samples(node)][
@@ -108,11 +108,11 @@ def read(prompt: str | None, workflow: str | None) -> Generation:
         PROGRAM,
         positive,
         negative,
-        steps=whole(graph.first(first, "steps", "sigmas")),
+        steps=integer(graph.first(first, "steps", "sigmas")),
         sampler=sampler or None,
         schedule=plain_schedule(str(schedule)) if schedule else ending,
         guidance=number(graph.value(guider, "cfg")),
-        seed=whole(_seed(graph, first)),
+        seed=integer(_seed(graph, first)),
         size=size,
         strength=strength,
         model=model,

@@ -9,13 +9,13 @@ from typing import Any
 
 from ctrl.images.metadata.generation import (
     Generation,
+    integer,
     left_out,
     number,
     plain_sampler,
     plain_schedule,
     size_of,
     stem,
-    whole,
     without_loras,
 )
 
@@ -72,15 +72,15 @@ def from_mapping(given: Mapping[str, Any], program: str) -> Generation:
         program=program,
         prompt=prompt,
         negative=_text(found["negative"]),
-        steps=whole(found["steps"]),
+        steps=integer(found["steps"]),
         sampler=sampler,
         schedule=plain_schedule(_text(found["schedule"])) if found["schedule"] else schedule,
         guidance=number(found["guidance"]),
-        seed=whole(found["seed"]),
+        seed=integer(found["seed"]),
         size=size,
         strength=strength,
         model=_name(found["model"]),
-        clip_skip=whole(found["clip_skip"]) or None,
+        clip_skip=integer(found["clip_skip"]) or None,
         loras=loras + _loras(found["loras"]),
         notes=tuple(notes),
     )

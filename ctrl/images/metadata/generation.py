@@ -65,7 +65,7 @@ def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower().replace("++", "pp"))
 
 
-def whole(value: Any) -> int | None:
+def integer(value: Any) -> int | None:
     """A whole number, however it was written; None for anything else."""
     found = number(value)
     if found is None or not found.is_integer():
@@ -89,7 +89,7 @@ def number(value: Any) -> float | None:
 
 def size_of(width: Any, height: Any) -> tuple[int, int] | None:
     """(width, height) where both are whole numbers above 0."""
-    w, h = whole(width), whole(height)
+    w, h = integer(width), integer(height)
     return (w, h) if w and h and w > 0 and h > 0 else None
 
 

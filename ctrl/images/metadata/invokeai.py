@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ctrl.images.metadata.fields import as_object, from_mapping
-from ctrl.images.metadata.generation import Generation, number, plain_sampler, size_of, whole
+from ctrl.images.metadata.generation import Generation, integer, number, plain_sampler, size_of
 
 PROGRAM = "InvokeAI"
 OPTION = re.compile(r"\s-([sSWHCA])\s*([\w.+-]+)")
@@ -46,11 +46,11 @@ def _first(line: str) -> Generation:
         PROGRAM,
         prompt,
         negative,
-        steps=whole(options.get("s")),
+        steps=integer(options.get("s")),
         sampler=sampler,
         schedule=schedule,
         guidance=number(options.get("C")),
-        seed=whole(options.get("S")),
+        seed=integer(options.get("S")),
         size=size_of(options.get("W"), options.get("H")),
     )
 

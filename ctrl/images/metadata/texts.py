@@ -1,4 +1,4 @@
-"""The texts in a picture file: chunks of a PNG, EXIF of a JPEG or WebP. What they hold is not believed."""
+"""The texts in a picture file: chunks of a PNG, EXIF of a JPEG or WebP. Their contents are untrusted."""
 
 from __future__ import annotations
 

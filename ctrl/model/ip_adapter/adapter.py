@@ -31,7 +31,7 @@ class Layout:
     """A published form of `image_proj`: what it reads, and what diffusers' names are called in the file.
 
     `mark` is the tensor that only this layout has, `entry` the one whose second axis is E, `reads` the field
-    of the image encoder's output and `encoders` the CLIP towers by their E.
+    of the image encoder's output and `encoders` the CLIP encoders by their E.
     """
 
     name: str
@@ -82,8 +82,8 @@ class StyleAdapter:
         config = image_encoder.config
         got = config.projection_dim if self.layout is BASE else config.hidden_size
         if got != self.width:
-            tower = dict(self.layout.encoders).get(self.width)
-            named = f" (CLIP {tower})" if tower else ""
+            text_encoder = dict(self.layout.encoders).get(self.width)
+            named = f" (CLIP {text_encoder})" if text_encoder else ""
             raise ValueError(
                 f"{self.name} reads {self.layout.reads} of width {self.width}{named}, and this image encoder's are "
                 f"of width {got}: use the image encoder it was published with."

@@ -45,7 +45,8 @@ class IPAdapter:
 
     @cached_property
     def _weights(self) -> tuple[Tensor, ...]:
-        return weights_of(self.encoder, self.adapter.projection)
+        keys = (weight for pair in self.adapter.projections.values() for weight in (pair.to_k, pair.to_v))
+        return (*weights_of(self.encoder, self.adapter.projection), *keys)
 
     @torch.no_grad()
     def embed(self, pictures: Sequence[Picture]) -> Tensor:

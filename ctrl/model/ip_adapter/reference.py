@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ctrl.attention import Call, Source, Term
-from ctrl.memory import Keep, Memory
+from ctrl.memory import SHARED, Keep, Memory
 from ctrl.model.ip_adapter.adapter import StyleAdapter
 from ctrl.rows import Rows
 
@@ -30,7 +30,7 @@ class StyleReference:
     `keep` remembers tokens, keys and values, which are then bit-equal to projecting them at every step.
     """
 
-    adapter: StyleAdapter
+    adapter: StyleAdapter = field(metadata=SHARED)
     cond: Tensor
     uncond: Tensor
     blocks: Mapping[str, float]

@@ -22,7 +22,9 @@ class Bound:
 # Twice or more of what the largest published models have. What multiplies modules is bounded tightly, since a
 # config asking for twenty thousand layers would be obeyed for minutes; mere sizes must match the weights anyway.
 BOUNDS = (
-    Bound(("layers_per_block", "num_trans_layer"), 1, 8),
+    Bound(("layers_per_block", "num_trans_layer", "num_res_blocks"), 1, 8),
+    Bound(("channels",), 1, 8192),
+    Bound(("downscale_factor",), 1, 64),
     Bound(("transformer_layers_per_block", "reverse_transformer_layers_per_block"), 0, 24),
     Bound(("num_hidden_layers",), 1, 96),
     Bound(("in_channels", "out_channels", "latent_channels", "conditioning_channels", "num_channels"), 1, 64),
@@ -34,7 +36,7 @@ BOUNDS = (
 )
 ANYTHING = Bound((), -(1 << 20), 1 << 20)
 ENTRIES = 16  # of a list
-BLOCKS = 8  # of a U-Net or a codec
+BLOCKS = 8  # of a U-Net or a VAE
 LETTERS = 100  # of a string
 BETAS = 10_000
 UNCLIPPED = ("lambda_min_clipped", -math.inf)  # what every DPM-Solver of diffusers writes, as -Infinity
@@ -58,6 +60,7 @@ CLIP = (
     "num_channels",
     "image_size",
     "patch_size",
+    "use_attention_mask",
 )
 ACTIVATIONS = ("quick_gelu", "gelu")
 TRAINING = (  # written by averaging weights; they are of no consequence for what is built
@@ -111,6 +114,9 @@ def checked_schedule(config: Mapping[str, Any], name: str) -> dict[str, Any]:
         if not isinstance(betas, list) or not 0 < len(betas) <= BETAS or not all(isinstance(b, float) for b in betas):
             raise ValueError(f"trained_betas in {name} must be at most {BETAS} numbers, got {betas!r:.80}.")
         kept["trained_betas"] = betas
+    if str(kept.get("variance_type")).startswith("learned"):
+        said = kept["variance_type"]
+        raise ValueError(f"variance_type in {name} is {said!r:.40}: a model that predicts its variance.")
     for field in ("beta_start", "beta_end"):
         if not isinstance(beta := kept.get(field, 0.01), float) or not 0 < beta < 1:
             raise ValueError(f"{field} in {name} must lie between 0 and 1, got {beta!r:.80}.")

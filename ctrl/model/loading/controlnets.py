@@ -55,7 +55,9 @@ def controlnet(kind: str, given: Path | nn.Module, unet: Any, mode: int | None =
         raise ValueError(f"the {kind} ControlNet reads maps of {channels} channels, and ctrl shows it 3.")
     net, mode = reading_rgb(net), _mode(kind, net, mode)
     if net.config.get("global_pool_conditions"):
-        net = Pooled(net)
+        if mode is not None:
+            raise ValueError(f"the {kind} ControlNet serves many kinds and pools its residuals: ctrl does not do both.")
+        return Pooled(net)
     return net if mode is None else OneKind(net, mode)
 
 

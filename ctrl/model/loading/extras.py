@@ -19,6 +19,7 @@ from ctrl.model.loading.files import module_files
 from ctrl.model.loading.hub import Downloader, Hub, Snapshot, Source, source_of
 from ctrl.model.loading.lora_file import CONFIG, DIFFUSERS, Lora, lora_files, read_lora
 from ctrl.model.loading.pretrained import image_processor, image_tower
+from ctrl.model.loading.t2i_adapters import T2IAdapter, is_t2i_adapter, t2i_adapter
 
 BASE, LCM = "base", "lcm"  # what an adapter and a LoRA without a name are called
 KIND = "controlnet_"
@@ -56,12 +57,23 @@ class Extras:
         """The ControlNet of this kind, for this U-Net; a ValueError says that there is none, or why it does not fit."""
         if kind not in self.controlnets:
             raise ValueError(self._lacks(f"ControlNet for {kind!r}", self.controls, "controlnets"))
-        net, name = self.controlnets[kind], f"controlnets[{kind!r}]"
-        place = net.place
+        place = self._control_place(kind)
+        if is_t2i_adapter(place):
+            raise ValueError(f"the {kind} control is a T2I-Adapter, and a ControlNet is needed here.")
+        return controlnet(kind, place, unet, self.controlnets[kind].mode)
+
+    def t2i_adapter(self, kind: str, unet: Any) -> T2IAdapter | None:
+        """The T2I-Adapter that is given for this kind; None if a ControlNet is."""
+        place = self._control_place(kind) if kind in self.controlnets else None
+        return t2i_adapter(kind, place, unet) if place is not None and is_t2i_adapter(place) else None
+
+    def _control_place(self, kind: str) -> Any:
+        """The file or folder of a control, fetched if it must be, or its module."""
+        place, name = self.controlnets[kind].place, f"controlnets[{kind!r}]"
         if isinstance(place, Hub):
             file = place.path.endswith(".safetensors")
             place = self.downloader.file(name, place) if file else self._module(name, place)
-        return controlnet(kind, place, unet, net.mode)
+        return place
 
     def adapter_file(self, name: str | None = None) -> Path | LoadedAdapter:
         """The IP-Adapter of this name, or the first; one that a pipeline had loaded is no file."""
@@ -69,7 +81,7 @@ class Extras:
         return file if isinstance(file, LoadedAdapter) else self.downloader.file("ip_adapter", file)
 
     def image_encoder(self, name: str | None, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
-        """The CLIP image tower that this IP-Adapter reads, and what prepares pictures for it."""
+        """The CLIP image encoder that this IP-Adapter reads, and what prepares pictures for it."""
         adapter = self._adapter(name)
         if adapter.encoder is None:
             raise ValueError(

@@ -76,7 +76,8 @@ class Family:
     - What no tensor of a single file tells: `size` in pixels and that of a v model, `prediction`, `scaling_factor`,
       timestep `spacing`.
     - What diffusers' pipelines of the family do: an empty negative prompt is zeros (`zero_negative`), a float16 VAE
-      decodes in float32 (`upcast_vae`), a schedule is repaired (`repairs_schedule`); the U-Net's `added` conditions.
+      decodes in float32 (`upcast_vae`), a schedule is repaired (`repairs_schedule`), a VAE's `latents_mean` and
+      `latents_std` are read; the U-Net's `added` conditions.
     - What is published for it: ControlNets by kind, IP-Adapters and LoRAs by name.
     """
 
@@ -92,6 +93,7 @@ class Family:
     zero_negative: bool = False
     upcast_vae: bool = False
     repairs_schedule: bool = True
+    reads_latent_statistics: bool = False
     added: str | None = None
     controlnets: Mapping[str, ControlNetSource] = field(default_factory=dict)
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
@@ -207,6 +209,7 @@ SDXL = Family(
     zero_negative=True,
     upcast_vae=True,
     repairs_schedule=False,
+    reads_latent_statistics=True,
     added="text_time",
     controlnets=_nets(
         pose=ControlNetSource(Hub("xinsir/controlnet-openpose-sdxl-1.0")),

@@ -36,6 +36,7 @@ FILE_KINDS = (
     (("lora_", "unet.", "text_encoder.", "base_model."), "a LoRA, to be given as lora="),
     (("lllite_",), "a ControlNet-LLLite, which ctrl does not run"),
     (("control_model.", "controlnet_", "input_hint_block."), "a ControlNet, to be given in controlnets="),
+    (("adapter.body.", "body.0."), "a T2I-Adapter, to be given in controlnets="),
     (("ip_adapter.", "image_proj."), "an IP-Adapter, to be given as ip_adapter="),
     (("emb_params", "string_to_param", "clip_g", "clip_l"), "a textual inversion"),
     (
@@ -182,9 +183,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Index:
-    """What a model folder says it is: the towers it has, and whether an empty negative prompt is read as zeros."""
+    """How many text encoders a model folder has, and whether it encodes an empty negative prompt as zeros."""
 
-    towers: int
+    text_encoders: int
     zero_negative: bool
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ctrl.model.loading.embeddings import with_embeddings, word_of
 from ctrl.model.loading.extras import Extras, Given, Readers, extras_in, extras_of, readers_in
 from ctrl.model.loading.families import Adapter, ControlNetSource, family_of
-from ctrl.model.loading.files import device_named, dtype_given, model_files, tokenizer_files
-from ctrl.model.loading.folder import described_parts, parts_of_folder
+from ctrl.model.loading.files import device_named, dtype_given, model_files, module_files, tokenizer_files
+from ctrl.model.loading.folder import checked_parts, described_parts, parts_of_folder
 from ctrl.model.loading.hub import Downloader, Hub, say, source_of
 from ctrl.model.loading.pipeline import extras_of_pipeline, is_pipeline, parts_of_pipeline
-from ctrl.model.loading.single_file import parts_of_file
+from ctrl.model.loading.single_file import Tokenizer, parts_of_file
+from ctrl.model.loading.tokenizers import packaged_tokenizer, packaged_vocabulary, read_tokenizer
+from ctrl.model.loading.vae import read_vae
 from ctrl.model.model import Model
+from ctrl.model.parts import TextEncoder
 
 NO_READERS: Readers = (None, None)
 ATELIER = Path(__file__).parents[2] / "atelier" / "weights"
@@ -34,6 +39,9 @@ def load(
     lora: Given | Mapping[str, Given] | None = None,
     tokenizer: Given | None = None,
     prediction: str | None = None,
+    vae: Given | None = None,
+    embeddings: Given | Mapping[str, Given] | None = None,
+    clip_skip: int = 0,
     local_files_only: bool = False,
     tell: Callable[[str], None] = say,
 ) -> Model:
@@ -50,7 +58,11 @@ def load(
       encoder is the folder image_encoder beside it. What is not given is looked for in the model's folder
       (controlnet_pose/, ip_adapter/, lora/), then in what is published for its family, and read when first needed.
     - of a single file, `tokenizer` is a folder with CLIP's vocab.json and merges.txt or its tokenizer.json, by default
-      CLIP's on the hub, and `prediction` is "epsilon" or "v" where the file says nothing and SD 2 is not v.
+      what an installed open_clip has (ctrl-diffusion[clip]), else CLIP's on the hub; `prediction` is "epsilon" or
+      "v" where the file does not say it and its family usually does the other.
+    - `vae` is a folder or a .safetensors file of a VAE to take in place of the model's. `embeddings` are textual
+      inversions, .safetensors files by their words; one alone goes by its file's name. `clip_skip` layers at the end
+      of the text encoders are not read, of prompts but not of negative ones, as in diffusers (A1111's "2" is 1).
     - before anything is fetched, `tell` is called with what and how much it is; with `local_files_only` nothing is.
 
     Only safetensors are read and no code of the model's is run. What is incomplete or foreign raises a ValueError,
@@ -59,7 +71,7 @@ def load(
     downloader = Downloader(local_files_only, tell)
     if is_pipeline(source):
         alone = {"device": device != "auto", "dtype": dtype, "revision": revision, "tokenizer": tokenizer,
-                 "prediction": prediction}  # fmt: skip
+                 "prediction": prediction, "vae": vae}  # fmt: skip
         if given := [name for name, one in alone.items() if one]:
             raise ValueError(f"{given[0]} is not for a pipeline, which has its own; change the pipeline first.")
         parts, own, readers = parts_of_pipeline(source), extras_of_pipeline(source, controlnets or {}), NO_READERS
@@ -71,9 +83,9 @@ def load(
         inside = where.path if isinstance(where, Hub) else where.name
         if inside.endswith(".safetensors") or (isinstance(where, Path) and where.is_file()):
             file = downloader.file("source", where)
-            words = source_of("tokenizer", CLIP_TOKENIZER if tokenizer is None else tokenizer)
-            vocabulary = _tokenizer_folder(downloader, words)
-            parts = parts_of_file(file, vocabulary, device=at, dtype=kind, prediction=prediction)
+            words = _tokenizer(downloader, tokenizer)
+            own_vae = None if vae is None else _vae(downloader, vae)
+            parts = parts_of_file(file, words, device=at, dtype=kind, prediction=prediction, vae=own_vae)
             own, readers = Extras(), NO_READERS
         else:
             if tokenizer is not None or prediction is not None:
@@ -82,8 +94,13 @@ def load(
             check = partial(described_parts, name=name)
             found = downloader.folder("source", where, ("model_index.json",), model_files, check)
             parts = parts_of_folder(found.folder, name, device=at, dtype=kind)
+            if vae is not None:
+                own_family = family_of(parts.unet, len(parts.text_encoders))
+                instead = read_vae(_vae(downloader, vae), own_family, device=at, dtype=kind)
+                parts = checked_parts(replace(parts, vae=instead))
             own, readers = extras_in(found), readers_in(found)
-    family = family_of(parts.unet, len(parts.towers))
+    parts = replace(parts, text_encoders=_texts(downloader, parts.text_encoders, embeddings, clip_skip))
+    family = family_of(parts.unet, len(parts.text_encoders))
     extras = extras_of(own, family, downloader, readers, controlnets=controlnets, ip_adapter=ip_adapter, lora=lora)
     return Model(parts, extras, device=parts.unet.device, dtype=parts.unet.dtype)
 
@@ -97,6 +114,43 @@ def _place(source: Any, revision: str | None) -> Path | Hub:
     return source_of("source", ATELIER if source is None else source, revision)
 
 
+def _texts(
+    downloader: Downloader,
+    text_encoders: tuple[TextEncoder, ...],
+    embeddings: Given | Mapping[str, Given] | None,
+    clip_skip: int,
+) -> tuple[TextEncoder, ...]:
+    """The text encoders with more words, and read some layers before the last."""
+    layers = min(text_encoder.encoder.config.num_hidden_layers for text_encoder in text_encoders)
+    if type(clip_skip) is not int or not 0 <= clip_skip < layers:
+        raise ValueError(f"clip_skip must be a number of layers from 0 to {layers - 1}, got {clip_skip!r:.40}.")
+    text_encoders = tuple(replace(text_encoder, clip_skip=clip_skip) for text_encoder in text_encoders)
+    if embeddings is None:
+        return text_encoders
+    given = embeddings if isinstance(embeddings, Mapping) else {None: embeddings}
+    names = {word: "embeddings" if word is None else f"embeddings[{word!r}]" for word in given}
+    files = {word: downloader.file(names[word], source_of(names[word], one)) for word, one in given.items()}
+    return with_embeddings(text_encoders, {word or word_of(file): file for word, file in files.items()})
+
+
+def _vae(downloader: Downloader, given: Given) -> Path:
+    source = source_of("vae", given)
+    inside = source.path if isinstance(source, Hub) else source.name
+    if inside.endswith(".safetensors") or (isinstance(source, Path) and source.is_file()):
+        return downloader.file("vae", source)
+    if isinstance(source, Path) and (source / "vae").is_dir():
+        source = source / "vae"  # of a model's folder
+    return downloader.folder("vae", source, ("config.json",), module_files).folder
+
+
+def _tokenizer(downloader: Downloader, given: Given | None) -> Tokenizer:
+    """What makes a single file's tokenizers: of a folder, of an installed package, of the hub."""
+    if given is None and (file := packaged_vocabulary()) is not None:
+        return partial(packaged_tokenizer, file)
+    folder = _tokenizer_folder(downloader, source_of("tokenizer", CLIP_TOKENIZER if given is None else given))
+    return partial(read_tokenizer, folder)
+
+
 def _tokenizer_folder(downloader: Downloader, place: Path | Hub) -> Path:
     if isinstance(place, Path) and (place / "tokenizer").is_dir():
         place = place / "tokenizer"  # of a model's folder
@@ -104,6 +158,6 @@ def _tokenizer_folder(downloader: Downloader, place: Path | Hub) -> Path:
         return downloader.folder("tokenizer", place, ("vocab.json", "tokenizer.json"), tokenizer_files).folder
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            "a single file has no tokenizer: give tokenizer=, a folder with CLIP's vocab.json and merges.txt or its "
-            f"tokenizer.json; {error}"
+            "a single file has no tokenizer: install ctrl-diffusion[clip], or give tokenizer=, a folder with CLIP's "
+            f"vocab.json and merges.txt or its tokenizer.json; {error}"
         ) from error

@@ -1,7 +1,7 @@
 """The original names of tensors: what CompVis' and Stability's code calls the parts of the modules of diffusers.
 
 Every name of a module of ours has one there, so a file in that layout is read by asking for each. The layouts are
-those of github.com/CompVis/latent-diffusion, github.com/lllyasviel/ControlNet and, for the text towers of SD 2 and
+those of github.com/CompVis/latent-diffusion, github.com/lllyasviel/ControlNet and, for the text encoders of SD 2 and
 SDXL, github.com/mlfoundations/open_clip.
 """
 
@@ -72,7 +72,7 @@ def unet_name(path: str, config: Mapping[str, Any]) -> str:
 
 
 def _second(linear: str) -> str:
-    return "0" if linear == "linear_1" else "2"
+    return {"linear_1": "0", "linear_2": "2"}.get(linear, linear)
 
 
 def _inner(kind: str, rest: list[str]) -> list[str]:
@@ -102,7 +102,7 @@ def controlnet_name(path: str, config: Mapping[str, Any]) -> str:
 
 
 def vae_name(path: str, config: Mapping[str, Any]) -> str:
-    """The original name of a parameter of a codec of this `config`."""
+    """The original name of a parameter of a VAE of this `config`."""
     last = len(config["block_out_channels"]) - 1
     match path.split("."):
         case [side, "down_blocks", i, "downsamplers", "0", *rest]:
@@ -135,7 +135,7 @@ def vae_part(path: str, tensor: Tensor) -> Tensor:
 
 
 def open_clip_name(path: str) -> str:
-    """The original name of the tensor that holds a parameter of a text tower of SD 2 or the second of SDXL."""
+    """The original name of the tensor that holds a parameter of a text encoder of SD 2 or the second of SDXL."""
     path = path.removeprefix("text_model.")
     for letter in "qkv":
         for kind in ("weight", "bias"):

@@ -19,7 +19,7 @@ from ctrl.model.loading.families import Adapter, ControlNetSource, LoadedAdapter
 from ctrl.model.loading.folder import checked_parts, vae_dtype
 from ctrl.model.loading.libraries import classes
 from ctrl.model.loading.views import view
-from ctrl.model.parts import Parts, Tower
+from ctrl.model.parts import Parts, TextEncoder
 
 # Attention that is the same but for rounding; what is put in its place can be watched and steered.
 EQUIVALENT = ("AttnProcessor", "AttnProcessor2_0", "SlicedAttnProcessor", "XFormersAttnProcessor",
@@ -52,15 +52,16 @@ def parts_of_pipeline(pipe: Any) -> Parts:
     _check_places(has, [part for part in (*kinds, "controlnet") if isinstance(has.get(part), nn.Module)])
     unet = _default_attention(view(has["unet"])).eval()
     encoders = [view(has[part]).eval() for part in kinds if part.startswith("text_encoder")]
-    towers = [Tower(has[f"tokenizer{end}"], encoder) for end, encoder in zip(("", "_2"), encoders, strict=False)]
-    family = family_of(unet, len(towers))
+    numbered = zip(("", "_2"), encoders, strict=False)
+    text_encoders = [TextEncoder(has[f"tokenizer{end}"], encoder) for end, encoder in numbered]
+    family = family_of(unet, len(text_encoders))
     _warn_of_left_out(pipe)
     return checked_parts(
         Parts(
             type(pipe).__name__,
             unet,
             _cast(has["vae"], vae_dtype(has["vae"].config, has["vae"].dtype, family)),
-            tuple(towers),
+            tuple(text_encoders),
             dict(has["scheduler"].config),
             family.zero_negative and bool(pipe.config.get("force_zeros_for_empty_prompt", True)),
             has.get("image_encoder"),

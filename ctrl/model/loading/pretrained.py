@@ -8,7 +8,7 @@ is left to be drawn at random, and a file that changes later does not change the
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from ctrl.images import why
 from ctrl.model.loading.configs import checked, checked_processor, checked_schedule
-from ctrl.model.loading.files import read_json, read_weights, tokenizer_files
+from ctrl.model.loading.files import read_json, read_weights
 
-# The names of a codec's attention before diffusers 0.16.
+# The names of a VAE's attention before diffusers 0.16.
 OLD_NAMES = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
 
 
@@ -118,48 +118,6 @@ def _copied(tensor: Tensor, key: str, name: str, shaped: Tensor, dtype: torch.dt
     return copy
 
 
-def read_tokenizer(folder: Path, encoder: Any, pad: str | None = None) -> Any:
-    """The CLIP tokenizer in a folder, for this text encoder; `pad` is another padding than it says itself.
-
-    Its texts are as long as the encoder reads, if not shorter by its own configuration; ids that the encoder has
-    no embedding for raise a ValueError.
-    """
-    from transformers.models.clip.tokenization_clip import CLIPTokenizer
-
-    try:
-        files = tokenizer_files([path.name for path in folder.iterdir() if path.is_file()])
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(f"there is no tokenizer in {folder.name!r}: {why(error)}.") from error
-    vocabulary = _vocabulary(folder, files)
-    if pad is not None and pad not in vocabulary:
-        raise ValueError(f"the tokenizer in {folder.name!r} does not know {pad!r}, which this model's texts end with.")
-    changed: dict[str, Any] = {} if pad is None else {"pad_token": pad}
-    try:
-        read = CLIPTokenizer.from_pretrained(folder, local_files_only=True, **changed)
-    except Exception as error:  # the tokenizers library raises nothing more particular
-        raise ValueError(f"the tokenizer in {folder.name!r} cannot be read: {why(error)}.") from error
-    longest = read.model_max_length
-    if not isinstance(longest, int | float) or not longest > 2:
-        raise ValueError(f"the tokenizer in {folder.name!r} says that its texts have {longest!r:.40} tokens.")
-    read.model_max_length = min(longest, encoder.config.max_position_embeddings)
-    if len(read) > encoder.config.vocab_size:
-        raise ValueError(
-            f"the tokenizer in {folder.name!r} has {len(read)} tokens, and the text encoder knows "
-            f"{encoder.config.vocab_size}: they are not of one model."
-        )
-    return read
-
-
-def _vocabulary(folder: Path, files: Sequence[str]) -> Mapping[str, Any]:
-    """The tokens' ids, after every JSON file of the tokenizer was looked at."""
-    read = {name: read_json(folder / name) for name in files if name.endswith(".json")}
-    if "tokenizer.json" in read:
-        model = read["tokenizer.json"].get("model")
-        if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
-            raise ValueError(f"{folder.name}/tokenizer.json is no CLIP tokenizer, whose model is of the type BPE.")
-    return read["vocab.json"] if "vocab.json" in read else read["tokenizer.json"]["model"]["vocab"]
-
-
 def read_schedule(folder: Path, *, repair: bool) -> dict[str, Any]:
     """The noise schedule of a model folder as a pipeline of diffusers' has it: of the class and with its defaults.
 
@@ -181,14 +139,14 @@ def read_schedule(folder: Path, *, repair: bool) -> dict[str, Any]:
 
 
 def image_tower(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """The CLIP image tower that style references go through."""
+    """The CLIP image encoder that style references go through."""
     from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection
 
     return fill_from(folder, described(CLIPVisionModelWithProjection, folder), dtype, device)
 
 
 def image_processor(folder: Path | None, encoder: Any) -> Any:
-    """What resizes and normalises a picture for an image tower: as its folder says, else in CLIP's usual way.
+    """What resizes and normalises a picture for an image encoder: as its folder says, else in CLIP's usual way.
 
     Always the one that works on PIL, so that pictures do not depend on whether torchvision is installed.
     """

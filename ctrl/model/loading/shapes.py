@@ -15,7 +15,7 @@ HEAD = 64  # channels
 HEADS = 8
 SIZES = 256  # channels for each number of SDXL's size conditioning
 LAYERS = 8  # of a level, more than any has
-SIZE_TENSORS = (  # the tensors that tell a text tower's sizes, by transformers' names; the last only if it projects
+SIZE_TENSORS = (  # the tensors that tell a text encoder's sizes, by transformers' names; the last only if it projects
     "embeddings.token_embedding.weight",
     "embeddings.position_embedding.weight",
     "encoder.layers.0.mlp.fc1.weight",
@@ -46,6 +46,8 @@ def unet_config(tensors: Mapping[str, Tensor], where: str, size: int) -> dict[st
         "use_linear_projection": linear,
         "attention_head_dim": [side // HEAD for side in channels] if linear else HEADS,  # heads, in spite of its name
     }
+    if (guided := tensors.get("time_embed.cond_proj.weight")) is not None:  # a distilled LCM
+        config["time_cond_proj_dim"] = guided.shape[-1]
     if (label := tensors.get("label_emb.0.0.weight")) is not None:
         config["addition_embed_type"], config["addition_time_embed_dim"] = "text_time", SIZES
         config["projection_class_embeddings_input_dim"] = label.shape[1]
@@ -94,7 +96,7 @@ def vae_config(tensors: Mapping[str, Tensor], where: str, *, size: int, scaling_
 
 
 def text_config(tensors: Mapping[str, Tensor], where: str, *, layers: int, act: str) -> dict[str, Any]:
-    """The configuration of a CLIP text tower of so many layers, by those of SIZE_TENSORS."""
+    """The configuration of a CLIP text encoder of so many layers, by those of SIZE_TENSORS."""
     words, places, hidden = (tensor_of(tensors, key, where) for key in SIZE_TENSORS[:3])
     projection = tensors.get(SIZE_TENSORS[3])
     return {

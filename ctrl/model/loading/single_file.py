@@ -32,9 +32,10 @@ from ctrl.model.loading.original_names import (
     vae_name,
     vae_part,
 )
-from ctrl.model.loading.pretrained import build, on_meta, read_tokenizer
+from ctrl.model.loading.pretrained import build, on_meta
 from ctrl.model.loading.shapes import SIZE_TENSORS, text_config, unet_config, vae_config
-from ctrl.model.parts import Parts, Tower
+from ctrl.model.loading.vae import read_vae
+from ctrl.model.parts import Parts, TextEncoder
 
 PREDICTIONS = ("epsilon", "v")
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -67,10 +68,19 @@ IGNORED = (
 IGNORED_INSIDE = ("loss.", "logit_scale")
 
 
+Tokenizer = Callable[[Any, str | None], Any]  # of an encoder, with this padding
+
+
 def parts_of_file(
-    file: Path, tokenizer: Path, *, device: torch.device, dtype: torch.dtype, prediction: str | None = None
+    file: Path,
+    tokenizer: Tokenizer,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    prediction: str | None = None,
+    vae: Path | None = None,
 ) -> Parts:
-    """The parts of a model in one file; `tokenizer` is a folder with CLIP's vocabulary.
+    """The parts of a model in one file; `tokenizer` makes one for an encoder, `vae` is read in place of the file's.
 
     `prediction` is "epsilon" or "v", None for what the file notes or its family does. A file that is no such model,
     or not a whole one, raises a ValueError.
@@ -78,19 +88,20 @@ def parts_of_file(
     if prediction not in (None, *PREDICTIONS):
         raise ValueError(f"prediction must be 'epsilon', 'v' or None, got {prediction!r}.")
     tensors, notes = read_tensors(file)
-    family = _family(file.name, tensors)
+    family = _family(file.name, tensors, needs_vae=vae is None)
     predicts = prediction or stated_prediction(tensors, notes, family) or _of_family(file.name, family)
     builder = _Builder(file.name, tensors, device, dtype, family)
-    vae = builder.vae(size := family.size_of_v if predicts == "v" else family.size)
-    unet = builder.unet(size // 2 ** (len(vae.config.block_out_channels) - 1))
+    size = family.size_of_v if predicts == "v" else family.size
+    own = builder.vae(size) if vae is None else read_vae(vae, family, device=device, dtype=dtype)
+    unet = builder.unet(size // 2 ** (len(own.config.block_out_channels) - 1))
     encoders = [builder.text_encoder(one) for one in family.text_encoders]
     builder.warn_of_others()
-    towers = [
-        Tower(read_tokenizer(tokenizer, encoder, one.pad), encoder)
+    text_encoders = [
+        TextEncoder(tokenizer(encoder, one.pad), encoder)
         for one, encoder in zip(family.text_encoders, encoders, strict=True)
     ]
     schedule = _schedule(family, predicts, zero_snr=predicts == "v" and states_zero_snr(tensors, notes))
-    return checked_parts(Parts(file.stem, unet, vae, tuple(towers), schedule, family.zero_negative))
+    return checked_parts(Parts(file.stem, unet, own, tuple(text_encoders), schedule, family.zero_negative))
 
 
 def _of_family(name: str, family: Family) -> str:
@@ -104,7 +115,7 @@ def _of_family(name: str, family: Family) -> str:
     return family.prediction
 
 
-def _family(name: str, tensors: Mapping[str, Tensor]) -> Family:
+def _family(name: str, tensors: Mapping[str, Tensor], *, needs_vae: bool) -> Family:
     def has(*prefixes: str) -> bool:
         return any(key.startswith(prefixes) for key in tensors)
 
@@ -116,9 +127,9 @@ def _family(name: str, tensors: Mapping[str, Tensor]) -> Family:
     if "tensors that are no part" not in looks and not (looks.endswith("a VAE alone") and has(UNET)):
         raise ValueError(f"{name} holds no whole model: {looks}.")
     for family in (SDXL, SD2, SD1):
-        if has(UNET) and has(VAE) and all(has(one.prefix) for one in family.text_encoders):
+        if has(UNET) and (has(VAE) or not needs_vae) and all(has(one.prefix) for one in family.text_encoders):
             return family
-    parts = ((UNET, "U-Net"), (VAE, "VAE"), ("cond", "text encoder"))
+    parts = ((UNET, "U-Net"), *([(VAE, "VAE")] if needs_vae else []), ("cond", "text encoder"))
     lacks = [f"no {part} ({prefix}…)" for prefix, part in parts if not has(prefix)]
     why = f"it has {' and '.join(lacks)}" if lacks else "its text encoder is of no layout that is known"
     raise ValueError(f"{name} is no SD 1.x, SD 2.x or SDXL model in the original layout: {why}.")

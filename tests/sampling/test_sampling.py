@@ -72,7 +72,7 @@ def test_scribbling_does_not_reach_the_run(model):
 @pytest.mark.parametrize("sampler", ["dpm++", "pndm", "unipc"])  # they remember predictions
 def test_scribbling_changes_no_later_step(model, sampler, kind, guidance):
     own = dict(model.parts.scheduler) | {"prediction_type": kind}
-    model = ctrl.Model(replace(model.parts, scheduler=own), model.shelf, device=model.device, dtype=model.dtype)
+    model = ctrl.Model(replace(model.parts, scheduler=own), model.extras, device=model.device, dtype=model.dtype)
     recipe = RECIPE.replace(sampler=sampler, guidance=guidance)
     expected = [[part.clone() for part in parts_of(step)] for step in ctrl.steps(model, recipe)]
     for step, own in zip(ctrl.steps(model, recipe), expected, strict=True):

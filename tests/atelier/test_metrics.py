@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ctrl.atelier import measure, words
-from ctrl.atelier.bench import Bench, Seen, alike, other, restyled, without_style
+from ctrl.atelier import measure, quality, words
+from ctrl.atelier.asked import named, placed
+from ctrl.atelier.bench import Bench, Seen, alike, other, restyled, sighted, without_style
 from ctrl.atelier.captions import describe
 from ctrl.atelier.edges import edges_of
 from ctrl.atelier.eyes import DENSE, Eyes
@@ -25,6 +26,8 @@ from ctrl.atelier.metrics import (
     points_at,
     psnr,
     ranks,
+    ratio,
+    sharpness,
     spearman,
     spread,
 )
@@ -40,6 +43,86 @@ def test_psnr():
     assert psnr(true + 0.1, true) == pytest.approx(20.0)  # -10 log10(0.01)
     assert psnr(true, true) == math.inf
     assert psnr(1 - true, true) == pytest.approx(0.0)
+
+
+def test_sharpness_is_the_mean_step_between_neighbours():
+    stripes = np.zeros((3, 4, 4))
+    stripes[:, :, ::2] = 1.0
+    assert sharpness(stripes) == pytest.approx(0.5)  # 1 across and 0 down
+    assert sharpness(stripes * 0.6) == pytest.approx(0.3)
+    assert sharpness(np.ones((3, 4, 4))) == 0.0
+
+
+def test_an_interval_that_is_not_known_is_not_shown():
+    assert str(Estimate(1.0, math.nan, math.nan, 3)) == "1.00"
+    assert str(Estimate(1.0, 0.5, 1.5, 3)) == "1.00 [0.50, 1.50]"
+
+
+def test_a_ratio_is_of_means_and_its_interval_holds_it():
+    found, true = np.array([1.0, 3.0, 2.0]), np.array([2.0, 2.0, 4.0])
+    value = ratio(found, true)
+    assert value.mean == pytest.approx(0.75) and value.count == 3
+    assert value.low < 0.75 < value.high
+    assert ratio(true / 2, true).low == ratio(true / 2, true).high == pytest.approx(0.5)
+
+
+def test_the_frechet_distance_of_gaussians():
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=(400, 3))
+    assert quality.frechet(true, true) == pytest.approx(0.0, abs=1e-9)
+    scale = true.std(0) + 1e-6
+    assert quality.frechet(true + scale * [2.0, 0, 0], true) == pytest.approx(4.0, abs=1e-6)
+    wider = (true - true.mean(0)) * 3 + true.mean(0)
+    assert quality.frechet(wider, true) == pytest.approx(3 * (3 - 1) ** 2, rel=1e-3)  # (3 - 1)^2 in each of 3
+
+
+def test_a_classifier_takes_like_for_like_and_tells_unlike_apart():
+    rng = np.random.default_rng(0)
+    true, like = rng.normal(size=(64, 20)), rng.normal(size=(64, 20))
+    assert 0.3 < quality.taken_as_true(like, true).mean() < 0.7
+    assert quality.taken_as_true(like + 3, true).mean() < 0.05
+
+
+def test_textures_tell_a_blurred_picture_from_a_sharp_one():
+    torch.manual_seed(0)
+    sharp = torch.rand(2, 3, 64, 64)
+    soft = torch.nn.functional.avg_pool2d(sharp, 5, 1, 2)
+    a, b = quality.textures(Eyes().eval(), torch.cat([sharp, soft])).reshape(2, 2, -1)
+    assert np.abs(a.mean(0) - b.mean(0)).max() > 10 * np.abs(a[0] - a[1]).mean()
+
+
+def test_a_figure_is_placed_if_its_middle_and_its_height_are_near():
+    asked = np.zeros((1, 18, 2))
+    asked[0, :, 1] = np.linspace(0.2, 0.7, 18)
+    seen = np.ones((1, 18), bool)
+    assert placed(asked, asked, seen).tolist() == [1.0]
+    assert placed(asked + np.array([0.049, 0.0]), asked, seen).tolist() == [1.0]
+    assert placed(asked + np.array([0.051, 0.0]), asked, seen).tolist() == [0.0]
+    assert placed((asked - 0.45) * 1.2 + 0.45, asked, seen).tolist() == [0.0]  # a tenth of the picture taller
+    assert math.isnan(placed(asked, asked, ~seen)[0])
+
+
+def test_a_prompt_that_names_everything_names_colours_whatever_the_style():
+    scene = replace(sample(5), style="blueprint")
+    text, plain = named(scene), describe(scene, seed=scene.seed).text
+    asked = parse(text)
+    assert asked.style is None and asked.shirt == scene.shirt and asked.time == scene.time
+    assert scene.shirt not in plain and "render" not in text
+
+
+def test_all_right_is_not_the_mean():
+    facts = parse(ASKED)
+    one, other = facts, replace(facts, ground="snow")
+    seeing = Seen(torch.zeros(2, 3, 8, 8), np.zeros((2, 18, 2)), np.zeros((2, 64, 64)), (one, other))
+    asked = [facts, facts]
+    assert seeing.all_right(asked).tolist() == [1.0, 0.0]
+    assert 0.5 < seeing.accuracy(asked)[1] < 1.0
+
+
+def test_edges_are_judged_at_the_size_the_eyes_read():
+    pictures = torch.rand(2, 3, 256, 256)
+    assert torch.allclose(sighted(pictures), torch.nn.functional.avg_pool2d(pictures, 2), atol=1e-6)
+    assert sighted(pictures[..., :64, :64]).shape == (2, 3, 64, 64)
 
 
 def test_pck_counts_visible_joints_within_a_tenth_of_the_height():
@@ -73,9 +156,7 @@ def test_edge_f1_by_hand():
     near, far = np.roll(true, 2, 0), np.roll(true, 3, 0)
     assert edge_f1(true, true) == edge_f1(near, true) == 1.0
     assert edge_f1(far, true) == 0.0
-    assert edge_f1(true | far, true) == pytest.approx(
-        2 * 0.5 / 1.5
-    )  # half the found edges are right, none missing
+    assert edge_f1(true | far, true) == pytest.approx(2 * 0.5 / 1.5)  # half the found edges are right, none missing
     assert edge_f1(np.zeros_like(true), true) == 0.0
     assert edge_f1(true * 0, true * 0) == 1.0
     assert edge_f1(np.full_like(true, 255), true) < 0.45  # painting everything does not pay
@@ -114,9 +195,7 @@ def test_an_estimate_leaves_out_what_cannot_be_asked_and_knows_how_sure_it_is():
 
 FIGURE = "a figure waving in a red shirt and blue trousers"
 ASKED = f"{FIGURE}, a yellow ball on the left, on grass, at sunset, comic book"
-SHOWN: Facts = Facts(
-    "waving", "red", "blue", "ball", "yellow", NOTHING, None, "grass", "sunset", "comic book"
-)
+SHOWN: Facts = Facts("waving", "red", "blue", "ball", "yellow", NOTHING, None, "grass", "sunset", "comic book")
 
 
 def test_answers_are_strict():
@@ -200,10 +279,11 @@ def test_edges_grow_with_the_picture():
 
 def test_tokens_clauses_and_masks(model):
     text = "a red ball on the left, on sand"
-    tokens = words.tokens_of(model.parts.towers[0].tokenizer, text, 6, 10)
-    pieces = model.parts.towers[0].tokenizer.convert_ids_to_tokens(model.parts.towers[0].tokenizer(text).input_ids)
+    tokenizer = model.parts.text_encoders[0].tokenizer
+    tokens = words.tokens_of(tokenizer, text, 6, 10)
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
     assert "".join(pieces[at] for at in tokens).replace("</w>", "") == "ball"
-    assert words.tokens_of(model.parts.towers[0].tokenizer, "x" * 99 + " ball", 100, 104) == []  # cut
+    assert words.tokens_of(tokenizer, "x" * 99 + " ball", 100, 104) == []  # cut
     assert text[slice(*words.clause(text, 6))] == "a red ball on the left"
     part = torch.zeros(32, 32, dtype=torch.uint8)
     part[8:16, 8:16] = 9  # the left prop
@@ -234,10 +314,15 @@ def test_word_maps_can_fail():
 def test_the_measure_runs_on_any_model(model):
     torch.manual_seed(0)
     work = measure.Work(Bench(model, Eyes().eval(), 2))
-    found = measure.run(work, [measure.codec, measure.maps])
+    rows = [measure.codec, measure.maps, measure.quality, measure.regions, measure.placement, measure.styles]
+    found = measure.run(work, rows)
     assert found.rows[0].value.mean < 20  # a random codec is no codec, and the table says so
     assert found.rows[0].reached is False
-    assert {row.name for row in found.rows if row.reached is False} >= {"codec PSNR, dB"}
+    assert {row.name for row in found.rows if row.reached is False} >= {f"codec PSNR at {work.bench.size} px, dB"}
+    names = {row.name for row in found.rows}
+    assert {"region: its thing drawn inside", "prompt: share taken for true renders"} <= names
+    assert {"pose moved and scaled: placed within 5 % of the picture", "style with colours named, by words"} <= names
+    assert not found.notes
     latents, t = measure.words.noised(model, torch.zeros(1, 8, 16, 16), 0.5, 0)
     assert 300 < float(t) < 700
     assert 0.3 < latents.std() < 1.1

@@ -144,7 +144,7 @@ def test_the_stage_trains_and_saves(tmp_path, pool):
     for name in ("picture", "near", "part", "keypoints", "visible"):
         getattr(filled, name)[:] = np.concatenate([getattr(pool, name)] * (64 // COUNT))
     filled.done[:] = True
-    stage.main(Options(runs=tmp_path, count=64, batch=4, budget=Budget(steps=2)))
+    stage.main(Options(runs=tmp_path, size=128, count=64, batch=4, budget=Budget(steps=2)))
     saved = sight.load(tmp_path / "weights" / "eyes")
     assert not any(parameter.requires_grad for parameter in saved.parameters())
     seen = saved.read(torch.rand(1, 3, 128, 128))

@@ -10,6 +10,7 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,10 +20,26 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from peft import LoraConfig
 from torch import nn
 
+from ctrl.atelier import eyes as sight
 from ctrl.atelier.scene import EVALUATION_SEEDS, sample
-from ctrl.train import base, codec, controls, decoder, denoiser, eyes, lcm, muon
+from ctrl.train import (
+    base,
+    codec,
+    controls,
+    decoder,
+    denoiser,
+    encoder,
+    enlarge,
+    eyes,
+    hints,
+    lcm,
+    muon,
+    redraw,
+    texture,
+)
 from ctrl.train.__main__ import STAGES
 from ctrl.train.feed import Batch, Steps, feed
+from ctrl.train.halves import Encoding
 from ctrl.train.loop import Average, Budget, train
 from ctrl.train.options import Options
 from ctrl.train.pool import Pool, fill, open_pool
@@ -34,6 +51,13 @@ from ctrl.train.turns import Turn, turn
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     return fill(tmp_path_factory.mktemp("pool"), 64, 128)
+
+
+@pytest.fixture(scope="module")
+def large(pool: Pool) -> Pool:
+    """The same at 256 px, each pixel four times."""
+    grown = {name: getattr(pool, name).repeat(2, -1).repeat(2, -2) for name in ("picture", "near", "part")}
+    return replace(pool, **grown)
 
 
 def fall(loss, module: nn.Module, lr: float, steps: int = 20) -> float:  # type: ignore[no-untyped-def]
@@ -209,7 +233,7 @@ def test_a_gpu_draws_several_pieces_at_once_and_the_same_pictures(tmp_path: Path
 
 def test_the_codec_learns(pool: Pool) -> None:
     torch.manual_seed(0)
-    model = codec.build(128)
+    model = codec.build()
 
     def loss(g: torch.Generator) -> torch.Tensor:
         lesson = codec.Lesson(codec.crops(pool, 4, 32, g, 64), torch.randn(4, 8, 4, 4, generator=g))
@@ -220,7 +244,7 @@ def test_the_codec_learns(pool: Pool) -> None:
 
 def test_normalised_latents_have_mean_0_and_variance_1_and_decode_the_same(pool: Pool) -> None:
     torch.manual_seed(0)
-    model = codec.build(128).eval()
+    model = codec.build().eval()
     with torch.no_grad():
         picture = torch.from_numpy(pool.picture[:16]).float() / 127.5 - 1
         before = model.decode(model.encode(picture).latent_dist.mode()).sample
@@ -250,23 +274,41 @@ def test_the_denoiser_learns(pool: Pool) -> None:
     assert fall(loss, unet, 2e-3) < 0.95
 
 
+def test_a_caption_that_names_no_style_is_of_a_clean_render() -> None:
+    for seed in range(200):
+        scene = sample(seed)
+        said = denoiser.told(scene, seed)
+        assert scene.style == denoiser.PLAIN or "style" in said.says
+        assert said.text[slice(*(said.mentions[0].start, said.mentions[0].end))] == said.mentions[0].word
+    plain = [s for s in map(sample, range(200)) if s.style == denoiser.PLAIN]
+    assert any("style" not in denoiser.told(scene, scene.seed).says for scene in plain)
+
+
+def test_half_the_captions_name_colours_and_the_time_in_every_style() -> None:
+    scene = replace(sample(3), style="blueprint")
+    even, odd = (denoiser.told(scene, seed).says for seed in (40, 41))
+    assert "shirt" not in odd and "time" not in odd
+    said = frozenset().union(*(denoiser.told(scene, seed).says for seed in range(0, 20, 2)))
+    assert {"shirt", "trousers", "time"} <= said and even
+
+
 @pytest.mark.parametrize("kind", controls.KINDS)
-def test_a_control_begins_as_nothing_and_then_is_something(pool: Pool, kind: controls.Kind) -> None:
+def test_a_control_begins_as_nothing_and_then_is_something(large: Pool, kind: controls.Kind) -> None:
     torch.manual_seed(0)
     unet = denoiser.build(8, 32).requires_grad_(False)
     with torch.no_grad():
         unet.conv_out.weight.normal_(0, 0.1)
-    net, latents = controls.build(unet, 128), _latents()
+    net, latents = controls.build(unet), _latents()
     rows = Rows([0, 1], [False, True])
-    hints = controls.shown(controls.hints(pool, kind, rows))
-    controls.speak_up(net, hints)
+    maps = controls.shown(controls.hints(large, kind, rows))
+    controls.speak_up(net, maps)
     x, t, text = torch.randn(2, 8, 16, 16), torch.tensor([10, 900]), torch.zeros(2, 5, 32)
-    predict = controls.controlled(unet, net, hints)
+    predict = controls.controlled(unet, net, maps)
     with torch.no_grad():
         assert torch.equal(predict(x, t, text), unet(x, t, text).sample)
 
     def loss(g: torch.Generator) -> torch.Tensor:
-        clean = base.Source(pool, latents, None).clean(rows)
+        clean = base.Source(large, latents, None).clean(rows)
         return denoiser.loss(predict, denoiser.noised(clean, g), text)
 
     assert fall(loss, net, 1e-3) < 1.0
@@ -274,9 +316,9 @@ def test_a_control_begins_as_nothing_and_then_is_something(pool: Pool, kind: con
         assert not torch.equal(predict(x, t, text), unet(x, t, text).sample)
 
 
-def test_a_hint_is_loud_enough_to_be_heard(pool: Pool) -> None:
-    net = controls.build(denoiser.build(8, 32), 128)
-    pictures = controls.shown(controls.hints(pool, "pose", Rows([0, 1], [False, False])))
+def test_a_hint_is_loud_enough_to_be_heard(large: Pool) -> None:
+    net = controls.build(denoiser.build(8, 32))
+    pictures = controls.shown(controls.hints(large, "pose", Rows([0, 1], [False, False])))
     controls.speak_up(net, pictures)
     with torch.no_grad():
         loud = float(net.controlnet_cond_embedding(pictures).std((0, 2, 3)).mean())
@@ -319,18 +361,150 @@ def test_the_lora_learns_and_its_base_stays(pool: Pool) -> None:
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
 
-def test_the_decoder_learns_and_the_latents_stay(pool: Pool, tmp_path: Path) -> None:
+def test_an_enlarged_hint_encoder_says_of_a_map_what_the_old_one_said_of_it_reduced() -> None:
     torch.manual_seed(0)
-    before = codec.build(128).eval()
-    before.save_pretrained(tmp_path / "weights" / "vae")
-    twice = open_pool(tmp_path / "pool128", 128, 128)  # the last 64 pictures are held out, so there must be more
-    twice.picture[:], twice.done[:] = np.concatenate([pool.picture, pool.picture]), True
-    decoder.main(Options(runs=tmp_path, count=128, batch=2, budget=Budget(steps=20)))
-    after = AutoencoderKL.from_pretrained(tmp_path / "weights" / "vae").eval()
-    picture = torch.from_numpy(pool.picture[:8]).float() / 127.5 - 1
+    unet = denoiser.build(8, 32)
+    small = controls.ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 64, 96))
+    maps = torch.rand(2, 3, 256, 256)
+    controls.speak_up(small, enlarge.reduced(maps))
+    for p in small.controlnet_down_blocks.parameters():
+        nn.init.normal_(p, 0, 0.1)
+    grown = hints.enlarged(small)
+    assert tuple(grown.config.conditioning_embedding_out_channels) == controls.WIDTHS
+    x, t, text = torch.randn(2, 8, 16, 16), torch.tensor([10, 900]), torch.zeros(2, 5, 32)
     with torch.no_grad():
-        assert torch.equal(before.encode(picture).latent_dist.mode(), after.encode(picture).latent_dist.mode())
-    assert codec.psnr(after, pool.picture[:16]) > codec.psnr(before, pool.picture[:16])
+        before, after = (
+            net(x, t, text, controlnet_cond=seen, return_dict=False)[0]
+            for net, seen in ((small, enlarge.reduced(maps)), (grown, maps))
+        )
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(before, after, strict=True))
+    assert any(b.abs().max() > 0.1 for b in before)
+
+
+@pytest.mark.parametrize("kind", hints.DRAWN)
+def test_a_hint_encoder_learns_what_thinner_lines_mean(large: Pool, kind: controls.Kind) -> None:
+    torch.manual_seed(0)
+    net = controls.ControlNetModel.from_unet(
+        denoiser.build(8, 32), conditioning_embedding_out_channels=(16, 32, 64, 96)
+    )
+    lessons = hints.Lessons(large, kind, 2)
+    lesson = lessons(torch.Generator().manual_seed(0))
+    assert lesson.small.shape[-1] == 128 and lesson.large.shape[-1] == 256
+    controls.speak_up(net, controls.shown(lesson.small))
+    old, new = net.controlnet_cond_embedding, hints.enlarged(net).controlnet_cond_embedding
+    assert fall(lambda g: hints.loss(new, old, lessons(g)), new, 1e-3, steps=8) < 0.9
+
+
+@pytest.fixture(scope="module")
+def small(pool: Pool) -> AutoencoderKL:
+    """A small codec that has learnt a little, so that its latents say something."""
+    torch.manual_seed(0)
+    model = codec.build()
+    optimizer = muon.optimizer(model, 4e-3)
+    for step in range(12):
+        crop = codec.crops(pool, 4, 64, torch.Generator().manual_seed(step), 64)
+        value = codec.loss(model, crop.float() / 127.5 - 1, torch.randn(4, 8, 8, 8))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    return model.eval()
+
+
+def test_the_enlarged_codec_begins_as_the_small_one(large: Pool, small: AutoencoderKL) -> None:
+    torch.manual_seed(0)
+    picture = torch.from_numpy(large.picture[:6]).float() / 127.5 - 1
+    grown = enlarge.enlarged(small, picture[:2]).eval()
+    assert (grown.config.sample_size, grown.config.latent_channels, grown.config.scaling_factor) == (256, 8, 1.0)
+    with torch.no_grad():
+        latents = small.encode(enlarge.reduced(picture[2:])).latent_dist.mode()
+        again = grown.encode(picture[2:]).latent_dist.mode()
+        before, after = small.decode(latents).sample, grown.decode(latents).sample
+    assert (again - latents).square().mean() < 0.15 * latents.var()
+    assert (enlarge.reduced(after) - before).square().mean() < 0.15 * before.var()
+
+
+@pytest.fixture
+def runs(tmp_path: Path, large: Pool, small: AutoencoderKL, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which the codec's stage is done; a few pictures are held out."""
+    for stage in (decoder, encoder):
+        monkeypatch.setattr(stage, "HELD", 4)
+    mine = open_pool(tmp_path / "pool256", 64, 256)
+    for name in ("picture", "near", "part", "keypoints", "visible", "done"):
+        getattr(mine, name)[:] = getattr(large, name)
+    small.save_pretrained(tmp_path / codec.SMALL)
+    sight.save(sight.load(), tmp_path / "weights" / "eyes")
+    return tmp_path
+
+
+def test_the_large_codec_learns_to_decode_to_draw_and_to_encode_and_the_latents_stay(runs: Path) -> None:
+    def now() -> AutoencoderKL:
+        return AutoencoderKL.from_pretrained(runs / "weights" / "vae").eval()
+
+    options = Options(runs=runs, count=64, batch=2, rate=8.0, budget=Budget(steps=8))
+    decoder.main(replace(options, budget=Budget(steps=0)))
+    first = now()
+    decoder.main(options)
+    decoded = now()
+    (runs / "weights" / "unet").mkdir()  # what it draws is kept, and here it is already
+    np.save(runs / "latents256-redrawn.npy", np.load(runs / "latents256.npy")[:32])
+    texture.main(replace(options, batch=3, budget=Budget(steps=3)))
+    drawn = now()
+    encoder.main(options)
+    last = now()
+    assert same(first.encoder, drawn.encoder) and not same(first.decoder, decoded.decoder)
+    assert not same(decoded.decoder, drawn.decoder) and same(drawn.decoder, last.decoder)
+    pool, latents = open_pool(runs / "pool256", 64, 256), np.load(runs / "latents256.npy")
+    lesson = decoder.Lessons(pool, latents, 4)(torch.Generator().manual_seed(0))
+    picture, small = lesson.picture, AutoencoderKL.from_pretrained(runs / codec.SMALL).eval()
+    whole = torch.from_numpy(pool.picture[:4]).float() / 127.5 - 1
+    with torch.no_grad():
+        before, after = (codec.difference(one.decode(lesson.latents).sample, picture) for one in (first, decoded))
+        far, near = (encoder.loss(Encoding(one), Encoding(small), whole) for one in (drawn, last))
+    assert after < before and near < far
+
+
+def test_a_piece_of_latents_is_of_its_piece_of_the_picture(large: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "HELD", 4)
+    rows = torch.arange(256.0).view(1, 1, 256, 1).expand(64, 3, 256, 256)
+    cells = torch.arange(16.0).view(1, 1, 1, 16, 1).expand(64, 2, 8, 16, 16)
+    marked = replace(large, picture=rows.byte().numpy())
+    lesson = decoder.Lessons(marked, cells.numpy(), 8)(torch.Generator().manual_seed(1))
+    assert lesson.latents.shape == (8, 8, 12, 12) and lesson.crop.shape == (8, 3, 192, 192)
+    assert torch.allclose(lesson.crop[:, 0, ::16, 0].float() / 16, lesson.latents[:, :, :, 0].mean(1), atol=0.2)
+    assert lesson.crop[:, 0, 0, 0].unique().numel() > 1  # pieces from several places
+
+
+def test_a_picture_that_is_trusted_less_counts_less() -> None:
+    made, true = torch.zeros(2, 3, 8, 8), torch.stack([torch.ones(3, 8, 8), torch.zeros(3, 8, 8)])
+    half, mostly = (float(texture.trusted(made, true, torch.tensor(trust))) for trust in ([1.0, 1.0], [0.2, 0.8]))
+    assert half == pytest.approx(codec.difference(made, true)) and mostly == pytest.approx(0.4 * half)
+
+
+def test_latents_drawn_again_by_a_perfect_net_are_the_same() -> None:
+    clean, alphas = torch.randn(2, 8, 16, 16), denoiser.noise_schedule().alphas_cumprod
+
+    class Perfect:
+        def __call__(self, latents: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> object:
+            a, s = alphas[timestep].sqrt(), (1 - alphas[timestep]).sqrt()
+            noise = (latents - a * clean.repeat(2, 1, 1, 1)) / s
+            return SimpleNamespace(sample=a * noise - s * clean.repeat(2, 1, 1, 1))
+
+    text = torch.zeros(2, 5, 32)
+    made = redraw.again(Perfect(), clean, text, text[:1], 400, torch.Generator().manual_seed(0))
+    assert torch.allclose(made, clean, atol=1e-3)
+
+
+def test_the_critic_learns_to_tell_and_does_not_move_with_the_decoder() -> None:
+    torch.manual_seed(0)
+    critic, latents = texture.Critic(8, width=8), torch.randn(2, 8, 2, 2)
+    made, true = torch.zeros(2, 3, 32, 32), torch.rand(2, 3, 32, 32).round() * 2 - 1
+    optimizer = torch.optim.AdamW(critic.parameters(), 5e-3)
+    for _ in range(40):
+        value = texture.criticism(critic, made, true, latents, torch.randn(2, 3, 32, 32))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    assert (critic(true, latents) - critic(made, latents)).mean() > 0.5
 
 
 _TEAM = """

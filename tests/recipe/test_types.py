@@ -13,7 +13,7 @@ import pytest
 import ctrl
 from ctrl.recipe import Changes, Recipe
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 
 GIVEN = """

@@ -180,8 +180,16 @@ def told(model, recipes, index=0, observers=None):
 
 
 def styles_of(moment):
-    """The sources of a step's styles, by their place in its recipe."""
-    return [Source("style", at, len(style.pictures)) for at, style in enumerate(moment.now.styles)]
+    """The sources of a step's styles, by their place in the recipe."""
+    places = [[one.picture for one in TOLD.styles].index(style.picture) for style in moment.now.styles]
+    return [
+        Source("style", place, len(style.pictures)) for place, style in zip(places, moment.now.styles, strict=True)
+    ]
+
+
+def regions_of(moment):
+    """The sources of a step's regions, by their place in the recipe."""
+    return [Source("region", TOLD.regions.index(region)) for region in moment.now.regions]
 
 
 @pytest.mark.parametrize("index", [0, 3])
@@ -196,25 +204,25 @@ def test_terms_say_whose_keys_and_values_they_are(model, index):
             for source, style in zip(styles_of(moment), moment.now.styles, strict=True)
             if style in everywhere or ".mid_block." in call.site
         ]
-        assert [term.source for term in terms] == [Source("prompt"), Source("region", 0), Source("region", 1), *acting]
+        assert [term.source for term in terms] == [Source("prompt"), *regions_of(moment), *acting]
     assert sorted(source.pictures for source in styles_of(moment)) == [1, 3]
 
 
 def test_a_style_s_term_has_its_weight_its_pictures_and_the_weight_of_the_block(model):
-    seen, moment = told(model, [TOLD])
+    seen, _ = told(model, [TOLD])
     tokens = 4  # of one picture
     for call, terms in seen:
         for term in terms:
             if term.source.kind != "style":
                 continue
-            style = moment.now.styles[term.source.index]
+            style = TOLD.styles[term.source.index]
             assert term.source.pictures == len(style.pictures)
             assert term.k.shape == term.v.shape == (*call.q.shape[:2], tokens * len(style.pictures), call.q.shape[3])
             assert term.gate == style.weight * (1.0 if style.blocks == "all" else 0.5)
 
 
-def test_a_region_s_term_is_that_of_the_step_s_region_with_this_number(model):
-    seen, moment = told(model, [TOLD])
+def test_a_region_s_term_is_that_of_the_recipe_s_region_with_this_number(model):
+    seen, _ = told(model, [TOLD])
     encoders = model.text
     for call, terms in seen:
         if call.kind == "self":
@@ -222,7 +230,7 @@ def test_a_region_s_term_is_that_of_the_step_s_region_with_this_number(model):
         site = next(one for one in (*model.denoiser.sites, *model.controlnet("pose").sites) if one.path in call.site)
         for term in terms:
             if term.source.kind == "region" and call.site.startswith("unet."):
-                states = encoders.encode(moment.now.regions[term.source.index].prompt).states
+                states = encoders.encode(TOLD.regions[term.source.index].prompt).states
                 with torch.no_grad():
                     k, _ = replace(call, module=site.module).project(states)
                 assert torch.allclose(term.k, k, atol=1e-6)
@@ -234,7 +242,7 @@ def test_controlnets_read_the_prompt_and_the_regions_and_no_style(model):
         own = [(call, terms) for call, terms in seen if call.site.startswith(f"{kind}.")]
         assert {call.site for call, _ in own} == {site.name for site in model.controlnet(kind).sites}
         for call, terms in own:
-            expected = [SELF] if call.kind == "self" else [Source("prompt"), Source("region", 0), Source("region", 1)]
+            expected = [SELF] if call.kind == "self" else [Source("prompt"), *regions_of(moment)]
             assert [term.source for term in terms] == expected
             assert len(call.q) == len(call.rows)
     asked = {call.site.partition(".")[0]: call.rows for call, _ in seen}

@@ -429,3 +429,8 @@ def test_what_nothing_would_open_again_is_refused_before_it_is_written(monkeypat
         encode(image, "JPEG", texts={"parameters": "x" * 40_000})
     with pytest.raises(ValueError, match="a WEBP file carries no text but 'parameters'; save as PNG"):
         encode(image, "WEBP", texts={"key": "value"})
+
+
+def test_a_notebook_shows_the_picture():
+    picture = Picture.of(ramp((16, 16, 3)))
+    assert Picture.of(picture._repr_png_()) == picture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_recipe import PICTURE, quick, recipes
+from random_recipes import PICTURE, quick, recipes
 
 import ctrl
 from ctrl.recipe import Guidance, Recipe, as_number, batch_shape

@@ -146,6 +146,13 @@ def test_a_change_that_holds_from_the_start_needs_no_model():
     assert [change.step for change in old.diff(old.replace(guidance=7, negative="b"))] == [0, 0]
 
 
+def test_a_difference_is_asked_of_recipes_and_a_model():
+    with pytest.raises(TypeError, match="other must be a Recipe, got str"):
+        SCHEDULED.diff("a")
+    with pytest.raises(TypeError, match="model must be a Model, got str"):
+        SCHEDULED.diff(SCHEDULED, "model")
+
+
 def test_changes_that_undo_each_other_affect_no_step():
     old = Recipe("a", controls=[ctrl.Depth(MAP, mode="prompt first")])
     new = Recipe("a", controls=[ctrl.Depth(MAP, mode="control first", uncond=1)])

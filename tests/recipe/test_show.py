@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler
 from hypothesis import given
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from test_recipe import quick, recipes, schedules
+from random_recipes import quick, recipes, schedules
 
 import ctrl
 from ctrl.recipe import SAMPLERS, Recipe

@@ -1,0 +1,58 @@
+"""Shots as files: the picture, its recipe, parameters for galleries, and a mark of its origin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctrl.images import COMPOSITE, GENERATED, Generation, encode, to_parameters
+from ctrl.recipe import KEYWORD, Guidance, Recipe, highest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ctrl.images import Origin
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+SHOWN = 32 << 10  # bytes of a recipe that a picture shown in a notebook may carry
+PROGRAM = "ctrl-diffusion"
+
+
+def file_of(image: Image, recipe: Recipe, path: str | Path, *, marked: bool) -> bytes:
+    """The bytes of a picture file of the format that the path's name ends with; a ValueError for any other ending."""
+    ending = Path(path).suffix.lower()
+    if ending not in FORMATS:
+        raise ValueError(f"path must end in {', '.join(FORMATS)}, got {str(path)!r}; a PNG carries the recipe.")
+    texts, origin = {"parameters": to_parameters(generation_of(image, recipe))}, origin_of(recipe) if marked else None
+    if ending != ".png":
+        return encode(image, "JPEG" if FORMATS[ending] == "JPEG" else "WEBP", origin=origin, texts=texts)
+    text, pictures = recipe.to_parts()
+    return encode(image, origin=origin, texts={KEYWORD: text, **texts}, pictures=pictures)
+
+
+def shown(image: Image, recipe: Recipe) -> bytes:
+    """A PNG for a notebook's output: with the recipe where it is small."""
+    text = recipe.to_json()
+    return encode(image, origin=origin_of(recipe), texts={KEYWORD: text} if len(text) <= SHOWN else {})
+
+
+def origin_of(recipe: Recipe) -> Origin:
+    """The IPTC digital source type of a recipe's picture: made by a model, or composed of an image and that."""
+    return GENERATED if recipe.image is None else COMPOSITE
+
+
+def generation_of(image: Image, recipe: Recipe) -> Generation:
+    """As much of a recipe as other programs know."""
+    return Generation(
+        program=PROGRAM,
+        prompt=recipe.prompt,
+        negative=recipe.negative,
+        steps=recipe.steps,
+        sampler=recipe.sampler,
+        schedule=None if recipe.spacing == "default" else recipe.spacing,
+        guidance=highest(Guidance.of(recipe.guidance).weight),
+        seed=recipe.seed,
+        size=image.size,
+        strength=None if recipe.image is None else recipe.strength,
+        loras=tuple((lora.name, lora.weight) for lora in recipe.loras if lora.on),
+    )
