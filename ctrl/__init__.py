@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ctrl.maps import Watch, watching
     from ctrl.model import Hub, Model, load
     from ctrl.sampling import Shot, Step, sample, sample_many, steps
+    from ctrl.sweeps import Sweep, sweep
 
 __version__ = "0.1.0"
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "Skeleton",
     "Step",
     "Style",
+    "Sweep",
     "Watch",
     "curve",
     "detect",
@@ -71,6 +73,7 @@ __all__ = [
     "sample",
     "sample_many",
     "steps",
+    "sweep",
     "watching",
 ]
 
@@ -82,6 +85,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("ctrl.sampling"), name)
     if name == "Live":
         return getattr(import_module("ctrl.live"), name)
+    if name in ("Sweep", "sweep"):
+        return getattr(import_module("ctrl.sweeps"), name)
     if name in ("Watch", "watching"):
         return getattr(import_module("ctrl.maps"), name)
     if name == "detect":

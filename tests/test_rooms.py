@@ -26,6 +26,7 @@ ROOMS = {
     "model": {"attention", "images", "memory", "predictions", "prompts", "rows"},
     "notes": {"recipe", "images", "prompts"},
     "conditioning": {"images", "memory", "recipe", "rows"},
+    "obedience": {"atelier", "detect", "images", "recipe", "skeleton"},
     "sampling": {
         "attention",
         "conditioning",
@@ -35,11 +36,12 @@ ROOMS = {
         "memory",
         "model",
         "notes",
+        "obedience",
         "recipe",
         "rows",
     },
     "live": {"attention", "images", "memory", "model", "recipe", "rows", "sampling"},
-    "sweep": {"sampling"},
+    "sweeps": {"images", "live", "memory", "model", "recipe", "sampling"},
     "detect": {"images", "skeleton", "atelier"},
     "atelier": {"attention", "images", "skeleton"},
     "widgets": {FRONT, "skeleton"},
@@ -57,7 +59,7 @@ ANNEXES: dict[str, str] = {}
 DOORS = {f"ctrl/atelier/{name}.py": {FRONT} for name in ("measure", "work", "asked")}
 
 # A name used in an annotation only, under `if TYPE_CHECKING:`, runs nothing.
-TYPES_ONLY = {"notes": {"model"}, "conditioning": {"model"}}
+TYPES_ONLY = {"notes": {"model"}, "conditioning": {"model"}, "widgets": {"live"}}
 
 BORDER = {"diffusers", "transformers"}
 HEAVY = {"torch", "diffusers", "transformers"}

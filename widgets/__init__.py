@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from widgets.curve import CurvePad
     from widgets.frame import FrameView
     from widgets.gallery import Gallery
+    from widgets.guidance import GuidancePanel
     from widgets.heat import TokenHeat
     from widgets.map import MapPad
     from widgets.pose import PosePad
@@ -26,12 +27,23 @@ _HOMES = {
     "CurvePad": "curve",
     "FrameView": "frame",
     "Gallery": "gallery",
+    "GuidancePanel": "guidance",
     "MapPad": "map",
     "PosePad": "pose",
     "StyleShelf": "shelf",
     "TokenHeat": "heat",
 }
-__all__ = ["AttentionPanel", "CurvePad", "FrameView", "Gallery", "MapPad", "PosePad", "StyleShelf", "TokenHeat"]
+__all__ = [
+    "AttentionPanel",
+    "CurvePad",
+    "FrameView",
+    "Gallery",
+    "GuidancePanel",
+    "MapPad",
+    "PosePad",
+    "StyleShelf",
+    "TokenHeat",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -53,6 +53,20 @@ class Message:
     buffers: tuple[bytes, ...] = ()
 
 
+def free(widget: Any) -> None:
+    """Leave the choice of thread for a widget's messages to the front end.
+
+    ipykernel 7.4.0 handles them where the last message to the browser came from, which for a cell is the main
+    thread: a button pressed while a cell runs would wait for its end. Other versions have no such method.
+    """
+    if hasattr(widget.comm, "_reply_subshell_for"):
+        widget.comm._reply_subshell_for = _as_the_front_end_chose
+
+
+def _as_the_front_end_chose(_data: object, default: object) -> object:
+    return default
+
+
 class Leaf(anywidget.AnyWidget):
     """Base of the leaves. A subclass sets `_esm = module("its.js")` and may override `opening` and `receive`.
 
@@ -71,14 +85,9 @@ class Leaf(anywidget.AnyWidget):
         self.on_msg(self._dispatch)
 
     def open(self) -> None:
-        """Open the comm, and leave the choice of thread for its messages to the front end.
-
-        ipykernel 7.4.0 handles them where the last message to the browser came from, which for a cell is the main
-        thread: a button pressed while a cell runs would wait for its end. Other versions have no such method.
-        """
+        """Open the comm, and leave the choice of thread for its messages to the front end."""
         super().open()
-        if hasattr(self.comm, "_reply_subshell_for"):
-            self.comm._reply_subshell_for = _as_the_front_end_chose
+        free(self)
 
     def opening(self) -> Iterable[Message]:
         """What a view that has just opened is sent, so that a reload or a second view shows the same."""
@@ -160,7 +169,3 @@ def _bytes(content: dict[str, Any], buffers: list[bytes]) -> list[bytes]:
         return [base64.b64decode(text, validate=True) for text in content.pop("base64")]
     except (binascii.Error, TypeError, ValueError) as error:
         raise ValueError(f"the upload did not arrive whole: {error}.") from error
-
-
-def _as_the_front_end_chose(_data: object, default: object) -> object:
-    return default

@@ -196,7 +196,8 @@ def finish(run: Run, model: Model, latents: Tensor) -> list[Shot]:
     every = [notes(model, recipe, run.given.texts(recipe), run.given.size) for recipe in run.recipes]
     seen = [look(run, at) for at in range(len(images))]
     attention = [None if one is None else one(image) for one, image in zip(seen, images, strict=True)]
-    return [Shot(*parts) for parts in zip(images, run.recipes, every, attention, strict=True)]
+    family = model.family.key
+    return [Shot(*parts, family) for parts in zip(images, run.recipes, every, attention, strict=True)]
 
 
 def _restored(image: Image, recipe: Recipe) -> Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ctrl.maps import Attention
     from ctrl.model import Model
+    from ctrl.obedience import Obedience
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +60,26 @@ class Step:
 class Shot:
     """What came of a recipe: the picture, the recipe, what its owner should know, and what was seen of attention.
 
-    `attention` is None without `watch`.
+    `attention` is None without `watch`; `family` is the model's, None
+    for one of its own kind, as the atelier is.
     """
 
     image: Image
     recipe: Recipe
     notes: tuple[str, ...] = ()
     attention: Attention | None = field(default=None, repr=False, compare=False)
+    family: str | None = field(default=None, repr=False, compare=False)
+
+    def obeys(self, **detectors: Any) -> tuple[Obedience, ...]:
+        """How far the picture follows each control and style of its recipe, measured by a detector; see `Obedience`.
+
+        `detectors` name those of `ctrl.detect`, or are functions of yours: `shot.obeys(pose="openpose")`. Without
+        them pictures by Stable Diffusion models are read by "openpose", "midas" and "canny", all others by the
+        atelier's eyes, with a warning where they are of another world than its own.
+        """
+        from ctrl.obedience import obedience
+
+        return obedience(self.image, self.recipe, self.family, detectors)
 
     def save(self, path: str | Path, *, marked: bool = True) -> None:
         """Write the picture, whole or not at all.
