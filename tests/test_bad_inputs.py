@@ -357,7 +357,7 @@ EXTRAS = [
      "controlnets must map kinds to ControlNets, .* got list"),
     ("B4.48 of numbers", lambda b: b.load(controlnets={3: b.place}), "is named by a short string, .* got 3"),
     ("B4.48 of another", lambda b: b.load(controlnets={"openpose": b.place}),
-     "'openpose', which is called 'pose' here"),
+     "'openpose', which ctrl calls 'pose'"),
     ("B4.48 of no place", lambda b: b.load(controlnets={"a": 3}), r"controlnets\['a'\] must be a path, a hub id"),
     ("B4.48 of a list", lambda b: b.load(ip_adapter=["a"]), "ip_adapter must be a path, a hub id .* got"),
 ]  # fmt: skip
@@ -376,7 +376,7 @@ PLACES = [
     ("B5.19 of a type", lambda b: b.load(dtype=torch.int8), "dtype must be one of torch.float32, .* got torch.int8"),
     ("B5.19 of a word", lambda b: b.load(dtype="float16"), "dtype must be one of torch.float32, .* got 'float16'"),
     ("B5.08 of tell", lambda b: b.load(tell=3), "tell must be a function of a sentence, got 3"),
-    ("B6.28", lambda b: Hub("owner/name", "../../x"), "path must lie inside the repository, .* got '../../x'"),
+    ("B6.28", lambda b: Hub("owner/name", "../../x"), "path must be inside the repository, .* got '../../x'"),
     ("B6.31", lambda b: ctrl.load(b.place / "none", device="cpu"), "source must be .* is no folder and no file"),
     ("B6.31 like a path", lambda b: ctrl.load("./no/such", device="cpu"), "'./no/such' is no folder and no file"),
     ("B6.31 of nothing", lambda b: ctrl.load("", device="cpu"), "source must be .* '' is no folder"),

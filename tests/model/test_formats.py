@@ -708,7 +708,7 @@ def test_what_a_pipeline_has_that_cannot_be_followed_is_refused(shelf, nets):
         with pytest.raises(ValueError, match=f"{name} is not for a pipeline"):
             ctrl.load(pipe, **{name: value})
     pipe.vae.to("meta")
-    with pytest.raises(ValueError, match="parts lie on cpu, meta or are moved about by hooks"):
+    with pytest.raises(ValueError, match="parts are on cpu, meta or are moved about by hooks"):
         ctrl.load(pipe)
     for other in (object(), pipe.unet, 7):
         with pytest.raises(TypeError, match=r"source must be a path, a hub id .* or a pipeline, got "):
