@@ -453,7 +453,7 @@ def test_a_controlnet_comes_in_bit_for_bit_in_every_layout(shelf, nets, tmp_path
     ours, theirs = configuration(got), configuration(net)
     assert ours == theirs
     assert not got.training
-    with pytest.raises(ValueError, match="it reads 8 pixels as one, and a latent is 2 here"):  # of this tiny VAE
+    with pytest.raises(ValueError, match="it reads 8 pixels as one, and a latent of this model is 2"):
         model.controlnet("line art")
 
 
