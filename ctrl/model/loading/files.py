@@ -51,7 +51,7 @@ TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def device_named(name: str) -> torch.device:
-    """The device; "auto" is the GPU if there is one. A device that is not there raises a ValueError."""
+    """The device; "auto" is the GPU if there is one. A device that is not available raises a ValueError."""
     if not isinstance(name, str | torch.device):
         raise TypeError(f"device must be auto, cpu, cuda, cuda:0 or mps, got {name!r:.60}.")
     if name == "auto":

@@ -75,7 +75,7 @@ def _existing(given: str | Path) -> Path | None:
     try:
         path = Path(given).expanduser()
         return path if given != "" and path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # a name too long, somebody's home that is not there, a NUL
+    except (OSError, RuntimeError, ValueError):  # a name too long, the home of an unknown user, a NUL
         return None
 
 
