@@ -1,4 +1,4 @@
-"""IP-Adapters loaded into diffusers' own processors: what each further attention call of a module is of."""
+"""IP-Adapters loaded into diffusers' own processors: the source of each further attention call of a module."""
 
 from __future__ import annotations
 
@@ -36,8 +36,11 @@ def adapted(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Itera
     scales = getattr(getattr(module, "processor", None), "scale", None)
     if not isinstance(states, tuple) or not isinstance(scales, list):
         return
-    given = kwargs.get("ip_adapter_masks")
-    masks = [None] * len(scales) if given is None else given if isinstance(given, list) else list(given.unsqueeze(1))
+    masks = kwargs.get("ip_adapter_masks")
+    if masks is None:
+        masks = [None] * len(scales)
+    elif not isinstance(masks, list):
+        masks = list(masks.unsqueeze(1))
     number = 0
     for pictures, scale, mask in zip(states[1], scales, masks, strict=True):
         count = pictures.shape[1] if pictures.ndim == 4 else 1

@@ -32,7 +32,7 @@ class RegionTerm:
     """A part of the picture with a prompt of its own.
 
     `states` is (R or 1, T, D), `mask` (R or 1, 1, H, W) in [0, 1] at any size, `weights` (R or 1, T) of its
-    words or None; `number` is the region's in its recipe, None for its place among the regions here.
+    words or None; `number` is the region's in its recipe, None for its place in `Regions.regions`.
     """
 
     states: Tensor
@@ -47,7 +47,7 @@ class Regions:
 
     The text's output becomes (1 − Σ m) · base prompt + Σ m · region's prompt. Masks are shrunk by area, divided by
     their sum where that is over 1, and multiplied by 1 − `base`: so `base` is the share that the prompt of
-    the whole picture keeps where a region covers it fully, and what no region covers is all its own. A region's
+    the whole picture keeps where a region covers it fully; where there is no region it keeps all. A region's
     keys and values come from the site's own layers. `keep` remembers the fitted masks.
     """
 
@@ -71,12 +71,12 @@ class Regions:
     def _masks(self, call: Call) -> list[Tensor]:
         """What is left to the base prompt, then each region's part, (R, 1, height·width, 1) in q's type."""
         size, device = (call.height, call.width), call.q.device
-        here = torch.zeros(len(call.q), 1, 1, 1, device=device)
-        here[list(self.rows)] = 1 - self.base
-        masks = [F.interpolate(one.mask.to(device, torch.float32), size=size, mode="area") for one in self.regions]
+        share = torch.zeros(len(call.q), 1, 1, 1, device=device)
+        share[list(self.rows)] = 1 - self.base
+        masks = [F.interpolate(part.mask.to(device, torch.float32), size=size, mode="area") for part in self.regions]
         masks = [mask.clamp(0, 1).flatten(2)[..., None] for mask in masks]
-        cover = torch.stack([mask.expand(len(here), -1, -1, -1) for mask in masks]).sum(0).clamp(min=1)
-        masks = [here * (mask / cover) for mask in masks]
+        cover = torch.stack([mask.expand(len(share), -1, -1, -1) for mask in masks]).sum(0).clamp(min=1)
+        masks = [share * (mask / cover) for mask in masks]
         rest = (1 - torch.stack(masks).sum(0)).clamp(min=0)
         return [mask.to(call.q.dtype) for mask in (rest, *masks)]
 

@@ -1,4 +1,4 @@
-"""What hooks into attention for one call of a network: edits, observers, and the memory of keys and values."""
+"""The hooks on attention in one call of a network: edits, observers, and the memory of keys and values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class At(Generic[H]):
     component: str | None = None
 
     def among(self, places: Sequence[Site]) -> list[Site]:
-        """Its sites among these, which are one component's; a ValueError names a block that is not there."""
+        """Its sites among these, which are one component's; a ValueError names an unknown block."""
         mine = [site for site in places if site.kind == self.kind and self.component in (None, site.component)]
         if self.where is None:
             return mine
@@ -43,9 +43,9 @@ class At(Generic[H]):
 
 def check_sites(hooks: Sequence[H | At[H]], places: Sequence[Site]) -> None:
     """Refuse, by a ValueError, a hook that would act at none of these sites, which are all components' of a run."""
-    components = {place.component: [one for one in places if one.component == place.component] for place in places}
+    components = {place.component: [site for site in places if site.component == place.component] for place in places}
     for hook in hooks:
-        if isinstance(hook, At) and not any(hook.among(own) for own in components.values()):
+        if isinstance(hook, At) and not any(hook.among(component_sites) for component_sites in components.values()):
             raise ValueError(
                 f"a hook at where={hook.where!r:.60}, kind={hook.kind!r}, component={hook.component!r} acts nowhere; "
                 f"the run's components are {', '.join(components)}."
@@ -57,7 +57,7 @@ class Hooks:
     """Everything that acts on or watches the attention of one call of a network.
 
     Edits act in their order, each on the terms that the one before it left. Observers see the terms after all edits
-    and must not change them. `kv` keeps the keys and values of texts. `rows` and `step` are told to each.
+    and must not change them. `kv` keeps the keys and values of texts. Each hook gets `rows` and `step`.
     """
 
     edits: Sequence[Edit | At[Edit]] = ()
@@ -78,9 +78,9 @@ def check_blocks(places: Sequence[Site], names: Sequence[str], kind: Kind) -> No
     mine = [site for site in places if site.kind == kind]
     for name in names:
         if not any(_within(site, name) for site in mine):
-            there = ", ".join(dict.fromkeys(site.path.split(".attentions.")[0] for site in mine))
+            blocks = ", ".join(dict.fromkeys(site.path.split(".attentions.")[0] for site in mine))
             component = places[0].component if places else "unet"
-            raise ValueError(f"blocks: {name!r} has no {kind}-attention in {component}; there is {there or 'none'}.")
+            raise ValueError(f"blocks: {name!r} has no {kind}-attention in {component}; there is {blocks or 'none'}.")
 
 
 def _within(site: Site, block: str) -> bool:
@@ -88,9 +88,9 @@ def _within(site: Site, block: str) -> bool:
 
 
 def _by_site(hooks: Sequence[H | At[H]], places: Sequence[Site]) -> dict[str, list[H]]:
-    found: dict[str, list[H]] = {}
+    by_site: dict[str, list[H]] = {}
     for hook in hooks:
         placed: At[H] = hook if isinstance(hook, At) else At(hook)
         for place in placed.among(places):
-            found.setdefault(place.name, []).append(placed.hook)
-    return found
+            by_site.setdefault(place.name, []).append(placed.hook)
+    return by_site

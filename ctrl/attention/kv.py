@@ -18,8 +18,8 @@ from ctrl.memory import Memory
 class TextKV:
     """The texts of one call, (R or 1, T, D), each with the key of its content, and where their projections are kept.
 
-    A key must tell the weights that project it. Only these very tensors are answered from memory; any other input is
-    projected as ever, and while gradients are on so is everything.
+    A key must include the weights that project it. Only the same tensor objects are looked up; any other input is
+    projected as usual, and so is everything while gradients are on.
     """
 
     memory: Memory

@@ -17,12 +17,12 @@ def sites(
 
     Walking a large network takes milliseconds: keep the result.
     """
-    found = (
+    all_sites = (
         Site(f"{name}.{path}", leaf, module, component.get_submodule(path.split(".transformer_blocks.")[0]))
         for path, leaf, module in _attentions(component)
         if leaf == "cross" or not getattr(module, "is_cross_attention", False)
     )
-    return tuple(site for site in found if kind in ("all", site.kind))
+    return tuple(site for site in all_sites if kind in ("all", site.kind))
 
 
 def _attentions(module: nn.Module, path: str = "") -> Iterator[tuple[str, Kind, nn.Module]]:

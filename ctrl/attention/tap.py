@@ -3,7 +3,7 @@
 A call is a list of terms, Σ gate · mask · SDPA(q, k, v, bias), at first one. An edit turns the list into another; an
 observer sees the list after the edits and changes nothing. Processors are neither replaced nor wrapped: inside a `with`
 block each attention module runs its own forward under a TorchFunctionMode that catches `scaled_dot_product_attention`,
-so whatever else is attached to the model keeps working, and leaving the block by any road leaves the model as it was.
+so whatever else is attached to the model keeps working, and however the block is left, the model is as it was before.
 A module on which nothing acts is not touched.
 """
 
@@ -39,10 +39,10 @@ def tap(places: Sequence[Site], hooks: Hooks) -> Iterator[None]:
     with ExitStack() as stack:
         if hooks.kv is not None:
             stack.enter_context(hooks.kv.attached([site for site in places if site.kind == "cross"]))
-        for one in taps:
-            stack.enter_context(one.attached())
+        for tapped in taps:
+            stack.enter_context(tapped.attached())
         yield
-    blind = [one.site.name for one in taps if not one.calls]
+    blind = [tapped.site.name for tapped in taps if not tapped.calls]
     if blind:
         raise RuntimeError(f"{len(blind)} of {len(taps)} attention sites were never reached, such as {blind[0]}.")
 
@@ -91,16 +91,16 @@ class _Tap:
         self.shape = (states.shape[-2], states.shape[-1])
 
     def run_adapted(
-        self, one: Adapted, sdpa: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, adapted_call: Adapted, sdpa: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
         """A further call, which an IP-Adapter's processor makes for its pictures: observed, never edited."""
         q, k, v, bias, _ = _arguments(*args, **kwargs)
-        term = Term(q, k, v, bias, one.gate, one.mask_at(*self.shape), source=one.source)
+        term = Term(q, k, v, bias, adapted_call.gate, adapted_call.mask_at(*self.shape), source=adapted_call.source)
         seen = [observer(self._call(q, k, v), (term,)) for observer in self.observers]
         out = sdpa(*args, **kwargs)
         for after in seen:
             if callable(after):
-                after(one.gate * (out if term.mask is None else out * term.mask))
+                after(adapted_call.gate * (out if term.mask is None else out * term.mask))
         return out
 
     def _call(self, q: Tensor, k: Tensor, v: Tensor) -> Call:
@@ -138,14 +138,14 @@ class _Catch(TorchFunctionMode):
         if func is F.scaled_dot_product_attention and not self.caught:
             self.caught = True
             return self.tapped.run(func, args, kwargs or {})
-        if func is F.scaled_dot_product_attention and (one := next(self.further, None)) is not None:
-            return self.tapped.run_adapted(one, func, args, kwargs or {})
+        if func is F.scaled_dot_product_attention and (adapted_call := next(self.further, None)) is not None:
+            return self.tapped.run_adapted(adapted_call, func, args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
 
 @contextmanager
 def _forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Another forward for one module, whoever had put one there before."""
+    """Another forward for one module; one that was set before is restored."""
     held, before = module.__dict__, module.__dict__.get("forward")
     module.forward = forward
     try:

@@ -1,4 +1,4 @@
-"""What the atelier's eyes see in a picture, and how far they can be trusted with it."""
+"""The atelier's own detectors of pose and depth, and a measure of whether a picture is of the kind they know."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-# How much of a joint's heat lies within 2 cells of its peak. Over 64 true renders, sharp and compressed, large and
+# The share of a joint's heat within 2 cells of its peak. Over 64 true renders, sharp and compressed, large and
 # small, the mean of the joints in sight was never below 0.83; over 26 photographs and figures from elsewhere it was
 # never above 0.67.
 FAMILIAR = 0.7
@@ -30,9 +30,9 @@ class Sight:
     """What the eyes saw in one picture."""
 
     points: Array  # (18, 2) in [0, 1], x right and y down
-    shown: Array  # (18,) bool: in sight, and found
+    shown: Array  # (18,) bool: in sight, and its focus is high enough
     near: Array  # (64, 64) disparity in [0, 1], near is 1
-    focus: float  # the mean of how much of each joint's heat lies about its peak, 0 to 1
+    focus: float  # the mean share of a joint's heat within 2 cells of its peak, 0 to 1
 
     @property
     def familiar(self) -> bool:
@@ -91,7 +91,7 @@ def look(picture: Picture) -> Sight:
 
 
 def _focus(heat: Array) -> Array:
-    """Shares of heat (18, n, n) to how much of it lies within 2 cells of the peak (18,)."""
+    """Heat (18, n, n) to the share of it within 2 cells of the peak, (18,)."""
     joints, side, _ = heat.shape
     peak = heat.reshape(joints, -1).argmax(1)
     ticks = np.arange(side)

@@ -1,8 +1,8 @@
-"""The detectors of controlnet_aux: found, fetched and loaded when first used, and asked for nothing but the map.
+"""The detectors of controlnet_aux, downloaded and loaded when first used.
 
-controlnet_aux keeps its weights as pickles (.pth) in one repository of the hub and opens them by `torch.load`. What a
-pickle could run is ruled out by torch's own default, `weights_only=True`, which refuses everything but tensors; where
-the environment switches that default off, nothing is loaded. DWPose is left out: its weights are opened by mmengine,
+controlnet_aux keeps its weights as pickles (.pth) in one repository of the hub and opens them by `torch.load`. torch's
+default `weights_only=True` refuses everything but tensors, so no pickle can run code; where the environment switches
+that default off, nothing is loaded. DWPose is left out: its weights are opened by mmengine,
 which promises no such thing.
 """
 
@@ -90,7 +90,7 @@ def skeletons(made: Any, size: tuple[int, int]) -> list[Skeleton]:
     A detector returns a Skeleton or a sequence of Skeletons or of controlnet_aux's poses, whose 18 keypoints are
     fractions of the picture's width and height, None where there is none.
     """
-    figures = [_skeleton(one) for one in ([made] if isinstance(made, Skeleton) else made)]
+    figures = [_skeleton(item) for item in ([made] if isinstance(made, Skeleton) else made)]
     figures = [figure for figure in figures if figure.shown.any()]
 
     def extent(figure: Skeleton) -> float:
@@ -186,7 +186,7 @@ def _fetch(tool: Tool) -> Path:
 def check_connection(address: str) -> None:
     """Raise an OSError where nothing answers at an address within `PATIENCE`, through proxies that are set.
 
-    In a thread, since looking up a name takes as long as it takes.
+    In a thread, since looking up a name has no time limit.
     """
     outcome: Queue[OSError | None] = Queue()
     Thread(target=lambda: outcome.put(_connection_error(address)), daemon=True).start()
@@ -203,8 +203,8 @@ def _connection_error(address: str) -> OSError | None:
         with urlopen(Request(address, method="HEAD"), timeout=PATIENCE):
             return None
     except HTTPError:
-        return None  # an answer, though not a kind one
+        return None  # an error is an answer too
     except URLError as error:
-        return None if isinstance(error.reason, ssl.SSLError) else error  # of certificates the hub's client knows more
+        return None if isinstance(error.reason, ssl.SSLError) else error  # the hub's client may trust more certificates
     except (OSError, HTTPException) as error:
         return error if isinstance(error, OSError) else None

@@ -1,4 +1,4 @@
-"""The public functions: one table names the detectors of each kind of map, one function finds the one that is asked."""
+"""The public functions, and the table of detectors of each kind of map."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _canny(picture: Picture, size: int | None, low: float = LOW, high: float = H
     return np.asarray(cv2.Canny(rgb(picture, size), low, high), np.uint8)
 
 
-# What finds each kind of map, by name. Readers of poses return figures, the largest first, the others (h, w) uint8.
+# The detectors of each kind of map, by name. Those of poses return figures, the largest first, the others (h, w) uint8.
 DETECTORS: dict[str, dict[str, Reader]] = {
     "pose": {"atelier": atelier_eyes.figures, "openpose": controlnet_aux.OPENPOSE.figures},
     "depth": {"atelier": atelier_eyes.depth, **{tool.name: tool.depth for tool in controlnet_aux.DEPTH}},
@@ -82,7 +82,7 @@ def edges(
 
     `detector` is "atelier", "canny" (Canny 1986), "hed" (arXiv 1504.06375), "pidinet" (arXiv 2108.07009) or a function
     that returns such a map. "atelier" is Canny with the smoothing the atelier's ControlNet was trained with;
-    "canny" is `cv2.Canny` on RGB with the thresholds `low` and `high`, which are its alone.
+    "canny" is `cv2.Canny` on RGB with the thresholds `low` and `high`, which no other detector has.
 
     `size` is how many pixels along the shorter side the picture is read at, and the map has. Lines get lost when
     a map is reduced, so let it be the size of the picture to be made. It is 128 for "atelier", 512 for the networks
@@ -110,14 +110,14 @@ def line_art(picture: Any, *, detector: Detector = "lineart", size: int | None =
     return _lines(reader, picture, size)
 
 
-def _reader(kind: str, detector: object, own: Callable[..., Any]) -> Reader:
-    """What reads pictures for a detector's name, or by a function of the user's."""
+def _reader(kind: str, detector: object, wrap: Callable[..., Any]) -> Reader:
+    """The reader of this name; or the user's function, called through `wrap`."""
     readers = DETECTORS[kind]
     if isinstance(detector, str) and detector in readers:
         return readers[detector]
     if isinstance(detector, str) or not callable(detector):
         raise ValueError(f"detector must be one of {', '.join(readers)}, or a function of a picture; got {detector!r}.")
-    return partial(own, detector)
+    return partial(wrap, detector)
 
 
 def _own_figures(detector: Callable[[Image.Image], Any], picture: Picture, size: int | None) -> list[Skeleton]:
@@ -131,10 +131,10 @@ def _own_map(detector: Callable[[Image.Image], Any], picture: Picture, size: int
 
 
 def _lines(reader: Reader, picture: Any, size: int | None) -> Picture:
-    found = Picture(reader(_open(picture), size))
-    if not found.pixels.any():
+    lines = Picture(reader(_open(picture), size))
+    if not lines.pixels.any():
         warn_user("no line was found in picture, so the map is all black.")
-    return found
+    return lines
 
 
 def _open(picture: Any) -> Picture:
@@ -154,8 +154,8 @@ def _check_person(person: object) -> None:
 
 
 def _check_thresholds(low: float, high: float, detector: object) -> None:
-    given: tuple[tuple[str, object], ...] = (("low", low), ("high", high))
-    for argument, value in given:
+    thresholds: tuple[tuple[str, object], ...] = (("low", low), ("high", high))
+    for argument, value in thresholds:
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
             raise ValueError(f"{argument} must be a number from 0 (Canny's thresholds are 100 and 200), got {value!r}.")
     if low > high:

@@ -1,4 +1,4 @@
-"""The image room: every way a picture comes in or goes out."""
+"""The image room: reading, checking and writing pictures."""
 
 from ctrl.images.encode import (
     COMPOSITE,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-MAX_PIXELS = 64_000_000  # of a picture that comes in
+MAX_PIXELS = 64_000_000  # of a picture that is read
 SMALLEST = 8  # pixels along a side
 Array = np.ndarray[Any, Any]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -23,7 +23,7 @@ class Scaled:
 
 
 def describe(thing: object) -> str:
-    """Its type, and its shape if it has one."""
+    """The type of `thing`, and its shape if it has one."""
     shape = getattr(thing, "shape", None)
     return f"{type(thing).__name__} of shape {tuple(shape)}" if shape is not None else type(thing).__name__
 

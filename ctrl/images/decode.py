@@ -1,7 +1,7 @@
 """Decode anything that is a picture: checked once, first frame, turned upright, 8 bits a channel.
 
-Input is untrusted. Only a few file formats are decoded, since some of Pillow's others run programs, and whatever a
-broken file makes a decoder raise becomes one sentence.
+Input is untrusted. Only a few file formats are decoded, since some of Pillow's others run programs, and any error of a
+decoder on a broken file becomes a ValueError of one sentence.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")  # of files
-DECODED = (*FORMATS, "MPO")  # of images that somebody else opened; MPO is what some cameras' JPEGs are
+DECODED = (*FORMATS, "MPO")  # of images that the user opened; MPO is what some cameras' JPEGs are
 Scale = Callable[[Array, str], Scaled]
 
 
@@ -44,7 +44,7 @@ class Decoded:
 def decode(source: Any, name: str, scale: Scale = scale_picture) -> Decoded:
     """A local file, its bytes, a PIL image, a numpy array, a torch tensor or what holds one of them, decoded.
 
-    `name` is the argument that errors speak of. `scale` brings the numbers of arrays to 8 bits, those of PIL images
+    `name` is the argument's name in errors. `scale` brings the numbers of arrays to 8 bits, those of PIL images
     with 16 bits or floats as well. Raises a ValueError or TypeError in one sentence for anything else.
     """
     from PIL import Image
@@ -92,11 +92,11 @@ def _decode_image(image: Image.Image, name: str, scale: Scale) -> Decoded:
     if upright.mode.startswith(("I", "F")):
         values = _values(upright, name)
         scaled = scale(values, name)
-        found = Decoded(_image_of(scaled.pixels), scaled.fractions, frames + scaled.remarks)
+        decoded = Decoded(_image_of(scaled.pixels), scaled.fractions, frames + scaled.remarks)
     else:
         values = np.asarray(upright.convert("L") if upright.mode == "1" else upright)
-        found = Decoded(_eight_bits(upright), remarks=frames)
-    return found if colour is None else replace(found, image=with_alpha(found.image, colour.opaque(values)))
+        decoded = Decoded(_eight_bits(upright), remarks=frames)
+    return decoded if colour is None else replace(decoded, image=with_alpha(decoded.image, colour.opaque(values)))
 
 
 def _frames(image: Image.Image) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _values(image: Image.Image, name: str) -> Array:
-    """The numbers of a 16-bit, 32-bit or float image (h, w), in a type that tells their range."""
+    """The numbers of a 16-bit, 32-bit or float image (h, w), in a type that shows their range."""
     values = np.asarray(image)
     if image.mode == "F":
         return values

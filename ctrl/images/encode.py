@@ -1,4 +1,4 @@
-"""Encode pictures for other people: PNG, JPEG or WebP with text, pictures and a mark of where they come from.
+"""Encode pictures: PNG, JPEG or WebP with text, pictures and a mark of their origin.
 
 The mark is the IPTC's digital source type in XMP, which platforms and search engines read, and which the European
 AI Act (Regulation 2024/1689, article 50) asks for: https://cv.iptc.org/newscodes/digitalsourcetype.
@@ -86,8 +86,8 @@ def origin_of(data: bytes) -> str | None:
     from PIL import Image
 
     with Image.open(io.BytesIO(data), formats=tuple(OPTIONS)) as image:
-        found = image.info.get("xmp", b"")
-    packet = found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
+        xmp_field = image.info.get("xmp", b"")
+    packet = xmp_field.decode("utf-8", "replace") if isinstance(xmp_field, bytes) else str(xmp_field)
     match = re.search(rf"DigitalSourceType\W{{1,20}}{re.escape(VOCABULARY)}(\w+)", packet)
     return match[1] if match else None
 
@@ -99,9 +99,9 @@ def png_pictures(data: bytes) -> dict[str, bytes]:
     wanted, whose sha256 must then be the right one.
     """
     parts: dict[bytes, bytearray] = {}
-    for one in chunks(data):
-        if one.kind == PICTURE:
-            parts.setdefault(one.body[:32], bytearray()).extend(one.body[32:])
+    for piece in chunks(data):
+        if piece.kind == PICTURE:
+            parts.setdefault(piece.body[:32], bytearray()).extend(piece.body[32:])
     return {digest.hex(): bytes(encoded) for digest, encoded in parts.items()}
 
 

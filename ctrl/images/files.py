@@ -1,4 +1,4 @@
-"""Files that pictures and recipes come from and go to. Their contents are untrusted."""
+"""Files that pictures and recipes are read from and written to. Their contents are untrusted."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from pathlib import Path
 MAX_FILE = 256 * 2**20  # bytes
 
 
-def local_file(given: object, name: str, what: str) -> Path:
+def local_file(source: object, name: str, what: str) -> Path:
     """The regular file of this name, small enough to be read; `name` is the argument's, `what` what it must be.
 
     Anything else, an address, a folder, a pipe, a device or a name no file can have, raises a ValueError or TypeError.
     """
-    if not isinstance(given, str | os.PathLike):
-        raise TypeError(f"{name} must be the path of {what}, got {type(given).__name__}.")
-    if "://" in str(given):
-        raise ValueError(f"{name} must be a local file, got the address {str(given)!r:.200}; download it first.")
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"{name} must be the path of {what}, got {type(source).__name__}.")
+    if "://" in str(source):
+        raise ValueError(f"{name} must be a local file, got the address {str(source)!r:.200}; download it first.")
     try:
-        path = Path(os.fsdecode(given)).expanduser()
+        path = Path(os.fsdecode(source)).expanduser()
         size = path.stat().st_size if path.is_file() else None
-    except (OSError, RuntimeError, ValueError):  # a name too long, somebody's home that is not there, a NUL
+    except (OSError, RuntimeError, ValueError):  # a name too long, the home of an unknown user, a NUL
         size = None
     if size is None:
-        raise ValueError(f"{name} must be {what}, but there is no file {str(given)!r:.200}.")
+        raise ValueError(f"{name} must be {what}, but there is no file {str(source)!r:.200}.")
     if size > MAX_FILE:
         raise ValueError(f"{name} is a file of {size} bytes; at most {MAX_FILE} are read.")
     return path
 
 
 def why(error: Exception) -> str:
-    """What a library says went wrong, as an end of a sentence."""
-    said = " ".join(str(error).split()).rstrip(".")
-    return f"{said:.200}" or type(error).__name__
+    """A library's error message, as the end of a sentence."""
+    message = " ".join(str(error).split()).rstrip(".")
+    return f"{message:.200}" or type(error).__name__
 
 
 def save(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path` completely or not at all: a temporary file beside it, then a rename.
+    """Write `data` to `path` completely or not at all: a temporary file in its folder, then a rename.
 
     Raises a ValueError, before anything is written, for more than `local_file` would read back.
     """

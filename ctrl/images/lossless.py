@@ -19,7 +19,7 @@ WEBP = {"lossless": True, "quality": 20, "method": 1}
 
 
 def pack(pixels: Bytes) -> bytes:
-    """Pixels (H, W) or (H, W, 3) as WebP, or as PNG where they are colours without any colour.
+    """Pixels (H, W) or (H, W, 3) as WebP, or as PNG where three channels are all equal.
 
     WebP knows no grey, so grey is kept in three equal channels, and `unpack` takes equal channels for grey.
     """
@@ -50,7 +50,7 @@ def _is_grey(pixels: Bytes) -> bool:
 
 
 def _open(data: bytes) -> Image.Image:
-    """Not decoded yet."""
+    """The image, opened but not decoded."""
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -45,15 +45,15 @@ def map_notes(kind: str, picture: Picture) -> tuple[str, ...]:
     Each note is the end of a sentence that begins with "the picture", and says what to do. There is none for a map
     that looks right and for kinds whose maps look like anything.
     """
-    wanted = next((one for one in (POSE, DEPTH, EDGES) if any(word in kind.lower() for word in one.kinds)), None)
+    wanted = next((known for known in (POSE, DEPTH, EDGES) if any(word in kind.lower() for word in known.kinds)), None)
     if wanted is None or picture.pixels.max() == picture.pixels.min():
         return ()
     pixels = _reduced(picture.pixels, 512)
-    given = looks_like(picture)
-    if given is wanted:
+    recognised = looks_like(picture)
+    if recognised is wanted:
         return _inverted_depth(_grey(pixels)) if wanted is DEPTH else ()
-    if given is not None:
-        return (f"looks like {given.name}; give it to {given.control}",)
+    if recognised is not None:
+        return (f"looks like {recognised.name}; give it to {recognised.control}",)
     checks = {POSE: _not_a_pose, EDGES: _not_edges, DEPTH: _not_depth}
     return checks[wanted](pixels)
 

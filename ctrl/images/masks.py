@@ -1,7 +1,7 @@
-"""Masks: pictures that say where something acts, white where it does. Read from every form people keep them in.
+"""Masks: white where something acts, read from arrays, grey or coloured pictures and transparent ones.
 
-A mask is a shape, so its numbers are read by what they can only mean: 0 and 1 are black and white whatever their
-type, and a shape painted on nothing is where it is opaque. Where another reading is possible, a remark gives numbers.
+0 and 1 are black and white in every type, and a shape painted on a transparent layer is white where it is opaque. Where
+the numbers could mean something else, a remark gives them.
 """
 
 from __future__ import annotations
@@ -40,42 +40,42 @@ def scale_mask(array: Array, name: str) -> Scaled:
             f"{name} has values from {low:.4g} to {high:.4g}; a mask goes from 0, where nothing acts, to 1, 255 or "
             "65535: scale it."
         )
-    said = []
+    remarks = []
     if low < 0 or high > full:
-        said.append(f"had values from {low:.4g} to {high:.4g}, cut to 0 to {full}")
+        remarks.append(f"had values from {low:.4g} to {high:.4g}, cut to 0 to {full}")
     elif full > 1 and high < full and array.dtype != np.uint8:
-        said.append(f"had values from {low:.4g} to {high:.4g}, read as of {full}")
+        remarks.append(f"had values from {low:.4g} to {high:.4g}, read as of {full}")
     scaled = np.round(np.clip(array, 0, full) / full * 255).astype(np.uint8)
-    return Scaled(scaled, fractions=full == 1, remarks=tuple(said))
+    return Scaled(scaled, fractions=full == 1, remarks=tuple(remarks))
 
 
 def mask_from(decoded: Decoded) -> tuple[Bytes, tuple[str, ...]]:
-    """The mask (H, W) uint8 that a decoded picture is, and what there is to say about it."""
-    image, said = decoded.image, list(decoded.remarks)
+    """A decoded picture as a mask (H, W) uint8, and remarks on how it was read."""
+    image, remarks = decoded.image, list(decoded.remarks)
     alpha = opacity(image)
     if alpha is not None and _is_painted(image, alpha):
-        said.append(
+        remarks.append(
             f"keeps its shape in its transparency, so it is white in the {(alpha > 127).mean():.0%} of it that is "
             "opaque; invert its alpha if you mean the rest"
         )
-        return alpha, tuple(said)
-    pixels, remarks = flatten(image, background=0)
-    said += remarks
+        return alpha, tuple(remarks)
+    pixels, added = flatten(image, background=0)
+    remarks += added
     pixels, brightened = brighten(pixels)
     if pixels.ndim == 3:
-        grey, remarks = grey_of(pixels)
-        said += remarks
+        grey, added = grey_of(pixels)
+        remarks += added
     else:
         grey = pixels
     if 0 < grey.max() < DIM and not decoded.fractions:
-        said.append(f"is nowhere brighter than {grey.max()} of 255, so it acts at {grey.max() / 255:.0%} at most")
+        remarks.append(f"is nowhere brighter than {grey.max()} of 255, so it acts at {grey.max() / 255:.0%} at most")
     if brightened and decoded.fractions:
-        said.append("had no value above 1/255, so 1/255 was read as white")
-    return grey, tuple(said)
+        remarks.append("had no value above 1/255, so 1/255 was read as white")
+    return grey, tuple(remarks)
 
 
 def brighten(pixels: Bytes) -> tuple[Bytes, bool]:
-    """Pixels of nothing but 0 and 1 in black and white, and whether they were such."""
+    """Pixels in black and white if they are only 0 and 1, and whether they were."""
     only_ones = int(pixels.max()) == 1
     return (pixels * np.uint8(255), True) if only_ones else (pixels, False)
 

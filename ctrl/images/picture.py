@@ -1,4 +1,4 @@
-"""A picture as a value. Pixels here are always 8-bit, so nothing later needs to ask what kind of picture it has."""
+"""A picture as a value, always of 8 bits a channel, so that no later code needs to handle other kinds."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Picture:
 
     @classmethod
     def of(cls, source: Any, *, name: str = "picture", background: int = BLACK, longest: int = MAX_SIDE) -> Picture:
-        """A picture from whatever holds one.
+        """A picture from a file, an array, a tensor or an object that has one.
 
         `source` is the path of a local file (PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF), its bytes, an open file, a
         `FileUpload` or its value, a PIL image, a numpy array, a torch tensor, or anything with an `image`, such as a
@@ -74,9 +74,9 @@ class Picture:
         """A grey picture of where something acts, white where it does, from whatever `of` reads.
 
         0 and 1 are black and white in every type; other whole numbers, and floats above 1, go to 255, or to 65535
-        where they are larger. A shape painted on nothing is white where it is opaque; black and white on nothing
-        is put on black. Colours count by their brightness. Where a mask could mean something else, `remarks` give the
-        numbers. Raises as `of`.
+        where they are larger. A shape painted on a transparent layer is white where it is opaque; black and white
+        on such a layer is put on black. Colours count by their brightness. Where a mask could mean something else,
+        `remarks` give the numbers. Raises as `of`.
         """
         if isinstance(source, Picture):
             return source._as_mask()
@@ -120,7 +120,7 @@ class Picture:
 
     @cached_property
     def sha256(self) -> str:
-        """Of shape and pixels, in hexadecimal."""
+        """The hash of shape and pixels, in hexadecimal."""
         digest = hashlib.sha256(str(self.pixels.shape).encode())
         digest.update(self.pixels.tobytes())
         return digest.hexdigest()
@@ -162,8 +162,8 @@ class Picture:
             return self
         image = self.image
         image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-        said = "was reduced from {}×{} to {}×{}".format(*self.size, *image.size)
-        return Picture(np.asarray(image), self.original_size, (*self.remarks, said))
+        remark = "was reduced from {}×{} to {}×{}".format(*self.size, *image.size)
+        return Picture(np.asarray(image), self.original_size, (*self.remarks, remark))
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()

@@ -1,6 +1,6 @@
 """The chunks of PNG files, and the recipe in one.
 
-They are read here and not by Pillow, because a hostile text chunk must cost neither memory nor the picture.
+They are read without Pillow, so that a hostile text chunk costs no memory and the picture can still be opened.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def png_text(data: bytes, keyword: str) -> str | None:
 
     Only uncompressed chunks count, and a second one is an error.
     """
-    found = None
-    for one in chunks(data):
-        if one.kind == b"tEXt" and one.body.startswith(keyword.encode() + b"\0"):
-            if not one.intact:
+    text = None
+    for piece in chunks(data):
+        if piece.kind == b"tEXt" and piece.body.startswith(keyword.encode() + b"\0"):
+            if not piece.intact:
                 raise ValueError("the recipe in this PNG is damaged: its checksum is wrong.")
-            if found is not None:
+            if text is not None:
                 raise ValueError("this PNG carries two recipes; it was not written by Shot.save.")
-            found = one.body[len(keyword) + 1 :].decode("latin-1")
-    return found
+            text = piece.body[len(keyword) + 1 :].decode("latin-1")
+    return text

@@ -13,7 +13,7 @@ MAX_WRAPPERS = 4  # a shot in a widget in an upload …
 
 
 def unwrap(source: Any, name: str) -> Any:
-    """A path, bytes, or whatever it is that may be an array, a tensor or an image.
+    """A path, bytes, or an object that may be an array, a tensor or an image.
 
     File objects and uploads (`ipywidgets.FileUpload` and its value) give the bytes of their file, and anything with
     an `image`, such as a `Shot`, gives that. Raises a ValueError or TypeError in a sentence for no upload or several.
@@ -39,7 +39,7 @@ def _inner(source: Any, name: str) -> Any:
         return _read(source, name)
     if isinstance(source, Mapping):
         return _upload(source, name)
-    if isinstance(source, tuple) and all(isinstance(one, Mapping) for one in source):
+    if isinstance(source, tuple) and all(isinstance(entry, Mapping) for entry in source):
         return _single(list(source), name)
     for holder in ("image", "value"):  # a shot, a widget
         if not isinstance(source, type) and getattr(source, holder, None) is not None:
@@ -48,12 +48,12 @@ def _inner(source: Any, name: str) -> Any:
 
 
 def _read(file: Any, name: str) -> bytes:
-    """All of a file, or as much of it as says that it is too large; from its beginning where it can go there."""
+    """All of a file, or one byte more than the limit; from its beginning if it can seek."""
     try:
         if callable(getattr(file, "seekable", None)) and file.seekable():
             file.seek(0)
         data = file.read(MAX_FILE + 1)
-    except (OSError, ValueError, TypeError) as error:  # closed, or a read of its own kind
+    except (OSError, ValueError, TypeError) as error:  # closed, or with another `read`
         raise ValueError(f"{name} is a file object that cannot be read: {error}.") from error
     if not isinstance(data, bytes):
         raise TypeError(f"{name} is a file of text; open it in binary mode, 'rb'.")
@@ -64,7 +64,7 @@ def _upload(upload: Mapping[Any, Any], name: str) -> Any:
     """One entry of a FileUpload's value, or ipywidgets 7's mapping of file names to entries."""
     if "content" in upload:
         return upload["content"]
-    if upload and all(isinstance(one, Mapping) for one in upload.values()):
+    if upload and all(isinstance(entry, Mapping) for entry in upload.values()):
         return _single(list(upload.values()), name)
     return upload
 

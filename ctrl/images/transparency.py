@@ -29,11 +29,11 @@ class TransparentColour:
     @classmethod
     def of(cls, image: Image.Image) -> TransparentColour | None:
         """Read it before `image` is decoded. None for palettes, which Pillow resolves, and for what was converted."""
-        found = image.info.get("transparency")
-        if image.format != "PNG" or image.mode not in ("1", "L", "RGB", "I;16") or isinstance(found, bytes | None):
+        clear = image.info.get("transparency")
+        if image.format != "PNG" or image.mode not in ("1", "L", "RGB", "I;16") or isinstance(clear, bytes | None):
             return None
         tiles = getattr(image, "tile", None)
-        return cls(found if isinstance(found, tuple) else (found,), str(tiles[0].args) if tiles else "")
+        return cls(clear if isinstance(clear, tuple) else (clear,), str(tiles[0].args) if tiles else "")
 
     def opaque(self, values: Array) -> Array:
         """Where decoded values (h, w) or (h, w, 3) are another colour: (h, w) bool."""
@@ -57,7 +57,7 @@ def with_alpha(image: Image.Image, opaque: Array) -> Image.Image:
 
 
 def opacity(image: Image.Image) -> Bytes | None:
-    """(h, w) uint8, 255 where nothing shines through; None for a picture that is opaque everywhere."""
+    """(h, w) uint8, 255 where the picture is opaque; None if it is so everywhere."""
     if image.mode not in ("LA", "RGBA"):
         return None
     alpha = np.asarray(image.getchannel("A"))
@@ -77,5 +77,5 @@ def flatten(image: Image.Image, background: int) -> tuple[Bytes, tuple[str, ...]
     behind = Image.new("RGBA", image.size, (background, background, background, 255))
     shade = SHADES.get(background, f"grey {background}")
     clear = float((alpha < 255).mean())
-    said = f"was transparent in {max(clear, 0.01):.0%} of it, and is {shade} there"
-    return np.asarray(Image.alpha_composite(behind, image).convert("RGB")), (said,)
+    remark = f"was transparent in {max(clear, 0.01):.0%} of it, and is {shade} there"
+    return np.asarray(Image.alpha_composite(behind, image).convert("RGB")), (remark,)

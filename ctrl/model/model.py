@@ -94,10 +94,10 @@ class Model:
         """A model with LoRAs merged that shares all unchanged tensors; with no LoRA, the model itself.
 
         Each is its name, its weight, and the weight for the text encoders where that is another. The last model made is
-        kept. Unloading is letting go, since this model is never changed.
+        kept. To unload, use this model again, which is never changed.
         """
         wanted = tuple((name, weight, *(more or (weight,))) for name, weight, *more in loras)
-        wanted = tuple(one for one in wanted if any(one[1:]))
+        wanted = tuple(lora for lora in wanted if any(lora[1:]))
         if not wanted:
             return self
         with self.lock:
@@ -111,7 +111,7 @@ class Model:
         files = [(self.extras.lora(name), weight, text) for name, weight, text in wanted]
         text_encoders = self.parts.text_encoders
         unet, encoders = merged(self.unet, [text_encoder.encoder for text_encoder in text_encoders], files)
-        text_encoders = tuple(replace(one, encoder=own) for one, own in zip(text_encoders, encoders, strict=True))
+        text_encoders = tuple(replace(old, encoder=new) for old, new in zip(text_encoders, encoders, strict=True))
         parts = replace(self.parts, unet=unet, text_encoders=text_encoders)
         return Model(parts, self.extras, device=self.device, dtype=self.dtype, loaded=self._loaded)
 
@@ -125,7 +125,7 @@ class Model:
                 if net.vae_scale_factor != self.vae_scale_factor:
                     raise ValueError(
                         f"the {kind} ControlNet was made for another model: it reads {net.vae_scale_factor} pixels as "
-                        f"one, and a latent is {self.vae_scale_factor} here."
+                        f"one, and a latent of this model is {self.vae_scale_factor}."
                     )
                 nets[kind] = net
             return nets[kind]
@@ -143,9 +143,9 @@ class Model:
 
     @property
     def _own_encoder(self) -> tuple[Any, Any] | None:
-        """An adopted pipeline's own, if it has one."""
-        own = self.parts.image_encoder, self.parts.feature_extractor
-        return None if None in own else own
+        """The image encoder and processor of a loaded pipeline, if it has them."""
+        pair = self.parts.image_encoder, self.parts.feature_extractor
+        return None if None in pair else pair
 
     def noise(self, generators: Sequence[torch.Generator], width: int, height: int) -> Tensor:
         """(N, C, h, w) Gaussian latents, one from each CPU generator."""

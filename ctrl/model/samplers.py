@@ -5,11 +5,11 @@ Spacings are of Karras et al. (arXiv 2206.00364, "karras"; "exponential" is even
 
 - "dpm++ sde" is DPMSolverSinglestepScheduler with algorithm_type="sde-dpmsolver++" (arXiv 2211.01095, order 2), one
   evaluation a step. DPMSolverSDEScheduler would need torchsde and would not draw from the run's generators.
-- "tcd" is stochastic with γ = 0.3, TCDScheduler's default (arXiv 2402.19159); a pipeline has to be told eta=0.3.
+- "tcd" is stochastic with γ = 0.3, TCDScheduler's default (arXiv 2402.19159); a pipeline needs eta=0.3.
 - "pndm" is of order 2 on ε and of order 1 on v, which diffusers averages before it is ε. At strength < 1 its warm-up
   takes the second timestep for a repeated one and the rest lags a step, in diffusers too.
 - "pndm", "heun" and "dpm++ sde" ignore rescale_betas_zero_snr, in diffusers too.
-- What predicts x₀ has its ε given to "pndm" and "euler a", whose classes cannot read x₀.
+- For a model that predicts x₀, "pndm" and "euler a" get the converted ε, because their classes do not support x₀.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ def scheduled(
 
 def predicts(config: Mapping[str, Any]) -> Kind:
     """What a model, or a scheduler, of this configuration predicts; a ValueError if it is nothing that is known."""
-    given = str(config.get("prediction_type", "epsilon"))
-    if given == "flow_prediction" or str(config.get("_class_name", "")).startswith("FlowMatch"):
+    stated = str(config.get("prediction_type", "epsilon"))
+    if stated == "flow_prediction" or str(config.get("_class_name", "")).startswith("FlowMatch"):
         return "flow"
     for kind in KINDS:
-        if kind == given:
+        if kind == stated:
             return kind
-    raise ValueError(f"the model's prediction_type {given!r} is unknown; accepted: {', '.join(KINDS)}.")
+    raise ValueError(f"the model's prediction_type {stated!r} is unknown; accepted: {', '.join(KINDS)}.")
 
 
 def _named(sampler: str) -> Sampler:

@@ -49,7 +49,7 @@ class Solver:
         self._begin = _begin(steps, strength, kind) * scheduler.order
         self._next, self._generators = 0, generators
         self.timesteps: Tensor = scheduler.timesteps[self._begin :]
-        self._placed = dict(vars(scheduler))  # what it holds before the first step
+        self._placed = dict(vars(scheduler))  # its attributes before the first step
         self.init_sigma = 1.0 if kind == "flow" else float(scheduler.init_noise_sigma)
 
     @classmethod
@@ -95,16 +95,16 @@ class Solver:
         return self._scheduler.add_noise(clean, noise, time)
 
     def step(self, prediction: Tensor, index: int, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """The next latents and the clean ones this step believes in, all (N, C, h, w).
+        """The next latents and this step's estimate of the clean ones, x₀, all (N, C, h, w).
 
         A ValueError says so when `index` is not the next one, since schedulers remember the steps before.
         """
         if index != self._next:
             raise ValueError(f"index must be {self._next}, the next step of this run; got {index}: make a new Solver.")
         level, sample = self.level(index), self.scale(latents, index)
-        given = level.convert(prediction, sample, have=self.kind, want=self._reads).to(prediction.dtype)
+        converted = level.convert(prediction, sample, have=self.kind, want=self._reads).to(prediction.dtype)
         self._place(index)
-        out = self._scheduler.step(given, self.timesteps[index], latents, **self._random)
+        out = self._scheduler.step(converted, self.timesteps[index], latents, **self._random)
         self._next += 1
         for name in ("pred_original_sample", "denoised"):
             if getattr(out, name, None) is not None:
@@ -113,8 +113,8 @@ class Solver:
         return out.prev_sample, clean.to(prediction.dtype)
 
     def state(self) -> SolverState:
-        """Everything that the steps so far have left behind, as a copy."""
-        # Lists are appended to in place; all else that moved is another object than before the first step.
+        """A copy of everything that later steps depend on."""
+        # Lists are appended to in place; every other attribute that changed is a new object since the first step.
         moved = {
             name: value
             for name, value in vars(self._scheduler).items()
@@ -149,7 +149,7 @@ class Solver:
         return [Level(*pair, min(time / last, 1.0)) for pair, time in zip(pairs, times, strict=False)]
 
     def _place(self, index: int) -> None:
-        """Tell the scheduler where it is: it would search by timestep, and two steps may share one."""
+        """Set the scheduler's step index: it would search by timestep, and two steps may share one."""
         if hasattr(self._scheduler, "set_begin_index"):
             self._scheduler.set_begin_index(self._begin + index)
             self._scheduler._step_index = self._begin + index  # counts for more than the former after a step

@@ -1,7 +1,7 @@
 """A prompt through the text encoders: as long as it needs to be, and with its words' weights.
 
 A prompt that fits the encoders is encoded bit for bit as diffusers' pipelines encode it. A longer one is encoded in
-chunks, each a whole text with its own BOS, EOS and padding, whose states are laid end to end.
+chunks, each a whole text with its own BOS, EOS and padding, whose states are concatenated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COMMA = 10  # tokens a chunk may give up in order to end at a comma
 class Text:
     """An encoded prompt of `chunks` chunks.
 
-    `states` is (1, T, D), T being the chunks' tokens laid end to end. `pooled` is (1, P), of the first chunk, None if
+    `states` is (1, T, D), T being all chunks' tokens. `pooled` is (1, P), of the first chunk, None if
     no encoder projects. `weights` (T,), of the type of `states`, is how strongly each token acts, 1 for BOS, EOS and
     padding; None if every one is 1. `cut` is the end of the plain prompt that no chunk holds, "" if all was read.
     """
@@ -51,15 +51,15 @@ class Span(NamedTuple):
 def encode(encoders: Sequence[TextEncoder], prompt: str, device: torch.device, dtype: torch.dtype) -> Text:
     """The prompt through one encoder as StableDiffusionPipeline does it, or two as StableDiffusionXLPipeline does.
 
-    At most 8 chunks are read. ValueError for a weight that `ctrl.prompts.parse` refuses, TypeError for a tokenizer that
-    does not tell where its tokens are.
+    At most 8 chunks are read. ValueError for a weight that `ctrl.prompts.parse` refuses, TypeError for a tokenizer
+    without offsets.
     """
     pieces = parse(prompt)
     layout = _lay(encoders, "".join(piece.text for piece in pieces))
     # One at a time: in a batch a chunk's bits would depend on how many others there are.
-    found = [_encode_chunk(encoders, layout, begin, end, device) for begin, end in layout.chunks]
-    states = torch.cat([states for states, _ in found], dim=1).to(device, dtype)
-    pooled = found[0][1]
+    encoded = [_encode_chunk(encoders, layout, begin, end, device) for begin, end in layout.chunks]
+    states = torch.cat([states for states, _ in encoded], dim=1).to(device, dtype)
+    pooled = encoded[0][1]
     weights = _weights(layout, pieces)
     return Text(
         states,
@@ -148,9 +148,8 @@ class _Layout:
 def _lay(encoders: Sequence[TextEncoder], plain: str) -> _Layout:
     tokens = tuple(_read(text_encoder, plain) for text_encoder in encoders)
     # A tokenizer that was saved without its length says 10³⁰.
-    length = min(
-        min(one.tokenizer.model_max_length, one.encoder.config.max_position_embeddings) for one in encoders
-    )
+    lengths = [(row.tokenizer.model_max_length, row.encoder.config.max_position_embeddings) for row in encoders]
+    length = min(min(pair) for pair in lengths)
     breaks = _breaks(plain, tokens)
     bounds = [0]
     while bounds[-1] < len(breaks) - 1 and len(bounds) <= CHUNKS:
@@ -165,23 +164,23 @@ def _lay(encoders: Sequence[TextEncoder], plain: str) -> _Layout:
 def _read(text_encoder: TextEncoder, plain: str) -> list[_Token]:
     if not text_encoder.tokenizer.is_fast:
         raise TypeError(
-            f"the text encoder's tokenizer, {type(text_encoder.tokenizer).__name__}, does not tell where its tokens "
+            f"the text encoder's tokenizer, {type(text_encoder.tokenizer).__name__}, does not say where its tokens "
             "are in the prompt; load a fast one, such as transformers' CLIPTokenizer."
         )
     read = text_encoder.tokenizer(plain, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     several = _vectors(text_encoder.tokenizer)
     places = zip(read.input_ids, read.offset_mapping, strict=True)
-    return [_Token(one, *place) for number, place in places for one in several.get(number, (number,))]
+    return [_Token(token, *place) for number, place in places for token in several.get(number, (number,))]
 
 
 def _vectors(tokenizer: Any) -> dict[int, tuple[int, ...]]:
     """The tokens that stand for a word of several vectors: a textual inversion's are called word, word_1, …"""
     added: dict[str, int] = tokenizer.added_tokens_encoder
-    found = {}
+    vectors = {}
     for word, number in added.items():
         rest = takewhile(added.__contains__, (f"{word}_{at}" for at in count(1)))
-        found[number] = (number, *(added[one] for one in rest))
-    return found
+        vectors[number] = (number, *(added[token] for token in rest))
+    return vectors
 
 
 def _breaks(plain: str, tokens: Sequence[list[_Token]]) -> list[_Break]:
@@ -190,15 +189,15 @@ def _breaks(plain: str, tokens: Sequence[list[_Token]]) -> list[_Break]:
     Two encoders need not agree on the tokens: SDXL's second takes "!" out of "!!!", because it pads with it.
     """
     starts = [[token.start for token in text_encoder] for text_encoder in tokens]
-    found: list[_Break] = []
+    breaks: list[_Break] = []
     for at in sorted({0, *starts[0], len(plain)}):
         before = tuple(bisect_left(text_encoder, at) for text_encoder in starts)
         if any(count and text_encoder[count - 1].end > at for count, text_encoder in zip(before, tokens, strict=True)):
             continue
-        if found and found[-1].before == before:
-            found.pop()  # only blanks between
-        found.append(_Break(at, before))
-    return found
+        if breaks and breaks[-1].before == before:
+            breaks.pop()  # only blanks between
+        breaks.append(_Break(at, before))
+    return breaks
 
 
 def _next_bound(plain: str, breaks: Sequence[_Break], begin: int, capacity: int) -> int:
@@ -247,7 +246,7 @@ def _encode_chunk(
         for text_encoder, row in zip(encoders, ids, strict=True)
     ]
     pooled = next(output.text_embeds for output in read if "text_embeds" in output)
-    states = [output.hidden_states[-2 - one.clip_skip] for output, one in zip(read, encoders, strict=True)]
+    states = [output.hidden_states[-2 - row.clip_skip] for output, row in zip(read, encoders, strict=True)]
     return torch.cat(states, dim=-1), pooled
 
 
@@ -275,8 +274,8 @@ def _weights(layout: _Layout, pieces: Sequence[Piece]) -> list[float]:
     letters = [piece.weight for piece in pieces for _ in piece.text]
     weights = [1.0] * (layout.length * len(layout.chunks))
     for position, start, end in layout.spans():
-        own = letters[start:end]
-        weights[position] = own[0] if len(set(own)) == 1 else fmean(own)
+        covered = letters[start:end]
+        weights[position] = covered[0] if len(set(covered)) == 1 else fmean(covered)
     return weights
 
 

@@ -36,7 +36,7 @@ class TextEncoders:
 
     @cached_property
     def _weights(self) -> tuple[Tensor, ...]:
-        return weights_of(*(one.encoder for one in self.encoders))
+        return weights_of(*(encoder.encoder for encoder in self.encoders))
 
     @torch.no_grad()
     def encode(self, prompt: str) -> Text:
@@ -72,11 +72,11 @@ class TextEncoders:
 
     def rows(self, texts: Sequence[Text]) -> PromptRows:
         """Texts of one length as rows."""
-        pooled = [one.pooled for one in texts if one.pooled is not None]
-        weighted = any(one.weights is not None for one in texts)
-        weights = [torch.ones_like(one.states[0, :, 0]) if one.weights is None else one.weights for one in texts]
+        pooled = [row.pooled for row in texts if row.pooled is not None]
+        weighted = any(row.weights is not None for row in texts)
+        weights = [torch.ones_like(row.states[0, :, 0]) if row.weights is None else row.weights for row in texts]
         return PromptRows(
-            torch.cat([one.states for one in texts]),
+            torch.cat([row.states for row in texts]),
             torch.cat(pooled) if pooled else None,
             torch.stack(weights) if weighted else None,
         )

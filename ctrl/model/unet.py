@@ -94,7 +94,7 @@ class UNet:
         if now != then:
             raise RuntimeError(
                 f"the model was made with its U-Net in {then}, and now it is in {now}: "
-                "make a model anew where it is wanted, by load(device=…, dtype=…)."
+                "load the model again with load(device=…, dtype=…)."
             )
 
     def _dtype_and_device(self) -> str:

@@ -15,13 +15,13 @@ from torch import Tensor
 
 
 def encode(vae: Any, pixels: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Latents (N, C, h, w) of pictures (N, 3, H, W) in [-1, 1], drawn from what the VAE says of each.
+    """Latents (N, C, h, w) of pictures (N, 3, H, W) in [-1, 1], drawn from the VAE's distribution of each.
 
     They are in the pictures' type, also of a VAE in another, and in that type they are scaled, as in diffusers.
     """
     drawn = [
-        vae.encode(one.to(vae.dtype)).latent_dist.sample(generator)
-        for one, generator in zip(pixels.split(1), generators, strict=True)  # strides and all
+        vae.encode(picture.to(vae.dtype)).latent_dist.sample(generator)
+        for picture, generator in zip(pixels.split(1), generators, strict=True)  # strides and all
     ]
     latents = torch.cat(drawn).to(pixels.dtype)
     if (statistics := _statistics(vae, latents)) is not None:
@@ -44,10 +44,10 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
 
 def _statistics(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor] | None:
     """The mean and the deviation (1, C, 1, 1) of each channel of the latents, if the VAE's configuration has them."""
-    given = [getattr(vae.config, field, None) for field in ("latents_mean", "latents_std")]
-    if None in given:
+    fields = [getattr(vae.config, field, None) for field in ("latents_mean", "latents_std")]
+    if None in fields:
         return None
-    mean, std = (torch.tensor(one, device=latents.device, dtype=latents.dtype)[None, :, None, None] for one in given)
+    mean, std = (torch.tensor(row, device=latents.device, dtype=latents.dtype)[None, :, None, None] for row in fields)
     return mean, std
 
 
@@ -56,4 +56,4 @@ def pictures(pixels: Tensor) -> list[Image.Image]:
     if not torch.isfinite(pixels).all():
         raise FloatingPointError("the decoded picture is not finite; load the model with dtype=torch.float32.")
     shown = (pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
-    return [Image.fromarray(one) for one in (shown * 255).round().astype(np.uint8)]
+    return [Image.fromarray(picture) for picture in (shown * 255).round().astype(np.uint8)]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tensor_files import Evil, archived, broken, pickled
 
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-SIZES = "must lie between|must be a whole number|of shape|describes no|are not of one model"
+SIZES = "must be between|must be a whole number|of shape|describes no|are not of one model"
 PAIRS = [
     ["os", "system"], ["posix", "system"], ["subprocess", "Popen"], ["builtins", "eval"], ["builtins", "exec"],
     ["builtins", "__import__"], ["torch", "load"], ["torch.hub", "load"], ["pickle", "Unpickler"], ["pickle", "loads"],
@@ -29,7 +29,7 @@ UNET = [
     ("layers_per_block", [10**6] * 3, SIZES),
     ("layers_per_block", 10**400, SIZES),
     ("block_out_channels", [2**40] * 3, SIZES),
-    ("block_out_channels", [8] * 10**5, "most that is believed"),
+    ("block_out_channels", [8] * 10**5, "at most \\d+ are accepted"),
     ("block_out_channels", [-8, 16, 16], SIZES),
     ("block_out_channels", "8", SIZES),
     ("block_out_channels", [[8]], SIZES),
@@ -38,7 +38,7 @@ UNET = [
     ("transformer_layers_per_block", [[10**6]], SIZES),
     ("cross_attention_dim", 2**40, SIZES),
     ("cross_attention_dim", -1, SIZES),
-    ("cross_attention_dim", [32] * 10**4, "most that is believed"),
+    ("cross_attention_dim", [32] * 10**4, "at most \\d+ are accepted"),
     ("attention_head_dim", 0, SIZES),
     ("attention_head_dim", 2**20, SIZES),
     ("norm_num_groups", 2**40, SIZES),
@@ -65,8 +65,8 @@ SCHEDULE = [
     ("num_train_timesteps", 10**12, SIZES),
     ("num_train_timesteps", -1, SIZES),
     ("num_train_timesteps", "x", SIZES),
-    ("beta_start", 1e308, "must lie between"),
-    ("beta_end", "0.1", "must lie between"),
+    ("beta_start", 1e308, "must be between"),
+    ("beta_end", "0.1", "must be between"),
     ("beta_schedule", "eval", "describes no DDIMScheduler"),
     ("prediction_type", "eval", "prediction_type 'eval' is unknown"),
     ("trained_betas", [0.1] * 10**6, "at most"),

@@ -453,7 +453,7 @@ def test_a_controlnet_comes_in_bit_for_bit_in_every_layout(shelf, nets, tmp_path
     ours, theirs = configuration(got), configuration(net)
     assert ours == theirs
     assert not got.training
-    with pytest.raises(ValueError, match="it reads 8 pixels as one, and a latent is 2 here"):  # of this tiny VAE
+    with pytest.raises(ValueError, match="it reads 8 pixels as one, and a latent of this model is 2"):
         model.controlnet("line art")
 
 
@@ -708,7 +708,7 @@ def test_what_a_pipeline_has_that_cannot_be_followed_is_refused(shelf, nets):
         with pytest.raises(ValueError, match=f"{name} is not for a pipeline"):
             ctrl.load(pipe, **{name: value})
     pipe.vae.to("meta")
-    with pytest.raises(ValueError, match="parts lie on cpu, meta or are moved about by hooks"):
+    with pytest.raises(ValueError, match="parts are on cpu, meta or are moved about by hooks"):
         ctrl.load(pipe)
     for other in (object(), pipe.unet, 7):
         with pytest.raises(TypeError, match=r"source must be a path, a hub id .* or a pipeline, got "):

@@ -122,7 +122,7 @@ def test_no_weight_is_fetched_of_a_model_whose_small_files_are_refused(theirs, p
     odd = shutil.copytree(published, tmp_path / "odd")
     (odd / "scheduler" / "scheduler_config.json").write_text('{"beta_end": 7.0}')
     theirs.publish("owner/one", odd)
-    with pytest.raises(ValueError, match=r"beta_end in scheduler_config\.json must lie between"):
+    with pytest.raises(ValueError, match=r"beta_end in scheduler_config\.json must be between"):
         ctrl.load("owner/one", device="cpu", tell=said.append)
     assert theirs.fetched("owner/one") == {name for name in WANTED if not name.endswith(".safetensors")}
 
@@ -232,7 +232,7 @@ def test_the_users_own_come_first_then_the_folders_then_the_familys(published, t
     full = extras_of(extras_in(found), _family(), Downloader(), readers_in(found), **mine)
     assert full.controlnets["pose"].place == tmp_path / "net"
     assert full.styles == ("own", "base", "plus face") and full.lora_sources["lcm"] == given
-    with pytest.raises(ValueError, match="the kind 'canny', which is called 'edges' here"):
+    with pytest.raises(ValueError, match="the kind 'canny', which ctrl calls 'edges'"):
         extras_of(extras_in(found), _family(), Downloader(), controlnets={"canny": given})
     for kind in ("controlnets", "ip_adapter", "lora"):
         wrong = {"pose": "./none"} if kind == "controlnets" else tmp_path / "none.safetensors"
@@ -318,5 +318,5 @@ def test_the_table_of_what_is_published_is_well_formed():
         assert unions <= set(range(6)) and (None not in unions)
     with pytest.raises(ValueError, match="repo must be a hub id"):
         Hub("no id")
-    with pytest.raises(ValueError, match="path must lie inside the repository"):
+    with pytest.raises(ValueError, match="path must be inside the repository"):
         Hub("owner/name", "../else.safetensors")

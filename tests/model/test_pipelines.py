@@ -105,7 +105,7 @@ def test_a_controlnet_that_pools_acts_on_the_prompted_rows_as_in_diffusers(pipe)
 def test_a_controlnet_without_a_name_is_said_and_can_be_named(pipe):
     (net,) = nets(pipe.unet, "")
     one = StableDiffusionControlNetPipeline(**pipe.components, controlnet=net, requires_safety_checker=False)
-    with pytest.warns(UserWarning, match="does not say its kind; it is called 'control' here"):
+    with pytest.warns(UserWarning, match="does not say its kind; ctrl calls it 'control'"):
         model = ctrl.load(one)
     assert model.controlnet("control").module is net
     model = ctrl.load(one, controlnets={"depth": one.controlnet})

@@ -1,4 +1,4 @@
-"""What pictures of other programs say about how they were made."""
+"""Settings that other programs write into their pictures."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ to_parameters = a1111.to_parameters
 
 
 def read_generation(data: bytes) -> Generation | None:
-    """How the picture in a PNG, JPEG or WebP file was made, as its program wrote it there; None if it says nothing.
+    """How the picture in a PNG, JPEG or WebP file was made, as its program wrote it; None if it holds no settings.
 
     Read are AUTOMATIC1111, Forge, SD.Next and Civitai (`parameters`, EXIF's UserComment), ComfyUI (`prompt`,
     `workflow`), InvokeAI (`invokeai_metadata`, `sd-metadata`, `Dream`), and the JSON of SwarmUI, Fooocus and NovelAI.
-    A ValueError says what is broken about it.
+    A ValueError says which settings cannot be read.
     """
     texts = read_texts(data)
     for keyword in ("parameters", "UserComment"):
@@ -24,8 +24,8 @@ def read_generation(data: bytes) -> Generation | None:
             return _read_parameters(texts[keyword])
     if "prompt" in texts or "workflow" in texts:
         return comfyui.read(texts.get("prompt"), texts.get("workflow"))
-    if found := invokeai.read(texts):
-        return found
+    if generation := invokeai.read(texts):
+        return generation
     if texts.get("Comment", "").startswith("{"):
         return fields.read(texts["Comment"], texts.get("Software", "NovelAI"))
     return None

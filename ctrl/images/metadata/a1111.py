@@ -26,7 +26,7 @@ NEGATIVE = re.compile(r"(?:^|\s)Negative prompt:")
 SETTINGS = re.compile(r"(?:^|\n|(?<=Negative prompt:)|(?<=Negative prompt: ))[ \t]*Steps: ?\d")
 KEY = re.compile(r"[,\s]*([A-Za-z][\w /\-]{0,60}):[ \t]*")
 NEXT = re.compile(r",\s*(?=[A-Z][\w /\-]{0,60}:[ \t])|\n")
-# What says nothing about how to make the picture again, or is said elsewhere.
+# Settings that are not needed to make the picture again, or are read elsewhere.
 SILENT = ("hash", "version", "civitai", "created date", "schedule type", "ensd", "rng", "user", "time taken")
 NAMES = {
     "euler": "Euler", "euler a": "Euler a", "heun": "Heun", "ddim": "DDIM", "pndm": "PLMS", "dpm++ 2m": "DPM++ 2M",
@@ -37,11 +37,11 @@ SCHEDULE_NAMES = {"karras": "Karras", "exponential": "Exponential", "trailing": 
 
 
 def read(text: str) -> Generation:
-    """What the text says; whatever has no counterpart becomes a note."""
+    """The settings in the text; each that ctrl has no counterpart of becomes a note."""
     at = [match.start() for match in SETTINGS.finditer(text)]
     head, settings = (text[: at[-1]], _settings(text[at[-1] :])) if at else (text, {})
-    said, *denied = NEGATIVE.split(head, maxsplit=1)
-    prompt, loras = without_loras(said)
+    positive, *negative = NEGATIVE.split(head, maxsplit=1)
+    prompt, loras = without_loras(positive)
     taken = {name.lower(): value for name, value in settings.items()}
     sampler, schedule = plain_sampler(str(taken.pop("sampler", ""))) if "sampler" in taken else (None, None)
     width, _, height = str(taken.pop("size", "")).partition("x")
@@ -50,7 +50,7 @@ def read(text: str) -> Generation:
     return Generation(
         program="SD.Next" if "sd.next" in str(taken.get("app", "")).lower() else "A1111",
         prompt=prompt,
-        negative="".join(denied).strip(),
+        negative="".join(negative).strip(),
         steps=integer(taken.pop("steps", None)),
         sampler=sampler,
         schedule=plain_schedule(str(taken["schedule type"])) if "schedule type" in taken else schedule,
@@ -94,7 +94,7 @@ def _quoted(value: str) -> str:
 
 def _settings(text: str) -> dict[str, Any]:
     """The keys and values of the last line: plain up to the next key, quoted, or JSON."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     at = 0
     while match := KEY.match(text, at):
         at = match.end()
@@ -106,8 +106,8 @@ def _settings(text: str) -> dict[str, Any]:
             end = NEXT.search(text, at)
             value, stop = (text[at : end.start()], end.start()) if end else (text[at:], len(text))
             value, at = value.strip(), stop
-        found.setdefault(match[1], value)
-    return found
+        settings.setdefault(match[1], value)
+    return settings
 
 
 def _notes(settings: dict[str, Any], taken: dict[str, Any], strength: float | None) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from ctrl.images.metadata.generation import (
 from ctrl.images.metadata.workflow import as_graph
 
 PROGRAM = "ComfyUI"
-SAME = ("value", "text", "string", "int", "float", "number", "seed")  # what a node that only hands on a value calls it
+SAME = ("value", "text", "string", "int", "float", "number", "seed")  # the input of a node that only hands on a value
 ABOVE = 200  # nodes between a sampler and what it is made from
 MAX_SAMPLERS = 50
 
@@ -39,12 +39,12 @@ class Node:
 
 
 class Graph:
-    """The nodes, and what their inputs lead to."""
+    """The nodes of a graph and the links of their inputs."""
 
-    def __init__(self, given: dict[str, Any]) -> None:
+    def __init__(self, nodes: dict[str, Any]) -> None:
         self.nodes = {
             str(id): Node(str(id), str(node["class_type"]), node["inputs"])
-            for id, node in given.items()
+            for id, node in nodes.items()
             if isinstance(node, dict) and "class_type" in node and isinstance(node.get("inputs"), dict)
         }
 
@@ -56,12 +56,12 @@ class Graph:
 
     def value(self, node: Node, name: str) -> Any:
         """An input's value, through nodes that only hand it on; None if it has none."""
-        found = node.inputs.get(name)
+        value = node.inputs.get(name)
         for _ in range(ABOVE):
-            source = self.source(found)
+            source = self.source(value)
             if source is None:
-                return None if isinstance(found, list | dict) else found
-            found = next((source.inputs[one] for one in (name, *SAME) if one in source.inputs), None)
+                return None if isinstance(value, list | dict) else value
+            value = next((source.inputs[key] for key in (name, *SAME) if key in source.inputs), None)
         return None
 
     def above(self, node: Node, *names: str) -> Iterator[Node]:
@@ -76,22 +76,23 @@ class Graph:
 
     def first(self, node: Node, name: str, *through: str) -> Any:
         """An input by name: the node's own, or that of the nearest node above which has it."""
-        if (found := self.value(node, name)) is not None or not through:
-            return found
-        return next((found for one in self.above(node, *through) if (found := self.value(one, name)) is not None), None)
+        if (value := self.value(node, name)) is not None or not through:
+            return value
+        values = (self.value(source, name) for source in self.above(node, *through))
+        return next((value for value in values if value is not None), None)
 
 
 def read(prompt: str | None, workflow: str | None) -> Generation:
     """The settings of the graph's first sampler; a ValueError where there is none."""
-    given = as_object(prompt, PROGRAM) if prompt else as_graph(as_object(workflow or "", PROGRAM))
-    graph = Graph(given)
+    nodes = as_object(prompt, PROGRAM) if prompt else as_graph(as_object(workflow or "", PROGRAM))
+    graph = Graph(nodes)
     samplers = [node for node in graph.nodes.values() if "latent_image" in node.inputs and _samples(node)][
         :MAX_SAMPLERS
     ]
     if not samplers:
         raise ValueError("what ComfyUI wrote into the picture holds no sampler whose settings could be read.")
     ids = {node.id for node in samplers}
-    roots = [node for node in samplers if not any(one.id in ids for one in graph.above(node, "latent_image"))]
+    roots = [node for node in samplers if not any(source.id in ids for source in graph.above(node, "latent_image"))]
     first = (roots or samplers)[0]
     guider = graph.source(first.inputs.get("guider")) or first
     positive, controls = _texts(graph, guider, "positive" if "positive" in guider.inputs else "conditioning")
@@ -146,7 +147,7 @@ def _texts(graph: Graph, node: Node, name: str) -> tuple[str, list[str]]:
         if "control_net" in source.inputs:
             notes.append(f"a ControlNet at strength {graph.value(source, 'strength')}")
         text = next(
-            (found for one in ("text", "text_g", "prompt") if isinstance(found := graph.value(source, one), str)), None
+            (value for key in ("text", "text_g", "prompt") if isinstance(value := graph.value(source, key), str)), None
         )
         if text is not None:
             texts.append(text)
@@ -156,7 +157,7 @@ def _texts(graph: Graph, node: Node, name: str) -> tuple[str, list[str]]:
             name = pair[slot == 1]
             queue.append((source.inputs[name], name))
         else:
-            queue += [(value, name) for one, value in source.inputs.items() if one.startswith("cond")]
+            queue += [(value, name) for key, value in source.inputs.items() if key.startswith("cond")]
     if len(texts) > 1:
         notes.append(f"the way in which {len(texts)} prompts were combined")
     return ", ".join(dict.fromkeys(text.strip() for text in texts if text.strip())), notes
@@ -174,16 +175,16 @@ def _start(graph: Graph, sampler: Node) -> tuple[tuple[int, int] | None, float |
 
 
 def _model(graph: Graph, node: Node) -> tuple[tuple[tuple[str, float], ...], str | None]:
-    """The LoRAs on the way to the model, in the order they were laid on, and the model."""
+    """The LoRAs on the way to the model, in the order they were applied, and the model."""
     loras: list[tuple[str, float]] = []
     above = list(graph.above(node, "model"))
-    for one in above:
-        entries = [value for value in one.inputs.values() if isinstance(value, dict) and value.get("on")]
-        pairs = [(graph.value(one, "lora_name"), graph.value(one, "strength_model"))]
+    for loader in above:
+        entries = [value for value in loader.inputs.values() if isinstance(value, dict) and value.get("on")]
+        pairs = [(graph.value(loader, "lora_name"), graph.value(loader, "strength_model"))]
         pairs += [(entry.get("lora"), entry.get("strength")) for entry in entries]  # several in one node
         for name, weight in pairs:
             if isinstance(name, str) and (strength := number(weight)) is not None:
                 loras.append((stem(name), strength))
-    files = [graph.value(one, name) for one in above for name in ("ckpt_name", "unet_name")]
+    files = [graph.value(loader, name) for loader in above for name in ("ckpt_name", "unet_name")]
     model = next((stem(file) for file in files if isinstance(file, str)), None)
     return tuple(reversed(loras)), model

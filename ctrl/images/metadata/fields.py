@@ -36,7 +36,7 @@ NAMES = {
     "resolution": ("resolution",),
     "loras": ("loras",),
 }
-# What asks for something that a picture cannot be made again without.
+# Settings without which the picture cannot be made again.
 ASKING = ("control", "ipadapter", "refiner", "hires", "hrf", "regional", "sdxl refiner", "upscale", "t2i")
 
 
@@ -48,40 +48,40 @@ def read(text: str, program: str) -> Generation:
 def as_object(text: str, program: str) -> dict[str, Any]:
     """A JSON object; a ValueError in a sentence for anything else."""
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"what {program} wrote into the picture is not JSON.") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise ValueError(f"what {program} wrote into the picture is no JSON object.")
-    return found
+    return value
 
 
-def from_mapping(given: Mapping[str, Any], program: str) -> Generation:
+def from_mapping(named: Mapping[str, Any], program: str) -> Generation:
     """The settings under whichever names they have; SwarmUI's are one level down."""
-    inner = given.get("sui_image_params")
-    flat = {re.sub(r"[^a-z0-9]", "", name.lower()): value for name, value in (inner or given).items()}
-    found = {name: next((flat[one] for one in names if one in flat), None) for name, names in NAMES.items()}
-    prompt, loras = without_loras(_text(found["prompt"]))
-    sampler, schedule = plain_sampler(_text(found["sampler"])) if found["sampler"] else (None, None)
-    notes = [left_out(name) for name, value in given.items() if value and any(word in name.lower() for word in ASKING)]
-    strength = number(found["strength"]) if _has_image(flat) else None
+    inner = named.get("sui_image_params")
+    flat = {re.sub(r"[^a-z0-9]", "", name.lower()): value for name, value in (inner or named).items()}
+    values = {name: next((flat[key] for key in names if key in flat), None) for name, names in NAMES.items()}
+    prompt, loras = without_loras(_text(values["prompt"]))
+    sampler, schedule = plain_sampler(_text(values["sampler"])) if values["sampler"] else (None, None)
+    notes = [left_out(name) for name, value in named.items() if value and any(word in name.lower() for word in ASKING)]
+    strength = number(values["strength"]) if _has_image(flat) else None
     if strength is not None:
         notes.append("the image it was made from is not in the file; give it as image=...")
-    size = size_of(found["width"], found["height"]) or _resolution(_text(found["resolution"]))
+    size = size_of(values["width"], values["height"]) or _resolution(_text(values["resolution"]))
     return Generation(
         program=program,
         prompt=prompt,
-        negative=_text(found["negative"]),
-        steps=integer(found["steps"]),
+        negative=_text(values["negative"]),
+        steps=integer(values["steps"]),
         sampler=sampler,
-        schedule=plain_schedule(_text(found["schedule"])) if found["schedule"] else schedule,
-        guidance=number(found["guidance"]),
-        seed=integer(found["seed"]),
+        schedule=plain_schedule(_text(values["schedule"])) if values["schedule"] else schedule,
+        guidance=number(values["guidance"]),
+        seed=integer(values["seed"]),
         size=size,
         strength=strength,
-        model=_name(found["model"]),
-        clip_skip=integer(found["clip_skip"]) or None,
-        loras=loras + _loras(found["loras"]),
+        model=_name(values["model"]),
+        clip_skip=integer(values["clip_skip"]) or None,
+        loras=loras + _loras(values["loras"]),
         notes=tuple(notes),
     )
 
@@ -109,10 +109,10 @@ def _name(value: Any) -> str | None:
 
 def _loras(value: Any) -> tuple[tuple[str, float], ...]:
     """InvokeAI's list of objects with a weight."""
-    found = []
-    for one in value if isinstance(value, list) else ():
-        if isinstance(one, dict):
-            name, weight = _name(one.get("model") or one.get("lora")), number(one.get("weight", 1))
+    loras = []
+    for entry in value if isinstance(value, list) else ():
+        if isinstance(entry, dict):
+            name, weight = _name(entry.get("model") or entry.get("lora")), number(entry.get("weight", 1))
             if name and weight is not None:
-                found.append((name, weight))
-    return tuple(found)
+                loras.append((name, weight))
+    return tuple(loras)

@@ -1,4 +1,4 @@
-"""How a picture was made, in words that no program owns."""
+"""How a picture was made, in ctrl's words for every program."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Generation:
 
     `sampler` and `schedule` are in ctrl's words where it has the thing ("dpm++ 2m", "karras"), else in the program's.
     `size` is (width, height) in pixels, `strength` that of image to image, `loras` are pairs of name and weight.
-    Each of `notes` is a sentence about what has no counterpart here.
+    Each of `notes` is a sentence about a setting that has no counterpart in ctrl.
     """
 
     program: str
@@ -67,13 +67,13 @@ def _bare(name: str) -> str:
 
 def integer(value: Any) -> int | None:
     """A whole number, however it was written; None for anything else."""
-    found = number(value)
-    if found is None or not found.is_integer():
+    whole = number(value)
+    if whole is None or not whole.is_integer():
         return None
     try:
         return int(value)
     except (TypeError, ValueError):
-        return int(found)
+        return int(whole)
 
 
 def number(value: Any) -> float | None:
@@ -81,10 +81,10 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > 40:
         return None
     try:
-        found = float(value)
+        parsed = float(value)
     except (ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return parsed if math.isfinite(parsed) else None
 
 
 def size_of(width: Any, height: Any) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ OPTION = re.compile(r"\s-([sSWHCA])\s*([\w.+-]+)")
 
 
 def read(texts: Mapping[str, str]) -> Generation | None:
-    """What the newest of its texts says; None if it wrote none."""
+    """The settings in the newest of InvokeAI's texts; None if there is none."""
     if "invokeai_metadata" in texts:
         return from_mapping(as_object(texts["invokeai_metadata"], PROGRAM), PROGRAM)
     if "sd-metadata" in texts:
@@ -23,16 +23,16 @@ def read(texts: Mapping[str, str]) -> Generation | None:
     return _first(texts["Dream"]) if "Dream" in texts else None
 
 
-def _second(given: dict[str, Any]) -> Generation:
-    image = given.get("image")
+def _second(written: dict[str, Any]) -> Generation:
+    image = written.get("image")
     image = image if isinstance(image, dict) else {}
     prompts = image.get("prompt")
     if isinstance(prompts, list):  # pieces with weights, which their text repeats
-        prompts = " ".join(str(one.get("prompt", "")) for one in prompts if isinstance(one, dict))
+        prompts = " ".join(str(piece.get("prompt", "")) for piece in prompts if isinstance(piece, dict))
     prompt, negative = _split(prompts if isinstance(prompts, str) else "")
-    model = given.get("model_weights") or given.get("model")
-    found = from_mapping({**image, "prompt": prompt, "model": model}, PROGRAM)
-    return replace(found, negative=negative)
+    model = written.get("model_weights") or written.get("model")
+    generation = from_mapping({**image, "prompt": prompt, "model": model}, PROGRAM)
+    return replace(generation, negative=negative)
 
 
 def _first(line: str) -> Generation:

@@ -59,11 +59,11 @@ def _exif_texts(data: bytes) -> dict[str, str]:
     """UserComment, and what ComfyUI's nodes write into the camera's make and model: "prompt:{…}"."""
     try:
         exif = _exif(data)
-        found = {"UserComment": exif.get_ifd(EXIF_IFD).get(USER_COMMENT)}
+        values = {"UserComment": exif.get_ifd(EXIF_IFD).get(USER_COMMENT)}
         tags = [exif.get(tag) for tag in (DESCRIPTION, MAKE, MODEL)]
     except Exception as error:  # a broken file leads Pillow to any of a dozen kinds
         raise ValueError(f"the picture cannot be read: {why(error)}.") from error
-    texts = {keyword: text for keyword, value in found.items() if (text := _decoded(value))}
+    texts = {keyword: text for keyword, value in values.items() if (text := _decoded(value))}
     for text in filter(None, map(_decoded, tags)):
         keyword, _, rest = text.partition(":")
         if keyword.lower() in ("prompt", "workflow"):

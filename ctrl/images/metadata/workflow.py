@@ -1,4 +1,4 @@
-"""ComfyUI's drawing of a graph, given names: the nodes every workflow has."""
+"""ComfyUI's workflow as a graph whose inputs have names: the nodes every workflow has."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDGETS = {
 
 
 def as_graph(workflow: dict[str, Any]) -> dict[str, Any]:
-    """The drawing in the form of a graph that ran; nodes that were switched off are left out."""
+    """The workflow in the form of a graph that ran; nodes that were switched off are left out."""
     nodes = [node for node in _list(workflow.get("nodes")) if isinstance(node, dict) and node.get("mode", 0) == 0]
     links = dict(filter(None, map(_link, _list(workflow.get("links")))))
     return {str(node.get("id")): {"class_type": node.get("type"), "inputs": _inputs(node, links)} for node in nodes}
@@ -34,19 +34,19 @@ def as_graph(workflow: dict[str, Any]) -> dict[str, Any]:
 def _inputs(node: dict[str, Any], links: dict[Any, list[Any]]) -> dict[str, Any]:
     names = WIDGETS.get(str(node.get("type")), ())
     values = _list(node.get("widgets_values"))
-    found = {name: value for name, value in zip(names, values, strict=False) if name}
-    for one in _list(node.get("inputs")):
-        if isinstance(one, dict) and isinstance(one.get("link"), int) and one["link"] in links:
-            found[str(one.get("name"))] = links[one["link"]]
-    return found
+    inputs = {name: value for name, value in zip(names, values, strict=False) if name}
+    for link in _list(node.get("inputs")):
+        if isinstance(link, dict) and isinstance(link.get("link"), int) and link["link"] in links:
+            inputs[str(link.get("name"))] = links[link["link"]]
+    return inputs
 
 
-def _link(given: Any) -> tuple[int, list[Any]] | None:
+def _link(link: Any) -> tuple[int, list[Any]] | None:
     """A link's number, and where it comes from: `[7, 4, 0, 3, 0, "MODEL"]`, or an object of the newer form."""
-    if isinstance(given, list) and len(given) >= 3 and isinstance(given[0], int):
-        return given[0], [str(given[1]), given[2]]
-    if isinstance(given, dict) and isinstance(given.get("id"), int):
-        return given["id"], [str(given.get("origin_id")), given.get("origin_slot")]
+    if isinstance(link, list) and len(link) >= 3 and isinstance(link[0], int):
+        return link[0], [str(link[1]), link[2]]
+    if isinstance(link, dict) and isinstance(link.get("id"), int):
+        return link["id"], [str(link.get("origin_id")), link.get("origin_slot")]
     return None
 
 

@@ -1,4 +1,4 @@
-"""IP-Adapters in the published format (arXiv 2308.06721): what turns reference pictures into terms of attention.
+"""IP-Adapters in the published format (arXiv 2308.06721): reference pictures to terms of attention.
 
 Three layouts are read, for any U-Net whose cross-attention they fit, SD 1.x, 2.x or SDXL: base (one linear
 layer over the pooled embedding), plus (a perceiver resampler over hidden states) and full (a perceptron over
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ctrl.attention import Projections, sites
 from ctrl.model.loading.files import guess_file_kind, read_tensors
 
-HEAD = 64  # channels of a head of every published resampler; no tensor's shape tells it
+HEAD = 64  # channels of a head of every published resampler; no tensor's shape shows it
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def read_style_adapter(file: Path, unet: Any, device: torch.device, dtype: torch
 
 
 def _layout(file: Path, tensors: Mapping[str, Tensor]) -> Layout:
-    """Which of the layouts it is, told by the names as diffusers tells them."""
+    """Which of the layouts it is, recognised by the names, as diffusers does."""
     names = {key.removeprefix("image_proj.") for key in tensors if key.startswith("image_proj.")}
     faces = any(key.startswith("ip_adapter.") and "_lora." in key for key in tensors)
     if faces or "perceiver_resampler.proj_in.weight" in names or {"proj.0.weight", "norm.weight"} <= names:

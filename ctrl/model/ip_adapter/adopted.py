@@ -1,4 +1,4 @@
-"""IP-Adapters from wherever they are: a published file, or a pipeline of diffusers' that had loaded one."""
+"""IP-Adapters from a published file, or from a pipeline of diffusers' that had loaded one."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ LAYOUTS = {  # by diffusers' module, and the parameter whose second axis is the 
 }
 
 
-def style_adapter(given: Path | LoadedAdapter, unet: Any, device: torch.device, dtype: torch.dtype) -> StyleAdapter:
+def style_adapter(source: Path | LoadedAdapter, unet: Any, device: torch.device, dtype: torch.dtype) -> StyleAdapter:
     """The IP-Adapter in a file or of a pipeline; a ValueError says that it is none, or of another U-Net."""
-    if isinstance(given, Path):
-        return read_style_adapter(given, unet, device, dtype)
-    layout, width = _layout(given.name, given.projection)
+    if isinstance(source, Path):
+        return read_style_adapter(source, unet, device, dtype)
+    layout, width = _layout(source.name, source.projection)
     places = sites(unet)
-    if {site.name for site in places} != given.projections.keys():
-        raise ValueError(f"{given.name} does not act in every cross-attention layer of the U-Net; load it again.")
+    if {site.name for site in places} != source.projections.keys():
+        raise ValueError(f"{source.name} does not act in every cross-attention layer of the U-Net; load it again.")
     projections = {
-        site.name: Projections(*(weight.to(device, dtype) for weight in given.projections[site.name]))
+        site.name: Projections(*(weight.to(device, dtype) for weight in source.projections[site.name]))
         for site in places
     }
-    return StyleAdapter(given.name, layout, width, given.projection, projections)
+    return StyleAdapter(source.name, layout, width, source.projection, projections)
 
 
 def _layout(name: str, projection: nn.Module) -> tuple[Layout, int]:

@@ -58,11 +58,11 @@ def weights(blocks: str | Mapping[str, float], sites: Iterable[str], family: str
             near = difflib.get_close_matches(name, sorted(known), 1, 0.0)
             hint = f"; the nearest name is {near[0]!r}" if near else ""
             raise ValueError(f"blocks names {name!r}, where this U-Net has no cross-attention{hint}.")
-    found = {}
+    by_site = {}
     for site in names:
         named = [name for name in _names(site) if name in chosen]  # from the whole to the part
-        found[site] = chosen[named[-1]] if named else 0.0
-    return found
+        by_site[site] = chosen[named[-1]] if named else 0.0
+    return by_site
 
 
 def _names(site: str) -> list[str]:
@@ -102,12 +102,12 @@ def _preset(name: str, sites: tuple[str, ...], family: str | None) -> dict[str, 
 
 def _by_depth(sites: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float]]:
     """The second school's rule of thumb, since InstantStyle's carries next to no style in the atelier model."""
-    found = dict.fromkeys(".".join(site.split(".")[1:3]) for site in sites)  # down_blocks.0, …
+    blocks = dict.fromkeys(".".join(site.split(".")[1:3]) for site in sites)  # down_blocks.0, …
     down, up = (
-        sorted((name for name in found if name.startswith(side)), key=lambda name: int(name.split(".")[1]))
+        sorted((name for name in blocks if name.startswith(side)), key=lambda name: int(name.split(".")[1]))
         for side in ("down_blocks", "up_blocks")
     )
     if len(down) < 2 or len(up) < 2:
         raise ValueError("blocks 'style' and 'layout' need cross-attention at two levels or more; name blocks instead.")
-    layout = dict.fromkeys([down[-1], *(name for name in found if name.startswith("mid_block"))], 1.0)
+    layout = dict.fromkeys([down[-1], *(name for name in blocks if name.startswith("mid_block"))], 1.0)
     return dict.fromkeys([*down[:-1], *up[1:]], 1.0), layout

@@ -79,7 +79,7 @@ class StyleReference:
 
     def _tokens(self, rows: Rows) -> Tensor:
         uncond = self.uncond.expand_as(self.cond)
-        return self.adapter.tokens(torch.cat([uncond if one == "uncond" else self.cond for one in rows.branches]))
+        return self.adapter.tokens(torch.cat([uncond if branch == "uncond" else self.cond for branch in rows.branches]))
 
 
 @dataclass(frozen=True, eq=False)

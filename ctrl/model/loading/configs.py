@@ -63,7 +63,7 @@ CLIP = (
     "use_attention_mask",
 )
 ACTIVATIONS = ("quick_gelu", "gelu")
-TRAINING = (  # written by averaging weights; they are of no consequence for what is built
+TRAINING = (  # written by EMA training; not needed to build the model
     "decay",
     "inv_gamma",
     "min_decay",
@@ -85,14 +85,14 @@ def checked(kind: Any, config: Mapping[str, Any], name: str) -> dict[str, Any]:
         if kept.get("hidden_act", ACTIVATIONS[0]) not in ACTIVATIONS:
             raise ValueError(f"{name}/config.json has the hidden_act {kept['hidden_act']!r:.80}, which no CLIP has.")
     else:
-        if (own := config.get("_class_name", kind.__name__)) != kind.__name__:
-            raise ValueError(f"{name}/config.json is of a {own!r:.80}, and a {kind.__name__} is needed.")
+        if (named := config.get("_class_name", kind.__name__)) != kind.__name__:
+            raise ValueError(f"{name}/config.json is of a {named!r:.80}, and a {kind.__name__} is needed.")
         known = list(inspect.signature(kind.__init__).parameters)[1:]
         kept = {field: config[field] for field in known if field in config}
         strange = [field for field in config if field not in (*known, *TRAINING) and not field.startswith("_")]
         if strange:
             listed = ", ".join(strange)
-            warnings.warn(f"{name}/config.json has fields that are not known here: {listed:.200}.", stacklevel=2)
+            warnings.warn(f"{name}/config.json has fields unknown to diffusers: {listed:.200}.", stacklevel=2)
     for field, value in kept.items():
         _check(f"{field} in {name}/config.json", field, value)
     if len(_listed(kept.get("block_out_channels"))) > BLOCKS:
@@ -115,11 +115,11 @@ def checked_schedule(config: Mapping[str, Any], name: str) -> dict[str, Any]:
             raise ValueError(f"trained_betas in {name} must be at most {BETAS} numbers, got {betas!r:.80}.")
         kept["trained_betas"] = betas
     if str(kept.get("variance_type")).startswith("learned"):
-        said = kept["variance_type"]
-        raise ValueError(f"variance_type in {name} is {said!r:.40}: a model that predicts its variance.")
+        variance = kept["variance_type"]
+        raise ValueError(f"variance_type in {name} is {variance!r:.40}: a model that predicts its variance.")
     for field in ("beta_start", "beta_end"):
         if not isinstance(beta := kept.get(field, 0.01), float) or not 0 < beta < 1:
-            raise ValueError(f"{field} in {name} must lie between 0 and 1, got {beta!r:.80}.")
+            raise ValueError(f"{field} in {name} must be between 0 and 1, got {beta!r:.80}.")
     return kept
 
 
@@ -148,7 +148,7 @@ def _is_number(value: Any, low: float, high: float) -> bool:
 
 
 def _are_three(value: Any, low: float) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(_is_number(one, low, 10) for one in value)
+    return isinstance(value, list) and len(value) == 3 and all(_is_number(number, low, 10) for number in value)
 
 
 @dataclass(frozen=True)
@@ -178,16 +178,16 @@ def _check(where: str, field: str, value: Any) -> None:
     bound = next((bound for bound in BOUNDS if field in bound.fields), ANYTHING)
     flat = [inner for entry in _listed(value) for inner in _listed(entry)]
     if len(flat) > ENTRIES:
-        raise ValueError(f"{where} has {len(flat)} entries, and {ENTRIES} are the most that is believed.")
-    for one in flat:
-        if isinstance(one, str) and len(one) > LETTERS:
-            raise ValueError(f"{where} has {len(one)} letters, and {LETTERS} are the most that is believed.")
-        if one is not None and not isinstance(one, bool | int | float | str):
-            raise ValueError(f"{where} must be a number, a word or a list of them, got {one!r:.80}.")
-        if bound is not ANYTHING and one is not None and type(one) is not int:
-            raise ValueError(f"{where} must be a whole number from {bound.low} to {bound.high}, got {one!r:.80}.")
-        if isinstance(one, int) and not isinstance(one, bool) and not bound.low <= one <= bound.high:
-            raise ValueError(f"{where} must lie between {bound.low} and {bound.high}, got {one!s:.40}.")
+        raise ValueError(f"{where} has {len(flat)} entries; at most {ENTRIES} are accepted.")
+    for entry in flat:
+        if isinstance(entry, str) and len(entry) > LETTERS:
+            raise ValueError(f"{where} has {len(entry)} letters; at most {LETTERS} are accepted.")
+        if entry is not None and not isinstance(entry, bool | int | float | str):
+            raise ValueError(f"{where} must be a number, a word or a list of them, got {entry!r:.80}.")
+        if bound is not ANYTHING and entry is not None and type(entry) is not int:
+            raise ValueError(f"{where} must be a whole number from {bound.low} to {bound.high}, got {entry!r:.80}.")
+        if isinstance(entry, int) and not isinstance(entry, bool) and not bound.low <= entry <= bound.high:
+            raise ValueError(f"{where} must be between {bound.low} and {bound.high}, got {entry!s:.40}.")
 
 
 def _listed(value: Any) -> list[Any]:

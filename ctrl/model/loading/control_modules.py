@@ -46,7 +46,7 @@ class Pooled(nn.Module):
     """A ControlNet whose residuals are the same everywhere (`global_pool_conditions`): "shuffle".
 
     They come back at full size, so that masks act after the pooling. In diffusers it acts on the prompted rows only:
-    `prompted_only` tells that.
+    `prompted_only` says so.
     """
 
     prompted_only = True
@@ -54,17 +54,17 @@ class Pooled(nn.Module):
     def __init__(self, net: Any) -> None:
         super().__init__()
         self.net = view(net)
-        self.net.register_to_config(global_pool_conditions=False)  # done here
+        self.net.register_to_config(global_pool_conditions=False)  # `forward` pools instead
 
     @property
     def config(self) -> Any:
         """The ControlNet's configuration."""
         return self.net.config
 
-    def forward(self, *args: Any, **given: Any) -> tuple[list[Tensor], Tensor]:
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[list[Tensor], Tensor]:
         """The residuals, each the mean over its height and width."""
-        down, mid = self.net(*args, **given)
-        return [_mean(one) for one in down], _mean(mid)
+        down, mid = self.net(*args, **kwargs)
+        return [_mean(residual) for residual in down], _mean(mid)
 
 
 class Flipped(nn.Module):
@@ -76,8 +76,8 @@ class Flipped(nn.Module):
 
     def forward(self, hint: Tensor) -> Tensor:
         """What they make of a hint (R, 3, H, W) in red, green, blue."""
-        found: Tensor = self.embedding(torch.flip(hint, dims=[1]))
-        return found
+        embedded: Tensor = self.embedding(torch.flip(hint, dims=[1]))
+        return embedded
 
 
 def reading_rgb(net: Any) -> Any:

@@ -1,7 +1,7 @@
 """ControlNets of both layouts, for the U-Net they will act on.
 
-A ControlNet is a copy of a U-Net's encoder. So one in a single file, which says nothing of its form, is built after
-the U-Net; and one in diffusers' folder must fit it.
+A ControlNet is a copy of a U-Net's encoder. A single file does not state its architecture, so it is built like the
+U-Net's; a folder of diffusers' must fit it.
 """
 
 from __future__ import annotations
@@ -71,17 +71,17 @@ def _mode(kind: str, net: Any, mode: int | None) -> int | None:
     named = union_modes(net.config)
     chosen = named.get(kind) if mode is None else mode
     if chosen is None or not 0 <= chosen < many:
-        said = f"the number of its kind is {mode}" if mode is not None else f"{kind!r} is none that is known"
-        raise ValueError(f"the {kind} ControlNet serves {many} kinds, and {said}: {', '.join(named)}.")
+        reason = f"the number of its kind is {mode}" if mode is not None else f"{kind!r} is none that is known"
+        raise ValueError(f"the {kind} ControlNet serves {many} kinds, and {reason}: {', '.join(named)}.")
     return chosen
 
 
-def _only_file(given: Path) -> Path:
-    if given.is_file():
-        return given
-    inside = sorted(given.glob("*.safetensors"))
+def _only_file(place: Path) -> Path:
+    if place.is_file():
+        return place
+    inside = sorted(place.glob("*.safetensors"))
     if len(inside) != 1:
-        raise FileNotFoundError(f"{given.name!r} has no config.json and {len(inside)} .safetensors files, not one.")
+        raise FileNotFoundError(f"{place.name!r} has no config.json and {len(inside)} .safetensors files, not one.")
     return inside[0]
 
 
@@ -90,10 +90,10 @@ def _of_folder(kind: str, folder: Path, unet: Any) -> Any:
     from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
 
     config = read_json(folder / "config.json")
-    net, own = ControlNetModel, config
+    net, named = ControlNetModel, config
     if "num_control_type" in config:  # the published ones call their class ControlNetModel_Union
-        net, own = ControlNetUnionModel, {**config, "_class_name": ControlNetUnionModel.__name__}
-    kept = checked(net, own, folder.name)
+        net, named = ControlNetUnionModel, {**config, "_class_name": ControlNetUnionModel.__name__}
+    kept = checked(net, named, folder.name)
     _fit(kind, kept, unet)
     return build(net, kept, read_weights(folder), name=repr(folder.name), dtype=unet.dtype, device=unet.device)
 
@@ -129,7 +129,7 @@ def _check_residuals(kind: str, net: Any, unet: Any) -> None:
 def _fit(kind: str, config: Mapping[str, Any], unet: Any) -> None:
     """Refuse, by a ValueError, a ControlNet that was made for another U-Net."""
     for field in FITTING:
-        got, want = (_plain(one.get(field)) for one in (config, unet.config))
+        got, want = (_plain(fields.get(field)) for fields in (config, unet.config))
         if field in config and got != want:
             raise ValueError(f"the {kind} ControlNet was made for another model: its {field} is {got}, not {want}.")
 
@@ -141,35 +141,35 @@ def _plain(value: Any) -> Any:
 def _of_file(kind: str, file: Path, unet: Any) -> Any:
     """The ControlNet in one file, of the sizes of the U-Net: its own weights, or what they add to the U-Net's."""
     tensors, _ = read_tensors(file)
-    if any(key.startswith(PREFIX) for key in tensors):  # perhaps with the model it was trained on beside it
+    if any(key.startswith(PREFIX) for key in tensors):  # the file may hold the model it was trained on too
         tensors = {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items() if key.startswith(PREFIX)}
     original = "input_hint_block.0.weight" in tensors
     if not original and ENTRY not in tensors:
         looks = guess_file_kind(tensors, not_a="a ControlNet,")
         raise ValueError(f"{file.name} is no ControlNet by diffusers' or the original names: {looks}.")
-    net, own = _class(tensors)
+    net, by_shapes = _class(tensors)
     known = list(inspect.signature(net.__init__).parameters)[1:]
-    config = {field: unet.config[field] for field in known if field in unet.config} | own
+    config = {field: unet.config[field] for field in known if field in unet.config} | by_shapes
     first = tensors["input_hint_block.0.weight" if original else ENTRY]
     config |= {"conditioning_embedding_out_channels": _hints(tensors, original=original),
                "conditioning_channels": first.shape[1] if first.ndim == 4 else 3}  # fmt: skip
-    shapes = {name: tuple(one.shape) for name, one in on_meta(net, config, file.name).state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in on_meta(net, config, file.name).state_dict().items()}
     rename: Callable[[str], str] = partial(controlnet_name, config=config) if original else str
     picker = TensorPicker(tensors, {key for key in MARKS if key in tensors})
-    found = picker.take(shapes, rename)
+    picked = picker.take(shapes, rename)
     if MARKS & tensors.keys():
-        found = completed(found, shapes, picker, rename, unet.state_dict())
-    odd = [name for name, shape in shapes.items() if name not in found or tuple(found[name].shape) != shape]
+        picked = completed(picked, shapes, picker, rename, unet.state_dict())
+    odd = [name for name, shape in shapes.items() if name not in picked or tuple(picked[name].shape) != shape]
     if odd := [*odd, *picker.left()]:
         raise ValueError(
             f"the {kind} ControlNet in {file.name} was made for another model, or is not whole: {len(odd)} of its "
             f"tensors, such as {odd[0]}, are not what this U-Net's would be."
         )
-    return build(net, config, found, name=file.name, dtype=unet.dtype, device=unet.device)
+    return build(net, config, picked, name=file.name, dtype=unet.dtype, device=unet.device)
 
 
 def _class(tensors: Mapping[str, Tensor]) -> tuple[Any, dict[str, Any]]:
-    """diffusers' class of a ControlNet with these tensors, and what they tell of its configuration."""
+    """diffusers' class of a ControlNet with these tensors, and the configuration that follows from their shapes."""
     from diffusers.models.controlnets.controlnet import ControlNetModel
     from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
 
@@ -186,7 +186,7 @@ def _class(tensors: Mapping[str, Tensor]) -> tuple[Any, dict[str, Any]]:
 
 
 def completed(
-    found: Mapping[str, Tensor],
+    picked: Mapping[str, Tensor],
     shapes: Mapping[str, tuple[int, ...]],
     picker: TensorPicker,
     rename: Callable[[str], str],
@@ -197,23 +197,23 @@ def completed(
     A "difference" is added whole; a Control-LoRA (huggingface.co/stabilityai/control-lora) as up · down, and a layer
     that it does not have is the U-Net's own.
     """
-    whole = dict(found)
+    complete = dict(picked)
     for name in shapes:
         shared = base.get(name)
         if shared is None:
             continue
         if "difference" in picker.tensors:
-            if name in found:
-                whole[name] = shared.float() + found[name].to(shared.device, torch.float32)
-        elif name not in found:
+            if name in picked:
+                complete[name] = shared.float() + picked[name].to(shared.device, torch.float32)
+        elif name not in picked:
             start = rename(name).removesuffix(".weight")
             pair = picker.take(("up", "down"), f"{start}.{{}}".format)
             if len(pair) == 2:
                 up, down = (pair[part].to(shared.device, torch.float32).flatten(1) for part in ("up", "down"))
-                whole[name] = shared.float() + (up @ down).reshape(shared.shape)
+                complete[name] = shared.float() + (up @ down).reshape(shared.shape)
             else:
-                whole[name] = shared
-    return whole
+                complete[name] = shared
+    return complete
 
 
 def _hints(tensors: Mapping[str, Tensor], *, original: bool) -> tuple[int, ...]:

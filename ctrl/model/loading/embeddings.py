@@ -29,7 +29,7 @@ def with_embeddings(encoders: Sequence[TextEncoder], words: Mapping[str, Path]) 
     """
     held = {word: read_embedding(word, file, len(encoders)) for word, file in words.items()}
     return tuple(
-        _extended(one, {word: vectors[at] for word, vectors in held.items()}) for at, one in enumerate(encoders)
+        _extended(encoder, {word: vectors[at] for word, vectors in held.items()}) for at, encoder in enumerate(encoders)
     )
 
 
@@ -37,27 +37,27 @@ def word_of(file: Path) -> str:
     """The word that a file names, else the file's own name."""
     tensors, _ = read_tensors(file)
     known = {name for names in FOR_ENCODERS for name in names}
-    own = [name for name in tensors if name not in known]
-    return own[0] if len(tensors) == len(own) == 1 else file.stem
+    words = [name for name in tensors if name not in known]
+    return words[0] if len(tensors) == len(words) == 1 else file.stem
 
 
 def read_embedding(word: str, file: Path, encoders: int) -> tuple[Tensor, ...]:
     """The vectors (n, D) of a word for each of the text encoders."""
     tensors, _ = read_tensors(file)
     if encoders == 1 and len(tensors) == 1:
-        found = [next(iter(tensors.values()))]
+        tables = [next(iter(tensors.values()))]
     else:
         names = [next((name for name in names if name in tensors), None) for names in FOR_ENCODERS[:encoders]]
-        found = [tensors[name] for name in names if name is not None]
-    if len(found) != encoders:
+        tables = [tensors[name] for name in names if name is not None]
+    if len(tables) != encoders:
         looks = guess_file_kind(tensors, not_a="textual inversion")
         raise ValueError(f"{file.name} is no textual inversion for {encoders} text encoders: {looks}.")
-    vectors = tuple(one[None] if one.ndim == 1 else one for one in found)
-    for one in vectors:
-        if one.ndim != 2 or not 0 < len(one) <= VECTORS or not one.is_floating_point() or not one.isfinite().all():
+    vectors = tuple(rows[None] if rows.ndim == 1 else rows for rows in tables)
+    for rows in vectors:
+        if rows.ndim != 2 or not 0 < len(rows) <= VECTORS or not rows.is_floating_point() or not rows.isfinite().all():
             raise ValueError(
-                f"{file.name} has {tuple(one.shape)} numbers of {one.dtype} for {word!r}; at most {VECTORS} vectors of "
-                "finite numbers are read."
+                f"{file.name} has {tuple(rows.shape)} numbers of {rows.dtype} for {word!r}; "
+                f"at most {VECTORS} vectors of finite numbers are read."
             )
     return vectors
 

@@ -1,7 +1,7 @@
-"""What can be put on a model: ControlNets by kind, IP-Adapters and LoRAs by name, and where each lies.
+"""Optional parts of a model (ControlNets by kind, IP-Adapters and LoRAs by name) and where their files are.
 
-First what the user gave, then what lies in the model's own folder, then what is published for its family. Nothing is
-fetched or read before it is asked for.
+In this order: given by the user, in the model's folder, published for its family. Nothing is fetched or read before a
+recipe needs it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Extras:
             raise ValueError(self._lacks(f"ControlNet for {kind!r}", self.controls, "controlnets"))
         place = self._control_place(kind)
         if is_t2i_adapter(place):
-            raise ValueError(f"the {kind} control is a T2I-Adapter, and a ControlNet is needed here.")
+            raise ValueError(f"the {kind} control is a T2I-Adapter, and a ControlNet is needed.")
         return controlnet(kind, place, unet, self.controlnets[kind].mode)
 
     def t2i_adapter(self, kind: str, unet: Any) -> T2IAdapter | None:
@@ -85,7 +85,7 @@ class Extras:
         adapter = self._adapter(name)
         if adapter.encoder is None:
             raise ValueError(
-                "a style needs an image encoder, and there is none: put its folder, image_encoder, beside the "
+                "a style needs an image encoder, and there is none: put its folder, image_encoder, next to the "
                 "IP-Adapter's file or into the model's folder."
             )
         encoder = image_tower(self._module("image_encoder", adapter.encoder), device, dtype)
@@ -114,8 +114,8 @@ class Extras:
     def _module(self, name: str, place: Source) -> Path:
         return self.downloader.folder(name, place, ("config.json",), module_files).folder
 
-    def _lacks(self, what: str, there: tuple[str, ...], argument: str) -> str:
-        have = f"it has {', '.join(there)}" if there else "it has none"
+    def _lacks(self, what: str, names: tuple[str, ...], argument: str) -> str:
+        have = f"it has {', '.join(names)}" if names else "it has none"
         return f"this model has no {what}; {have}: load(..., {argument}=...)."
 
 
@@ -145,51 +145,53 @@ def extras_of(
         got = type(controlnets).__name__
         raise TypeError(f"controlnets must map kinds to ControlNets, such as {{'pose': 'folder'}}, got {got}.")
     nets = {_kind(kind): _net(kind, net) for kind, net in (controlnets or {}).items()}
-    loras = {name: _lora(f"lora[{name!r}]", one) for name, one in _named(lora, LCM).items()}
+    loras = {name: _lora(f"lora[{name!r}]", value) for name, value in _named(lora, LCM).items()}
     others = {**family.adapters, **own.adapters}
-    adapters = {name: _given_adapter(one, readers, others.get(name)) for name, one in _named(ip_adapter, BASE).items()}
+    adapters = {
+        name: _given_adapter(value, readers, others.get(name)) for name, value in _named(ip_adapter, BASE).items()
+    }
     return Extras(
         {**family.controlnets, **own.controlnets, **nets},
-        adapters | {name: one for name, one in others.items() if name not in adapters},
+        adapters | {name: value for name, value in others.items() if name not in adapters},
         {**family.loras, **own.lora_sources, **loras},
         downloader,
     )
 
 
-def extras_in(found: Snapshot) -> Extras:
-    """What a model's own folder holds beside the model, by the names of its files."""
-    folders = dict.fromkeys(name.split("/")[0] for name in found.names if "/" in name)
+def extras_in(snapshot: Snapshot) -> Extras:
+    """The extras in a model's own folder, by the names of its files."""
+    folders = dict.fromkeys(name.split("/")[0] for name in snapshot.names if "/" in name)
     kinds = [folder for folder in folders if folder.startswith(KIND)]
-    files = [name for name in found.names if name.endswith(".safetensors")]
+    files = [name for name in snapshot.names if name.endswith(".safetensors")]
     adapters = {_called(name, BASE, "ip_adapter"): name for name in files if name.startswith("ip_adapter/")}
     loras = {_called(name, LCM, "pytorch_lora_weights"): name for name in files if name.startswith("lora/")}
     return Extras(
-        {kind.removeprefix(KIND).replace("_", " "): ControlNetSource(found.inside(kind)) for kind in kinds},
-        {name: Adapter(found.inside(file), *readers_in(found)) for name, file in adapters.items()},
-        {name: found.inside(file) for name, file in loras.items()},
+        {kind.removeprefix(KIND).replace("_", " "): ControlNetSource(snapshot.inside(kind)) for kind in kinds},
+        {name: Adapter(snapshot.inside(file), *readers_in(snapshot)) for name, file in adapters.items()},
+        {name: snapshot.inside(file) for name, file in loras.items()},
     )
 
 
-def readers_in(found: Snapshot) -> Readers:
+def readers_in(snapshot: Snapshot) -> Readers:
     """The folders of the image encoder and of what prepares its pictures, if a model has them."""
-    folders = {name.split("/")[0] for name in found.names}
+    folders = {name.split("/")[0] for name in snapshot.names}
 
     def inside(folder: str) -> Source | None:
-        return found.inside(folder) if folder in folders else None
+        return snapshot.inside(folder) if folder in folders else None
 
     return inside("image_encoder"), inside("feature_extractor")
 
 
 def _called(file: str, default: str, stem: str) -> str:
     """The name of an adapter or LoRA by its file's; a file by the usual `stem` is the default one."""
-    own = file.rpartition("/")[2].removesuffix(".safetensors")
-    return default if own == stem else own.replace("_", " ")
+    called = file.rpartition("/")[2].removesuffix(".safetensors")
+    return default if called == stem else called.replace("_", " ")
 
 
-def _named(given: Any, default: str) -> Mapping[str, Any]:
-    if given is None:
+def _named(value: Any, default: str) -> Mapping[str, Any]:
+    if value is None:
         return {}
-    named = given if isinstance(given, Mapping) else {default: given}
+    named = value if isinstance(value, Mapping) else {default: value}
     for name in named:
         _check_name(name)
     return named
@@ -197,45 +199,47 @@ def _named(given: Any, default: str) -> Mapping[str, Any]:
 
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not 0 < len(name) <= LETTERS:
-        raise TypeError(f"what is put on a model is named by a short string, such as 'pose', got {name!r:.80}.")
+        raise TypeError(
+            f"names of ControlNets, IP-Adapters and LoRAs must be short strings, such as 'pose', got {name!r:.80}."
+        )
 
 
 def _kind(kind: str) -> str:
     _check_name(kind)
     if kind in ALIASES:
-        raise ValueError(f"controlnets has the kind {kind!r}, which is called {ALIASES[kind]!r} here.")
+        raise ValueError(f"controlnets has the kind {kind!r}, which ctrl calls {ALIASES[kind]!r}.")
     return kind
 
 
-def _net(kind: str, given: Any) -> ControlNetSource:
-    if isinstance(given, ControlNetSource):
-        return given
-    return ControlNetSource(given if isinstance(given, torch.nn.Module) else source_of(f"controlnets[{kind!r}]", given))
+def _net(kind: str, net: Any) -> ControlNetSource:
+    if isinstance(net, ControlNetSource):
+        return net
+    return ControlNetSource(net if isinstance(net, torch.nn.Module) else source_of(f"controlnets[{kind!r}]", net))
 
 
-def _file(name: str, given: Given) -> Source:
-    place = source_of(name, given)
+def _file(name: str, value: Given) -> Source:
+    place = source_of(name, value)
     if isinstance(place, Hub) and not place.path:
         raise FileNotFoundError(f"{name} must be a .safetensors file, like Hub({place.repo!r}, 'one.safetensors').")
     if isinstance(place, Path) and (not place.is_file() or place.suffix != ".safetensors"):
-        raise FileNotFoundError(f"{name} must be a .safetensors file, and {str(given)!r} is none.")
+        raise FileNotFoundError(f"{name} must be a .safetensors file, and {str(value)!r} is none.")
     return place
 
 
-def _lora(name: str, given: Given) -> Source:
-    """A LoRA's file, or the folder that PEFT or diffusers wrote it to, here or on the hub."""
-    source = source_of(name, given)
-    return source if isinstance(source, Hub) or source.is_dir() else _file(name, given)
+def _lora(name: str, value: Given) -> Source:
+    """A LoRA's file, or the folder that PEFT or diffusers wrote it to, on this disk or on the hub."""
+    source = source_of(name, value)
+    return source if isinstance(source, Hub) or source.is_dir() else _file(name, value)
 
 
-def _given_adapter(given: Given | Adapter, readers: Readers, other: Adapter | None) -> Adapter:
-    """A user's IP-Adapter; its encoder is beside it, else the model's, else what the `other` of its name reads."""
-    if isinstance(given, Adapter):
-        return given
-    file = _file("ip_adapter", given)
+def _given_adapter(value: Given | Adapter, readers: Readers, other: Adapter | None) -> Adapter:
+    """A user's IP-Adapter; its encoder is next to its file, else the model's, else that of the `other` of its name."""
+    if isinstance(value, Adapter):
+        return value
+    file = _file("ip_adapter", value)
     encoder, processor = readers
-    if isinstance(file, Path) and (beside := file.parent / "image_encoder").is_dir():
-        encoder = beside
+    if isinstance(file, Path) and (next_to_it := file.parent / "image_encoder").is_dir():
+        encoder = next_to_it
     if encoder is None and other is not None:
         encoder, processor = other.encoder, other.processor
     return Adapter(file, encoder, processor)

@@ -1,6 +1,6 @@
 """The families of models: what distinguishes them, and what is published for each.
 
-Nothing here is fetched before a recipe needs it. Every place holds safetensors; where a ControlNet's own repository
+Nothing is fetched before a recipe needs it. Every place holds safetensors; where a ControlNet's own repository
 has only pickles, the place is a published file in the original layout.
 """
 
@@ -30,7 +30,7 @@ UNION = {"pose": 0, "depth": 1, "soft edge": 2, "scribble": 2, "edges": 3, "line
 
 @dataclass(frozen=True)
 class ControlNetSource:
-    """A ControlNet: where it lies, or the module; of one that serves many kinds, `mode` is this kind's number."""
+    """A ControlNet: where its files are, or the module; of one that serves many kinds, `mode` is this kind's number."""
 
     place: Source | Any
     mode: int | None = None
@@ -70,10 +70,10 @@ class TextEncoderFormat:
 
 @dataclass(frozen=True)
 class Family:
-    """Models of one architecture, told by the U-Net's text width and the number of text encoders.
+    """Models of one architecture, recognised by the U-Net's text width and the number of text encoders.
 
     - `key` names it in presets of IP-Adapter blocks.
-    - What no tensor of a single file tells: `size` in pixels and that of a v model, `prediction`, `scaling_factor`,
+    - What no tensor of a single file shows: `size` in pixels and that of a v model, `prediction`, `scaling_factor`,
       timestep `spacing`.
     - What diffusers' pipelines of the family do: an empty negative prompt is zeros (`zero_negative`), a float16 VAE
       decodes in float32 (`upcast_vae`), a schedule is repaired (`repairs_schedule`), a VAE's `latents_mean` and
@@ -106,13 +106,13 @@ def family_of(unet: Any, text_encoders: int) -> Family:
     One of another width has the ways of the family with as many text encoders, and nothing is published for it.
     """
     width = unet.config.cross_attention_dim
-    alike = [one for one in (SD1, SD2, SDXL) if len(one.text_encoders) == text_encoders]
+    alike = [family for family in (SD1, SD2, SDXL) if len(family.text_encoders) == text_encoders]
     other = replace(alike[0], name="another family", key=None, controlnets={}, adapters={}, loras={})
-    return next((one for one in alike if one.width == width), other)
+    return next((family for family in alike if family.width == width), other)
 
 
 def kind_of(name: str) -> str | None:
-    """The kind of control that the name of a file, a folder or a repository tells, if it does."""
+    """The kind of control that the name of a file, a folder or a repository states, if it does."""
     last = name.replace("-", "_").lower().rstrip("/").rpartition("/")[2]
     return next((kind for part, kind in NAMED if part in last), None)
 

@@ -1,7 +1,7 @@
 """Files of a model, as far as diffusers is not needed: JSON and safetensors, and which of them to read.
 
-Everything here is untrusted until it was looked at: only these two formats are read, a value inside a file never
-decides what is run or opened, and what is read is capped.
+No file is trusted before it was checked: only these two formats are read, a value inside a file never decides what is
+run or opened, and sizes are capped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MODULES = ("unet", "vae", "text_encoder", "text_encoder_2")
 DATA = ("tokenizer", "tokenizer_2", "scheduler")
 TOKENIZER = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
              "added_tokens.json")  # fmt: skip
-SHARD = re.compile(r"[A-Za-z0-9][\w.-]*\.safetensors")  # a plain name, so that it lies where it is named
+SHARD = re.compile(r"[A-Za-z0-9][\w.-]*\.safetensors")  # a plain name, so that it is in the index's folder
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 
 
@@ -51,7 +51,7 @@ TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def device_named(name: str) -> torch.device:
-    """The device; "auto" is the GPU if there is one. A device that is not there raises a ValueError."""
+    """The device; "auto" is the GPU if there is one. A device that is not available raises a ValueError."""
     if not isinstance(name, str | torch.device):
         raise TypeError(f"device must be auto, cpu, cuda, cuda:0 or mps, got {name!r:.60}.")
     if name == "auto":
@@ -63,7 +63,7 @@ def device_named(name: str) -> torch.device:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # the latter of a torch that was built without it
-        raise ValueError(f"device {str(device)!r} is not there, torch says; take 'cpu' or 'auto'.") from error
+        raise ValueError(f"device {str(device)!r} is not available, torch says; take 'cpu' or 'auto'.") from error
     if device.type == "meta":
         raise ValueError("device must be auto, cpu, cuda, cuda:0 or mps, got 'meta', which holds no numbers.")
     return device
@@ -98,10 +98,10 @@ def _not_finite(number: str) -> NoReturn:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    read = dict(pairs)
+    if len(read) < len(pairs):
         raise ValueError("it has a key twice")
-    return found
+    return read
 
 
 def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -139,13 +139,13 @@ def weight_files(names: Iterable[str]) -> tuple[str, ...]:
 
     fp16 duplicates are taken only where there is nothing else.
     """
-    there = set(names)
+    known = set(names)
     for variant in VARIANTS:
         for stem in STEMS:
-            if (single := f"{stem}{variant}.safetensors") in there:
+            if (single := f"{stem}{variant}.safetensors") in known:
                 return (single,)
-            if (index := f"{stem}.safetensors.index{variant}.json") in there:
-                return (index, *sorted(name for name in there if _is_shard(name, stem, variant)))
+            if (index := f"{stem}.safetensors.index{variant}.json") in known:
+                return (index, *sorted(name for name in known if _is_shard(name, stem, variant)))
     return ()
 
 
@@ -209,7 +209,7 @@ def check_index(index: Mapping[str, Any], name: str) -> Index:
 def _named(index: Mapping[str, Any], part: str) -> str | None:
     """The class of a part, None if the model does without; a pair that is none is no class."""
     pair = index.get(part)
-    if isinstance(pair, list) and len(pair) == 2 and all(one is None or isinstance(one, str) for one in pair):
+    if isinstance(pair, list) and len(pair) == 2 and all(entry is None or isinstance(entry, str) for entry in pair):
         return pair[1]
     return None if pair is None else "?"
 
@@ -239,7 +239,7 @@ def module_files(names: Sequence[str], part: str = "it") -> tuple[str, ...]:
 def tokenizer_files(names: Sequence[str]) -> tuple[str, ...]:
     """Those of a tokenizer's files that it is loaded from; a FileNotFoundError says that it is none.
 
-    transformers wrote a vocabulary and its merges, and beside them tokenizer.json; since release 5 that one alone.
+    transformers wrote a vocabulary, its merges and tokenizer.json; since release 5 tokenizer.json alone.
     """
     if not {"vocab.json", "merges.txt"} <= set(names) and "tokenizer.json" not in names:
         raise FileNotFoundError("it has no vocab.json and merges.txt and no tokenizer.json, so it is no CLIP tokenizer")

@@ -37,7 +37,7 @@ def parts_of_folder(folder: Path, name: str, *, device: torch.device, dtype: tor
         unet=fill_from(folder / "unet", parts.unet, dtype, device),
         vae=fill_from(folder / "vae", parts.vae, vae_type, device),
         text_encoders=tuple(
-            replace(row, encoder=one) for row, one in zip(parts.text_encoders, encoders, strict=True)
+            replace(row, encoder=encoder) for row, encoder in zip(parts.text_encoders, encoders, strict=True)
         ),
     )
 
@@ -80,12 +80,12 @@ def vae_dtype(config: Mapping[str, Any], dtype: torch.dtype, family: Family) -> 
 
 def _check_statistics(name: str, vae: Any, family: Family) -> None:
     """Refuse a VAE whose latents are normalised in a way that the family's pipelines do not know."""
-    given = [getattr(vae, field, None) for field in ("latents_mean", "latents_std")]
-    if given == [None, None]:
+    statistics = [getattr(vae, field, None) for field in ("latents_mean", "latents_std")]
+    if statistics == [None, None]:
         return
     if not family.reads_latent_statistics:
         raise ValueError(f"{name!r} has a VAE with latents_mean or latents_std, which {family.name} does not know.")
-    if not all(isinstance(one, list | tuple) and len(one) == vae.latent_channels for one in given):
+    if not all(isinstance(values, list | tuple) and len(values) == vae.latent_channels for values in statistics):
         raise ValueError(f"{name!r} has a VAE whose latents_mean and latents_std are not one number a channel.")
 
 
@@ -112,13 +112,13 @@ def checked_parts(parts: Parts) -> Parts:
     if unet.addition_embed_type != added or classes_of or unet.encoder_hid_dim_type is not None:
         kind = unet.addition_embed_type or classes_of or unet.encoder_hid_dim_type or "nothing"
         many = len(parts.text_encoders)
-        raise ValueError(f"{name!r} has a U-Net conditioned by {kind} beside its {many} text encoders.")
+        raise ValueError(f"{name!r} has a U-Net conditioned by {kind} in addition to its {many} text encoders.")
     if added:
         pooled = parts.text_encoders[-1].encoder.config.projection_dim
         reads = unet.projection_class_embeddings_input_dim
         if reads != pooled + TIME_IDS * unet.addition_time_embed_dim:
             raise ValueError(
-                f"{name!r} has a U-Net that reads {reads} numbers beside the text, and {pooled} of the pooled text and "
-                f"{TIME_IDS} times {unet.addition_time_embed_dim} of the size are given: they are not of one model."
+                f"{name!r} has a U-Net that reads {reads} added numbers, and gets {pooled} of the pooled text and "
+                f"{TIME_IDS} times {unet.addition_time_embed_dim} of the size: they are not of one model."
             )
     return parts

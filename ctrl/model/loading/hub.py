@@ -1,7 +1,7 @@
-"""Places on this disk and on the model hub: what is fetched, from one commit, said before and only when needed.
+"""Places on this disk and on the model hub. Files are fetched only when needed, from one commit, with a message first.
 
 A path is never taken for a hub id. With `local_files_only` nothing is asked of the hub, not even whether it has
-something newer: what lies in the local cache is whole, or an error says what is missing.
+something newer: the local cache is complete, or an error says what is missing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Hub:
         if not OWNER_AND_NAME.fullmatch(self.repo):
             raise ValueError(f"repo must be a hub id like 'owner/name', got {self.repo!r}.")
         if self.path.startswith("/") or "\\" in self.path or ".." in self.path.split("/"):
-            raise ValueError(f"path must lie inside the repository, like 'models/one.safetensors', got {self.path!r}.")
+            raise ValueError(f"path must be inside the repository, like 'models/one.safetensors', got {self.path!r}.")
 
     def __str__(self) -> str:
         return f"{self.repo}/{self.path}" if self.path else self.repo
@@ -49,7 +49,7 @@ Source = Path | Hub
 def source_of(name: str, given: str | Path | Hub, revision: str | None = None) -> Source:
     """Where `given` is: a folder or file that exists, or a hub id like 'owner/name'; `name` is the argument's.
 
-    What looks like a path is never asked of the hub: it exists here, or a FileNotFoundError says that it does not.
+    What looks like a path is never looked up on the hub; one that does not exist raises a FileNotFoundError.
     """
     if not isinstance(revision, str | None):
         raise TypeError(f"revision must be a branch, a tag or a commit of the hub, got {revision!r:.60}.")
@@ -62,8 +62,8 @@ def source_of(name: str, given: str | Path | Hub, revision: str | None = None) -
         if revision is not None:
             raise ValueError(f"revision is for the hub, and {name} is {str(path)!r} on this disk; leave it out.")
         return path
-    here = Path(given).parent.is_dir() or Path(given).suffix.lower() in FILES
-    if isinstance(given, Path) or here or not OWNER_AND_NAME.fullmatch(given):
+    is_path = Path(given).parent.is_dir() or Path(given).suffix.lower() in FILES
+    if isinstance(given, Path) or is_path or not OWNER_AND_NAME.fullmatch(given):
         raise FileNotFoundError(
             f"{name} must be a folder or a hub id like 'owner/name' or a .safetensors file; "
             f"{str(given)!r:.200} is no folder and no file."
@@ -75,13 +75,13 @@ def _existing(given: str | Path) -> Path | None:
     try:
         path = Path(given).expanduser()
         return path if given != "" and path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # a name too long, somebody's home that is not there, a NUL
+    except (OSError, RuntimeError, ValueError):  # a name too long, the home of an unknown user, a NUL
         return None
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A place brought here: the folder, the names in it, and the place again, at the commit it came from."""
+    """A place on this disk: its folder, the names in it, and the place it came from, at that commit."""
 
     place: Source
     folder: Path
@@ -99,7 +99,7 @@ def say(sentence: str) -> None:
 
 @dataclass(frozen=True)
 class Downloader:
-    """Brings what lies elsewhere; `tell` is called with a sentence before anything is fetched."""
+    """Downloads files; `tell` is called with a message before each download."""
 
     local_files_only: bool = False
     tell: Callable[[str], None] = say
@@ -164,8 +164,8 @@ class Downloader:
         except Exception as error:  # what a lost connection raises is named by the hub's client of the day
             return self._offline(what, hub, marks, choose, error)
         start = f"{hub.path}/" if hub.path else ""
-        sizes = {one.rfilename.removeprefix(start): one.size or 0 for one in info.siblings or ()
-                 if one.rfilename.startswith(start)}  # fmt: skip
+        sizes = {sibling.rfilename.removeprefix(start): sibling.size or 0 for sibling in info.siblings or ()
+                 if sibling.rfilename.startswith(start)}  # fmt: skip
         try:
             wanted = choose(tuple(sizes))
         except FileNotFoundError as error:
@@ -183,33 +183,33 @@ class Downloader:
 
     def _offline(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice, error: Exception) -> Snapshot:
         try:
-            found = self._cached(what, hub, marks, choose)
+            snapshot = self._cached(what, hub, marks, choose)
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{what} could not be fetched from the hub ({type(error).__name__}) and is not in the local "
                 "cache; check the connection, or give a folder."
             ) from error
-        commit = found.place.revision if isinstance(found.place, Hub) else ""
+        commit = snapshot.place.revision if isinstance(snapshot.place, Hub) else ""
         self.tell(f"{what}: the hub cannot be reached ({type(error).__name__}); {commit} is in the cache.")
-        return found
+        return snapshot
 
     def _cached(self, what: str, hub: Hub, marks: Sequence[str], choose: Choice) -> Snapshot:
         import huggingface_hub
 
         marked = [f"{hub.path}/{mark}" if hub.path else mark for mark in marks]
-        there = {one: huggingface_hub.try_to_load_from_cache(hub.repo, one, revision=hub.revision) for one in marked}
-        name, at = next((pair for pair in there.items() if isinstance(pair[1], str)), (marked[0], None))
+        cached = {key: huggingface_hub.try_to_load_from_cache(hub.repo, key, revision=hub.revision) for key in marked}
+        name, at = next((pair for pair in cached.items() if isinstance(pair[1], str)), (marked[0], None))
         revision = f" at {hub.revision!r}" if hub.revision else ""
         remedy = "load it once without local_files_only, or give a folder"
         if not isinstance(at, str):
             raise FileNotFoundError(f"{what}{revision} is not in the local cache (no {name}); {remedy}.")
         root = Path(at).parents[name.count("/")]
-        found = Snapshot(replace(hub, revision=root.name), root / hub.path, names_in(root / hub.path))
+        snapshot = Snapshot(replace(hub, revision=root.name), root / hub.path, names_in(root / hub.path))
         try:
-            choose(found.names)
+            choose(snapshot.names)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{what}{revision} is not whole in the local cache: {error}; {remedy}.") from error
-        return found
+        return snapshot
 
 
 def names_in(folder: Path) -> tuple[str, ...]:
@@ -234,8 +234,8 @@ def _download(what: str, repo: str, commit: str, files: Sequence[str]) -> Path:
 def _in_cache(repo: str, file: str, commit: str) -> bool:
     import huggingface_hub
 
-    found: Any = huggingface_hub.try_to_load_from_cache(repo, file, revision=commit)
-    return isinstance(found, str)
+    path: Any = huggingface_hub.try_to_load_from_cache(repo, file, revision=commit)
+    return isinstance(path, str)
 
 
 def _literal(name: str) -> str:

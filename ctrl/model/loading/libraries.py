@@ -35,8 +35,8 @@ def classes() -> Classes:
 def without_gc() -> Iterator[None]:
     """For the length of the block Python's garbage collector rests, if it was at work.
 
-    What an import makes is there to stay, and the collector would look through all of it time and again: about a
-    tenth of what the first `load` takes.
+    What an import makes is never freed, and the collector would walk through it again and again: about a tenth of the
+    time that the first `load` takes.
     """
     working = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""How a model comes in: its parts from a folder, a single file, the hub or a pipeline, and what can be put on it."""
+"""`load`: a model's parts from a folder, a single file, the hub or a pipeline, and its optional parts."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def load(
       `Hub`, or a pipeline of diffusers'. `revision` is the hub's branch, tag or commit, and every part comes from it.
     - a pipeline is taken with all that was loaded into it: ControlNets, IP-Adapters and their image encoder, LoRAs,
       its scheduler's configuration. It is left as it is, and its weights are shared; what cannot be followed raises a
-      ValueError that says what to undo, and what is left out (a safety checker) is said in a warning.
+      ValueError that says what to undo, and a warning names what is left out (a safety checker).
     - `device` "auto" is the GPU if there is one; `dtype` is float32 if not given, float16 for a given source on CUDA.
     - `controlnets` maps a kind ("pose", "line art", …) to a folder, a .safetensors file of either layout, a hub id or
       a ControlNetModel. `ip_adapter` and `lora` are .safetensors files, or map names to them; an IP-Adapter's image
-      encoder is the folder image_encoder beside it. What is not given is looked for in the model's folder
+      encoder is the folder image_encoder next to it. What is not given is looked for in the model's folder
       (controlnet_pose/, ip_adapter/, lora/), then in what is published for its family, and read when first needed.
     - of a single file, `tokenizer` is a folder with CLIP's vocab.json and merges.txt or its tokenizer.json, by default
       what an installed open_clip has (ctrl-diffusion[clip]), else CLIP's on the hub; `prediction` is "epsilon" or
@@ -63,22 +63,22 @@ def load(
     - `vae` is a folder or a .safetensors file of a VAE to take in place of the model's. `embeddings` are textual
       inversions, .safetensors files by their words; one alone goes by its file's name. `clip_skip` layers at the end
       of the text encoders are not read, of prompts but not of negative ones, as in diffusers (A1111's "2" is 1).
-    - before anything is fetched, `tell` is called with what and how much it is; with `local_files_only` nothing is.
+    - before anything is fetched, `tell` is called with its name and size; with `local_files_only` nothing is.
 
-    Only safetensors are read and no code of the model's is run. What is incomplete or foreign raises a ValueError,
-    what is not there a FileNotFoundError.
+    Only safetensors are read and no code of the model's is run. An incomplete or foreign file raises a ValueError, a
+    missing one a FileNotFoundError.
     """
     downloader = Downloader(local_files_only, tell)
     if is_pipeline(source):
-        alone = {"device": device != "auto", "dtype": dtype, "revision": revision, "tokenizer": tokenizer,
+        options = {"device": device != "auto", "dtype": dtype, "revision": revision, "tokenizer": tokenizer,
                  "prediction": prediction, "vae": vae}  # fmt: skip
-        if given := [name for name, one in alone.items() if one]:
-            raise ValueError(f"{given[0]} is not for a pipeline, which has its own; change the pipeline first.")
+        if refused := [name for name, value in options.items() if value]:
+            raise ValueError(f"{refused[0]} is not for a pipeline, which has its own; change the pipeline first.")
         parts, own, readers = parts_of_pipeline(source), extras_of_pipeline(source, controlnets or {}), NO_READERS
     else:
         at = device_named(device)
-        half = at.type == "cuda" and source is not None
-        kind = dtype_given((torch.float16 if half else torch.float32) if dtype is None else dtype)
+        on_gpu = at.type == "cuda" and source is not None
+        kind = dtype_given((torch.float16 if on_gpu else torch.float32) if dtype is None else dtype)
         where = _place(source, revision)
         inside = where.path if isinstance(where, Hub) else where.name
         if inside.endswith(".safetensors") or (isinstance(where, Path) and where.is_file()):
@@ -92,13 +92,13 @@ def load(
                 raise ValueError("tokenizer and prediction are for a single file; a folder says both itself.")
             name = where.repo if isinstance(where, Hub) else where.resolve().name
             check = partial(described_parts, name=name)
-            found = downloader.folder("source", where, ("model_index.json",), model_files, check)
-            parts = parts_of_folder(found.folder, name, device=at, dtype=kind)
+            snapshot = downloader.folder("source", where, ("model_index.json",), model_files, check)
+            parts = parts_of_folder(snapshot.folder, name, device=at, dtype=kind)
             if vae is not None:
                 own_family = family_of(parts.unet, len(parts.text_encoders))
                 instead = read_vae(_vae(downloader, vae), own_family, device=at, dtype=kind)
                 parts = checked_parts(replace(parts, vae=instead))
-            own, readers = extras_in(found), readers_in(found)
+            own, readers = extras_in(snapshot), readers_in(snapshot)
     parts = replace(parts, text_encoders=_texts(downloader, parts.text_encoders, embeddings, clip_skip))
     family = family_of(parts.unet, len(parts.text_encoders))
     extras = extras_of(own, family, downloader, readers, controlnets=controlnets, ip_adapter=ip_adapter, lora=lora)
@@ -107,7 +107,7 @@ def load(
 
 def _place(source: Any, revision: str | None) -> Path | Hub:
     if source is None and not ATELIER.is_dir():
-        raise FileNotFoundError("the atelier model's weights are missing from this installation; install it anew.")
+        raise FileNotFoundError("the atelier model's weights are missing from this installation; reinstall it.")
     if not isinstance(source, str | Path | Hub | None):
         got = type(source).__name__
         raise TypeError(f"source must be a path, a hub id like 'owner/name', a Hub or a pipeline, got {got}.")
@@ -127,14 +127,14 @@ def _texts(
     text_encoders = tuple(replace(text_encoder, clip_skip=clip_skip) for text_encoder in text_encoders)
     if embeddings is None:
         return text_encoders
-    given = embeddings if isinstance(embeddings, Mapping) else {None: embeddings}
-    names = {word: "embeddings" if word is None else f"embeddings[{word!r}]" for word in given}
-    files = {word: downloader.file(names[word], source_of(names[word], one)) for word, one in given.items()}
+    by_word = embeddings if isinstance(embeddings, Mapping) else {None: embeddings}
+    names = {word: "embeddings" if word is None else f"embeddings[{word!r}]" for word in by_word}
+    files = {word: downloader.file(names[word], source_of(names[word], value)) for word, value in by_word.items()}
     return with_embeddings(text_encoders, {word or word_of(file): file for word, file in files.items()})
 
 
-def _vae(downloader: Downloader, given: Given) -> Path:
-    source = source_of("vae", given)
+def _vae(downloader: Downloader, value: Given) -> Path:
+    source = source_of("vae", value)
     inside = source.path if isinstance(source, Hub) else source.name
     if inside.endswith(".safetensors") or (isinstance(source, Path) and source.is_file()):
         return downloader.file("vae", source)
@@ -143,11 +143,11 @@ def _vae(downloader: Downloader, given: Given) -> Path:
     return downloader.folder("vae", source, ("config.json",), module_files).folder
 
 
-def _tokenizer(downloader: Downloader, given: Given | None) -> Tokenizer:
+def _tokenizer(downloader: Downloader, value: Given | None) -> Tokenizer:
     """What makes a single file's tokenizers: of a folder, of an installed package, of the hub."""
-    if given is None and (file := packaged_vocabulary()) is not None:
+    if value is None and (file := packaged_vocabulary()) is not None:
         return partial(packaged_tokenizer, file)
-    folder = _tokenizer_folder(downloader, source_of("tokenizer", CLIP_TOKENIZER if given is None else given))
+    folder = _tokenizer_folder(downloader, source_of("tokenizer", CLIP_TOKENIZER if value is None else value))
     return partial(read_tokenizer, folder)
 
 

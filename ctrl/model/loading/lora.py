@@ -2,7 +2,7 @@
 weights they touch.
 
 The base modules are never changed and share every other tensor with the views, so unloading is dropping the view,
-and the base is what it was to the bit. Layers are found by diffusers', PEFT's, ComfyUI's and kohya's names, by the
+and the base stays bit-equal. Layers are found by diffusers', PEFT's, ComfyUI's and kohya's names, by the
 last's after diffusers' names and after the original ones.
 """
 
@@ -19,7 +19,7 @@ from ctrl.model.loading.lora_file import Lora
 from ctrl.model.loading.original_names import unet_name
 from ctrl.model.loading.views import view
 
-PEFT_LAYERS = (".lora_A.", ".lora_B.", ".lora_magnitude_vector.")  # beside the layer they change
+PEFT_LAYERS = (".lora_A.", ".lora_B.", ".lora_magnitude_vector.")  # next to the layer they change
 DOTTED = ("", "unet.", "base_model.model.", "base_model.model.unet.")
 ORIGINAL = ("diffusion_model.", "model.diffusion_model.")
 KOHYA = ("lora_unet_", "lycoris_unet_", "lycoris_")
@@ -34,49 +34,48 @@ def merged(
 ) -> tuple[Any, tuple[Any, ...]]:
     """Views of the U-Net and of the text encoders with these LoRAs merged in, each at a weight for either.
 
-    The order in which they are given is of no consequence; a weight of 0 is as not given. A module that nothing
-    touches is itself in the answer. What changes a weight that these modules do not have raises a ValueError; of text
-    encoders that have only some of the changed layers (SD 2's files have one more) the others are left out with a
-    warning.
+    The order of the LoRAs does not matter, and one of weight 0 is left out. A module that no LoRA changes is returned
+    as it is. A change of a weight that these modules do not have raises a ValueError; of text encoders that have only
+    some of the changed layers (SD 2's files have one more) the others are left out with a warning.
     """
     names = [_unet_names(unet), *(_text_names(at, encoder) for at, encoder in enumerate(encoders))]
     changes: list[dict[str, list[tuple[Change, float]]]] = [{} for _ in names]
-    for lora, weight, text in sorted(loras, key=lambda one: (one[0].sha256, *one[1:])):
+    for lora, weight, text in sorted(loras, key=lambda entry: (entry[0].sha256, *entry[1:])):
         for change, at, path in _targets(lora, names) if weight or text else ():
-            if own := (text if at else weight):
-                changes[at].setdefault(path, []).append((change, own))
+            if strength := (text if at else weight):
+                changes[at].setdefault(path, []).append((change, strength))
     parts = [unet, *encoders]
-    views = [_changed(part, own) if own else part for part, own in zip(parts, changes, strict=True)]
+    views = [_changed(part, merges) if merges else part for part, merges in zip(parts, changes, strict=True)]
     return views[0], tuple(views[1:])
 
 
 def _targets(lora: Lora, names: Sequence[Mapping[str, str]]) -> list[tuple[Change, int, str]]:
     """Every change, with which of the modules it is for and the path of the changed layer in it."""
-    found, absent = [], []
+    targets, absent = [], []
     for change in lora.changes:
         at = next((at for at, known in enumerate(names) if change.base in known), None)
         if at is None:
             absent.append(change.base)
         else:
-            found.append((change, at, names[at][change.base]))
+            targets.append((change, at, names[at][change.base]))
     starts = tuple(start for dotted, kohya in TEXT_ENCODERS for start in (*dotted, *kohya) if "te" in start)
     strange = [base for base in absent if not base.startswith(starts)]
-    if strange or (absent and not any(at for _, at, _ in found)):
+    if strange or (absent and not any(at for _, at, _ in targets)):
         base = (strange or absent)[0]
         raise ValueError(f"{lora.name} is no LoRA for this model: it changes {base}, which the model does not have.")
     if absent:
         many = f"{len(absent)} layers, such as {absent[0]}"
         warnings.warn(f"{lora.name} changes {many}, that this model's text encoders do not have.", stacklevel=4)
-    return found
+    return targets
 
 
 def _changed(module: Any, changes: Mapping[str, Sequence[tuple[Change, float]]]) -> Any:
     """A second module that shares every tensor with the first but those that are changed."""
     changed = view(module)
-    for path, own in changes.items():
+    for path, merges in changes.items():
         layer = changed.get_submodule(path)
         merged = layer.weight.float()
-        for change, weight in own:
+        for change, weight in merges:
             merged = merged + weight * change.delta(layer.weight)
         layer.weight = nn.Parameter(merged.to(layer.weight.dtype), requires_grad=False)
     return changed
@@ -95,24 +94,24 @@ def _layers(module: Any) -> Iterator[tuple[str, str]]:
 
 def _unet_names(unet: Any) -> dict[str, str]:
     """Every name by which a LoRA may call a layer of this U-Net."""
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for path, name in _layers(unet):
         original = unet_name(name, unet.config)
         processor = name.replace(".to_out.0", ".to_out").replace(".to_", ".processor.to_")
-        spellings = [f"{start}{one}" for start in DOTTED for one in (name, processor)]
+        spellings = [f"{start}{spelling}" for start in DOTTED for spelling in (name, processor)]
         spellings += [f"{start}{original}" for start in ORIGINAL]
-        spellings += [start + one.replace(".", "_") for start in KOHYA for one in (name, original)]
-        found |= dict.fromkeys(spellings, path)
-    return found
+        spellings += [start + spelling.replace(".", "_") for start in KOHYA for spelling in (name, original)]
+        paths |= dict.fromkeys(spellings, path)
+    return paths
 
 
 def _text_names(at: int, encoder: Any) -> dict[str, str]:
     """Every name by which a LoRA may call a layer of this text encoder."""
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     dotted, kohya = TEXT_ENCODERS[at]
     for path, name in _layers(encoder):
         full = name if name.startswith("text_") else f"text_model.{name}"
         former = full.replace("self_attn.", "self_attn.to_").removesuffix("_proj")
-        found |= {start + one: path for start in dotted for one in (name, full, former)}
-        found |= {start + full.replace(".", "_"): path for start in kohya}
-    return found
+        paths |= {start + spelling: path for start in dotted for spelling in (name, full, former)}
+        paths |= {start + full.replace(".", "_"): path for start in kohya}
+    return paths

@@ -40,7 +40,7 @@ UNSUPPORTED = ("lora_bias", "fan_in_fan_out", "modules_to_save", "use_qalora", "
 
 @dataclass(frozen=True)
 class Settings:
-    """What PEFT says of a component's LoRA: α and the rank, for all layers and for some by the end of their names."""
+    """PEFT's settings of a component's LoRA: α and the rank, for all layers and for some by the end of their names."""
 
     alpha: float | None = None
     alphas: Mapping[str, float] = field(default_factory=dict)
@@ -103,11 +103,11 @@ def _layers(name: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[st
     layers: dict[str, dict[str, Tensor]] = {}
     rest = []
     for key, tensor in tensors.items():
-        found = [(part, end) for part, ends in ENDINGS.items() for end in ends if key.endswith(end)]
-        if not found:
+        matches = [(part, end) for part, ends in ENDINGS.items() for end in ends if key.endswith(end)]
+        if not matches:
             rest.append(key)
             continue
-        part, end = max(found, key=lambda pair: len(pair[1]))
+        part, end = max(matches, key=lambda pair: len(pair[1]))
         layers.setdefault(key.removesuffix(end), {})[part] = tensor
     for base, parts in [*layers.items()]:
         if parts.keys() <= {"alpha", "dora_scale", "magnitude"}:
@@ -120,9 +120,9 @@ def _layers(name: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[st
 
 
 def _change(name: str, base: str, parts: dict[str, Tensor], settings: Mapping[str, Settings]) -> Change:
-    said = parts.pop("alpha", None)
-    if said is not None and said.numel() != 1:
-        raise ValueError(f"{name} is a damaged LoRA: {base}.alpha has the shape {tuple(said.shape)}.")
+    alpha = parts.pop("alpha", None)
+    if alpha is not None and alpha.numel() != 1:
+        raise ValueError(f"{name} is a damaged LoRA: {base}.alpha has the shape {tuple(alpha.shape)}.")
     down, up = parts.get("down"), parts.get("up")
     odd = any(not part.numel() or not part.is_floating_point() for part in parts.values())
     if down is not None and up is not None:
@@ -132,12 +132,12 @@ def _change(name: str, base: str, parts: dict[str, Tensor], settings: Mapping[st
         shapes = " times ".join(f"{tuple(part.shape)}" for part in parts.values())
         kinds = " and ".join(str(part.dtype) for part in parts.values())
         raise ValueError(f"{name} is a damaged LoRA: {base} is changed by {shapes} numbers of {kinds}.")
-    own = next((one for start, one in settings.items() if base.startswith(start)), None)
+    peft = next((of_component for start, of_component in settings.items() if base.startswith(start)), None)
     size = rank(parts)
-    if said is not None:
-        strength = float(said) / size if size else 1.0
+    if alpha is not None:
+        strength = float(alpha) / size if size else 1.0
     else:
-        strength = 1.0 if own is None else own.strength(base, size)
+        strength = 1.0 if peft is None else peft.strength(base, size)
     kept = {part: tensor.clone() for part, tensor in parts.items()}  # what was read is a view of the file
     if not (all(torch.isfinite(tensor).all() for tensor in kept.values()) and abs(strength) < LARGEST):
         raise ValueError(f"{name} has NaN or infinite numbers in its change of {base}: the file is damaged.")
@@ -149,34 +149,34 @@ def _settings(name: str, file: Path, notes: Mapping[str, str]) -> dict[str, Sett
     if (file.parent / CONFIG).is_file() and file.name == WEIGHTS:
         return {"": _read_settings(name, read_json(file.parent / CONFIG))}
     try:
-        said = json.loads(notes.get("lora_adapter_metadata", "{}"))
+        metadata = json.loads(notes.get("lora_adapter_metadata", "{}"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} has a header that is not JSON: {error}.") from error
     components: dict[str, dict[str, Any]] = {}
-    for key, value in said.items() if isinstance(said, dict) else ():
+    for key, value in metadata.items() if isinstance(metadata, dict) else ():
         part, _, what = key.partition(".")
         components.setdefault(f"{part}.", {})[what] = value
     return {start: _read_settings(name, held) for start, held in components.items()}
 
 
-def _read_settings(name: str, said: Mapping[str, Any]) -> Settings:
-    kind = said.get("peft_type", "LORA")
+def _read_settings(name: str, config: Mapping[str, Any]) -> Settings:
+    kind = config.get("peft_type", "LORA")
     if kind not in PEFT:
         raise ValueError(f"{name} is a {kind!r:.40} of PEFT's, which ctrl does not merge; it merges {', '.join(PEFT)}.")
-    odd = [what for what in UNSUPPORTED if said.get(what)]
-    if odd or said.get("bias", "none") != "none":
+    odd = [what for what in UNSUPPORTED if config.get(what)]
+    if odd or config.get("bias", "none") != "none":
         raise ValueError(f"{name} is a LoRA with {odd[0] if odd else 'bias'}, which ctrl does not merge.")
-    alpha = _number(name, "lora_alpha", said.get("lora_alpha", said.get("alpha")))
-    size = _number(name, "r", said.get("r"))
-    patterns = {what: _pattern(name, what, said.get(what)) for what in ("alpha_pattern", "rank_pattern")}
-    root = bool(said.get("use_rslora"))
+    alpha = _number(name, "lora_alpha", config.get("lora_alpha", config.get("alpha")))
+    size = _number(name, "r", config.get("r"))
+    patterns = {what: _pattern(name, what, config.get(what)) for what in ("alpha_pattern", "rank_pattern")}
+    root = bool(config.get("use_rslora"))
     return Settings(alpha, patterns["alpha_pattern"], int(size) if size else None, patterns["rank_pattern"], root)
 
 
-def _pattern(name: str, what: str, said: Any) -> dict[str, float]:
-    held = said or {}
+def _pattern(name: str, what: str, config: Any) -> dict[str, float]:
+    held = config or {}
     if not isinstance(held, dict) or any(set(key) & set("*+?()[]{}|\\$") for key in held):
-        raise ValueError(f"{name} has an {what} that is no layers' names: {str(said)!r:.80}.")
+        raise ValueError(f"{name} has an {what} that is no layers' names: {str(config)!r:.80}.")
     return {key.removeprefix("^"): _number(name, what, value) or 0.0 for key, value in held.items()}
 
 

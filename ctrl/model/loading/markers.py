@@ -1,12 +1,12 @@
-"""What a single file says of its prediction and of its noise schedule, by every mark that programs write or look for.
+"""The prediction type and noise schedule that a single file states, by every mark that programs write or look for.
 
-In this order, since the marks further down outlive merges and are copied unread:
+In this order, since merges copy the later marks without reading them:
 
 1. tensors `v_pred` and `ztsnr`, empty: ComfyUI, A1111 and Forge decide by them;
 2. `modelspec.prediction_type` of the header (github.com/Stability-AI/ModelSpec), which kohya's scripts write;
 3. `ss_v_parameterization` and `ss_zero_terminal_snr` of kohya's header;
 4. `modelspec.architecture`, where SD 2's two models have a name each;
-5. the tensor `global_step` of SD 2's published files, by which InvokeAI and diffusers tell them.
+5. the tensor `global_step` of SD 2's published files, by which InvokeAI and diffusers recognise them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def stated_prediction(tensors: Mapping[str, Tensor], notes: Mapping[str, str], f
     """"v" or "epsilon" as the file says it, None if it does not."""
     if "v_pred" in tensors or "v_pred" in notes:
         return "v"
-    if (said := SPELLINGS.get(_plain(notes.get("modelspec.prediction_type")))) is not None:
-        return said
+    if (prediction := SPELLINGS.get(_plain(notes.get("modelspec.prediction_type")))) is not None:
+        return prediction
     if "ss_v_parameterization" in notes:
         return "v" if _plain(notes["ss_v_parameterization"]) in TRUE else "epsilon"
     if (named := ARCHITECTURES.get(_plain(notes.get("modelspec.architecture")))) is not None:
@@ -45,5 +45,5 @@ def states_zero_snr(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> 
     return marked or _plain(notes.get("ss_zero_terminal_snr")) in TRUE
 
 
-def _plain(said: str | None) -> str:
-    return (said or "").strip().lower().replace("-", "_")
+def _plain(spelling: str | None) -> str:
+    return (spelling or "").strip().lower().replace("-", "_")

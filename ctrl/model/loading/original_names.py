@@ -1,8 +1,8 @@
 """The original names of tensors: what CompVis' and Stability's code calls the parts of the modules of diffusers.
 
-Every name of a module of ours has one there, so a file in that layout is read by asking for each. The layouts are
-those of github.com/CompVis/latent-diffusion, github.com/lllyasviel/ControlNet and, for the text encoders of SD 2 and
-SDXL, github.com/mlfoundations/open_clip.
+Every tensor of diffusers' modules has one such name, so a file in that layout is read by asking for each. The layouts
+are those of github.com/CompVis/latent-diffusion, github.com/lllyasviel/ControlNet and, for the text encoders of SD 2
+and SDXL, github.com/mlfoundations/open_clip.
 """
 
 from __future__ import annotations
@@ -44,31 +44,31 @@ def unet_name(path: str, config: Mapping[str, Any]) -> str:
     layers = config["layers_per_block"]  # every level has as many
     match path.split("."):
         case ["conv_in", *rest]:
-            found = ["input_blocks.0.0", *rest]
+            name = ["input_blocks.0.0", *rest]
         case ["conv_norm_out", *rest]:
-            found = ["out.0", *rest]
+            name = ["out.0", *rest]
         case ["conv_out", *rest]:
-            found = ["out.2", *rest]
+            name = ["out.2", *rest]
         case ["time_embedding", linear, *rest]:
-            found = ["time_embed", _second(linear), *rest]
+            name = ["time_embed", _second(linear), *rest]
         case ["add_embedding" | "class_embedding", linear, *rest]:
-            found = ["label_emb.0", _second(linear), *rest]
+            name = ["label_emb.0", _second(linear), *rest]
         case ["down_blocks", i, "downsamplers", "0", "conv", *rest]:
-            found = [f"input_blocks.{(int(i) + 1) * (layers + 1)}.0.op", *rest]
+            name = [f"input_blocks.{(int(i) + 1) * (layers + 1)}.0.op", *rest]
         case ["down_blocks", i, kind, j, *rest]:
-            found = [f"input_blocks.{1 + int(i) * (layers + 1) + int(j)}", *_inner(kind, rest)]
+            name = [f"input_blocks.{1 + int(i) * (layers + 1) + int(j)}", *_inner(kind, rest)]
         case ["mid_block", "resnets", j, *rest]:
-            found = [f"middle_block.{2 * int(j)}", *_inner("resnets", rest)[1:]]
+            name = [f"middle_block.{2 * int(j)}", *_inner("resnets", rest)[1:]]
         case ["mid_block", "attentions", j, *rest]:
-            found = [f"middle_block.{2 * int(j) + 1}", *rest]
+            name = [f"middle_block.{2 * int(j) + 1}", *rest]
         case ["up_blocks", i, "upsamplers", "0", "conv", *rest]:
             attends = config["up_block_types"][int(i)].startswith("CrossAttn")
-            found = [f"output_blocks.{int(i) * (layers + 1) + layers}.{1 + attends}.conv", *rest]
+            name = [f"output_blocks.{int(i) * (layers + 1) + layers}.{1 + attends}.conv", *rest]
         case ["up_blocks", i, kind, j, *rest]:
-            found = [f"output_blocks.{int(i) * (layers + 1) + int(j)}", *_inner(kind, rest)]
+            name = [f"output_blocks.{int(i) * (layers + 1) + int(j)}", *_inner(kind, rest)]
         case _:
-            found = [path]
-    return ".".join(found)
+            name = [path]
+    return ".".join(name)
 
 
 def _second(linear: str) -> str:
@@ -87,18 +87,18 @@ def controlnet_name(path: str, config: Mapping[str, Any]) -> str:
     hints = config["conditioning_embedding_out_channels"]
     match path.split("."):
         case ["controlnet_down_blocks", i, *rest]:
-            found = [f"zero_convs.{i}.0", *rest]
+            name = [f"zero_convs.{i}.0", *rest]
         case ["controlnet_mid_block", *rest]:
-            found = ["middle_block_out.0", *rest]
+            name = ["middle_block_out.0", *rest]
         case ["controlnet_cond_embedding", "conv_in", *rest]:
-            found = ["input_hint_block.0", *rest]
+            name = ["input_hint_block.0", *rest]
         case ["controlnet_cond_embedding", "blocks", i, *rest]:
-            found = [f"input_hint_block.{2 * int(i) + 2}", *rest]
+            name = [f"input_hint_block.{2 * int(i) + 2}", *rest]
         case ["controlnet_cond_embedding", "conv_out", *rest]:
-            found = [f"input_hint_block.{4 * len(hints) - 2}", *rest]
+            name = [f"input_hint_block.{4 * len(hints) - 2}", *rest]
         case _:
             return unet_name(path, config)
-    return ".".join(found)
+    return ".".join(name)
 
 
 def vae_name(path: str, config: Mapping[str, Any]) -> str:
@@ -106,23 +106,23 @@ def vae_name(path: str, config: Mapping[str, Any]) -> str:
     last = len(config["block_out_channels"]) - 1
     match path.split("."):
         case [side, "down_blocks", i, "downsamplers", "0", *rest]:
-            found = [side, "down", i, "downsample", *rest]
+            name = [side, "down", i, "downsample", *rest]
         case [side, "up_blocks", i, "upsamplers", "0", *rest]:
-            found = [side, "up", str(last - int(i)), "upsample", *rest]
+            name = [side, "up", str(last - int(i)), "upsample", *rest]
         case [side, "down_blocks", i, "resnets", j, *rest]:
-            found = [side, "down", i, "block", j, *_shortcut(rest)]
+            name = [side, "down", i, "block", j, *_shortcut(rest)]
         case [side, "up_blocks", i, "resnets", j, *rest]:
-            found = [side, "up", str(last - int(i)), "block", j, *_shortcut(rest)]
+            name = [side, "up", str(last - int(i)), "block", j, *_shortcut(rest)]
         case [side, "mid_block", "resnets", j, *rest]:
-            found = [side, "mid", f"block_{int(j) + 1}", *_shortcut(rest)]
+            name = [side, "mid", f"block_{int(j) + 1}", *_shortcut(rest)]
         case [side, "mid_block", "attentions", "0", *rest]:
             *names, last_name = rest
-            found = [side, "mid.attn_1", ATTENTION.get(".".join(names), ".".join(names)), last_name]
+            name = [side, "mid.attn_1", ATTENTION.get(".".join(names), ".".join(names)), last_name]
         case [side, "conv_norm_out", *rest]:
-            found = [side, "norm_out", *rest]
+            name = [side, "norm_out", *rest]
         case _:
-            found = [path]
-    return ".".join(found)
+            name = [path]
+    return ".".join(name)
 
 
 def _shortcut(rest: list[str]) -> list[str]:
@@ -163,13 +163,13 @@ class TensorPicker:
     taken: set[str]
 
     def take(self, names: Iterable[str], original: Callable[[str], str]) -> dict[str, Tensor]:
-        """What the file has of the tensors of these names, called otherwise in it."""
-        found = {}
+        """The tensors of these names that the file has, under their `original` names."""
+        picked = {}
         for name in names:
             if (key := original(name)) in self.tensors:
                 self.taken.add(key)
-                found[name] = self.tensors[key]
-        return found
+                picked[name] = self.tensors[key]
+        return picked
 
     def left(self) -> list[str]:
         """Those that were not taken."""

@@ -1,7 +1,7 @@
 """A pipeline of diffusers', with everything that was loaded into it: nothing of it is changed, no weight is copied.
 
-The U-Net and the text encoders are views (`views.py`): what the owner later loads into the pipeline is not in them,
-what the owner does to the weights is.
+The U-Net and the text encoders are views (`views.py`): what is loaded into the pipeline later is not in them, a change
+of its weights in place is.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PROCESSES = {"do_resize": True, "do_normalize": True, "do_binarize": False, "do_
 
 
 def is_pipeline(source: Any) -> bool:
-    """Whether this is a pipeline of diffusers', told without importing it."""
+    """Whether this is a pipeline of diffusers', decided without importing diffusers."""
     return isinstance(getattr(source, "components", None), dict)
 
 
@@ -45,7 +45,7 @@ def parts_of_pipeline(pipe: Any) -> Parts:
     """The parts of a pipeline that is of SD 1.x, SD 2.x or SDXL, on their device and in their dtype.
 
     A VAE that must be in float32 (`vae_dtype`) is copied. What cannot be followed raises a ValueError that says what to
-    undo; what is left out, such as a safety checker, is said in a warning.
+    undo; a warning names what is left out, such as a safety checker.
     """
     has: dict[str, Any] = pipe.components
     kinds = _kinds(type(pipe).__name__, has)
@@ -73,29 +73,29 @@ def parts_of_pipeline(pipe: Any) -> Parts:
 def extras_of_pipeline(pipe: Any, named: Mapping[str, Any]) -> Extras:
     """The ControlNets and IP-Adapters that were loaded into a pipeline; those that the user `named` go without.
 
-    A ControlNet's kind is read from the name it was loaded by; one that does not tell is called "control".
+    A ControlNet's kind is read from the name it was loaded by; "control" if that name states none.
     """
-    given = {id(one) for one in named.values()}
+    named_nets = {id(key) for key in named.values()}
     controlnets: dict[str, ControlNetSource] = {}
     for net in _controlnets(pipe.components.get("controlnet")):
-        if id(net) in given:
+        if id(net) in named_nets:
             continue
         modes = union_modes(net.config)
         kind = kind_of(str(net.config.get("_name_or_path", "")))
         if kind is None and not modes:
             kind = _numbered("control", [*controlnets, *named])
             warnings.warn(
-                f"pipe has a ControlNet that does not say its kind; it is called {kind!r} here. To name it: "
+                f"pipe has a ControlNet that does not say its kind; ctrl calls it {kind!r}. To name it: "
                 "controlnets={'pose': pipe.controlnet}.",
                 stacklevel=3,
             )
-        sources = {one: ControlNetSource(net, mode) for one, mode in modes.items()} or {
+        sources = {key: ControlNetSource(net, mode) for key, mode in modes.items()} or {
             _numbered(str(kind), controlnets): ControlNetSource(net)
         }
-        controlnets |= {one: source for one, source in sources.items() if one not in controlnets}
+        controlnets |= {key: source for key, source in sources.items() if key not in controlnets}
     loaded = list(_loaded_adapters(pipe.unet))
     names = [_numbered("base", range(0))] if len(loaded) == 1 else [f"base {at + 1}" for at in range(len(loaded))]
-    return Extras(controlnets, {name: Adapter(one) for name, one in zip(names, loaded, strict=True)})
+    return Extras(controlnets, {name: Adapter(key) for name, key in zip(names, loaded, strict=True)})
 
 
 def _kinds(name: str, has: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _check_places(has: Mapping[str, Any], parts: list[str]) -> None:
     places = {str(tensor.device) for part in parts for tensor in has[part].parameters()}
     if len(places) > 1 or "meta" in places or any(hasattr(has[part], "_hf_hook") for part in parts):
         raise ValueError(
-            f"pipe's parts lie on {', '.join(sorted(places))} or are moved about by hooks; call "
+            f"pipe's parts are on {', '.join(sorted(places))} or are moved about by hooks; call "
             "pipe.remove_all_hooks() and pipe.to(device) first."
         )
 
@@ -125,7 +125,7 @@ def _default_attention(unet: Any) -> Any:
     """The U-Net with the default processors, and without the IP-Adapters that were loaded into it."""
     from diffusers.models.attention_processor import AttnProcessor2_0
 
-    if odd := sorted({type(one).__name__ for one in unet.attn_processors.values()} - {*EQUIVALENT}):
+    if odd := sorted({type(processor).__name__ for processor in unet.attn_processors.values()} - {*EQUIVALENT}):
         raise ValueError(
             f"pipe's U-Net attends by {', '.join(odd)}, which ctrl cannot watch or steer; "
             "call pipe.unet.set_attn_processor(AttnProcessor2_0())."
@@ -149,25 +149,25 @@ def _loaded_adapters(unet: Any) -> Iterator[LoadedAdapter]:
             if hasattr(processor, "to_k_ip")
         }
         pairs = {
-            site: (one.to_k_ip[number].weight.detach(), one.to_v_ip[number].weight.detach())
-            for site, one in processors.items()
+            site: (layer.to_k_ip[number].weight.detach(), layer.to_v_ip[number].weight.detach())
+            for site, layer in processors.items()
         }
         yield LoadedAdapter(f"pipe's IP-Adapter {number + 1}", projection, pairs)
 
 
-def _controlnets(given: Any) -> list[Any]:
+def _controlnets(container: Any) -> list[Any]:
     """The ControlNets of a pipeline: none, one, or several in one of diffusers' containers or in a list."""
-    if given is None:
+    if container is None:
         return []
-    if isinstance(given, list | tuple):
-        return list(given)
-    return list(given.nets) if hasattr(given, "nets") else [given]
+    if isinstance(container, list | tuple):
+        return list(container)
+    return list(container.nets) if hasattr(container, "nets") else [container]
 
 
 def _numbered(name: str, taken: Any) -> str:
     """The name, or with the first number that makes it another than those that are taken."""
     names = (name, *(f"{name} {number}" for number in range(2, 100)))
-    return next(one for one in names if one not in taken)
+    return next(candidate for candidate in names if candidate not in taken)
 
 
 def _cast(module: Any, dtype: torch.dtype) -> Any:

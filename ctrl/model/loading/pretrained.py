@@ -1,8 +1,8 @@
 """Modules of diffusers and transformers from a folder or from tensors: complete, finite, safetensors only.
 
-They are built here, without memory, from a configuration that was looked at, and given copies of tensors that were
-looked at. So a folder and a single file come in by one road, no configuration has a say in what code is run, nothing
-is left to be drawn at random, and a file that changes later does not change the model.
+Each is built without memory from a checked configuration, and filled with copies of checked tensors. So folders and
+single files are loaded in the same way, no configuration decides what code is run, no weight is random, and a file that
+changes later does not change the model.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def fill(module: Any, tensors: Mapping[str, Tensor], *, name: str, dtype: torch.
     """
     kind = type(module).__name__
     wanted = module.state_dict()
-    given = {_present(kind, key): tensor for key, tensor in tensors.items() if not key.endswith(".position_ids")}
-    missing, strange = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    present = {_present(kind, key): tensor for key, tensor in tensors.items() if not key.endswith(".position_ids")}
+    missing, strange = sorted(wanted.keys() - present.keys()), sorted(present.keys() - wanted.keys())
     if missing:
         raise ValueError(f"{name} lacks {len(missing)} tensors, such as {missing[0]}: it is incomplete.")
     children = tuple(f"{child}." for child, _ in module.named_children())
@@ -75,7 +75,7 @@ def fill(module: Any, tensors: Mapping[str, Tensor], *, name: str, dtype: torch.
     if strange:
         many = f"{len(strange)} tensors, such as {strange[0]}"
         warnings.warn(f"{name} has {many}, that no {kind} has; they are left out.", stacklevel=2)
-    ready = {key: _copied(given[key], key, name, shaped, dtype, device) for key, shaped in wanted.items()}
+    ready = {key: _copied(present[key], key, name, shaped, dtype, device) for key, shaped in wanted.items()}
     module.load_state_dict(ready, assign=True)
     for part in module.modules():
         places = getattr(part, "position_ids", None)

@@ -1,6 +1,6 @@
-"""What the shapes of tensors in the original layout tell of the modules they belong to: diffusers' configurations.
+"""diffusers' configurations of modules in the original layout, by the shapes of their tensors.
 
-Channels, levels, layers, depths and widths are read. What no shape tells is Stable Diffusion's habit: 8 heads where
+Channels, levels, layers, depths and widths are read. What no shape shows is as in Stable Diffusion: 8 heads where
 the transformers are entered by a convolution (SD 1), else 64 channels a head, as in every CLIP; 32 groups; SiLU.
 """
 
@@ -15,7 +15,7 @@ HEAD = 64  # channels
 HEADS = 8
 SIZES = 256  # channels for each number of SDXL's size conditioning
 LAYERS = 8  # of a level, more than any has
-SIZE_TENSORS = (  # the tensors that tell a text encoder's sizes, by transformers' names; the last only if it projects
+SIZE_TENSORS = (  # the tensors that show a text encoder's sizes, by transformers' names; the last only if it projects
     "embeddings.token_embedding.weight",
     "embeddings.position_embedding.weight",
     "encoder.layers.0.mlp.fc1.weight",
@@ -71,10 +71,10 @@ def _levels(tensors: Mapping[str, Tensor]) -> list[list[tuple[int, int]]]:
 
 def _depth(tensors: Mapping[str, Tensor], place: str) -> int:
     """How many transformer blocks there are at a place."""
-    found = 0
-    while f"{place}.transformer_blocks.{found}.norm1.weight" in tensors:
-        found += 1
-    return found
+    depth = 0
+    while f"{place}.transformer_blocks.{depth}.norm1.weight" in tensors:
+        depth += 1
+    return depth
 
 
 def vae_config(tensors: Mapping[str, Tensor], where: str, *, size: int, scaling_factor: float) -> dict[str, Any]:

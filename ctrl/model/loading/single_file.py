@@ -1,7 +1,7 @@
 """Models in one .safetensors file of the original layout: SD 1.x, SD 2.x and SDXL base.
 
 Nothing else is needed but a tokenizer: the modules' configurations are read from the tensors' shapes (`shapes.py`).
-What no tensor tells is the family's: the VAE's scaling factor, the noise schedule, the size, and whether the model
+What no tensor shows is the family's: the VAE's scaling factor, the noise schedule, the size, and whether the model
 predicts ε or v where the file does not say it (`markers.py`). Every tensor of the U-Net, the VAE and the text encoders
 must be used and none may lack.
 """
@@ -92,16 +92,16 @@ def parts_of_file(
     predicts = prediction or stated_prediction(tensors, notes, family) or _of_family(file.name, family)
     builder = _Builder(file.name, tensors, device, dtype, family)
     size = family.size_of_v if predicts == "v" else family.size
-    own = builder.vae(size) if vae is None else read_vae(vae, family, device=device, dtype=dtype)
-    unet = builder.unet(size // 2 ** (len(own.config.block_out_channels) - 1))
-    encoders = [builder.text_encoder(one) for one in family.text_encoders]
+    autoencoder = builder.vae(size) if vae is None else read_vae(vae, family, device=device, dtype=dtype)
+    unet = builder.unet(size // 2 ** (len(autoencoder.config.block_out_channels) - 1))
+    encoders = [builder.text_encoder(row) for row in family.text_encoders]
     builder.warn_of_others()
     text_encoders = [
-        TextEncoder(tokenizer(encoder, one.pad), encoder)
-        for one, encoder in zip(family.text_encoders, encoders, strict=True)
+        TextEncoder(tokenizer(encoder, row.pad), encoder)
+        for row, encoder in zip(family.text_encoders, encoders, strict=True)
     ]
     schedule = _schedule(family, predicts, zero_snr=predicts == "v" and states_zero_snr(tensors, notes))
-    return checked_parts(Parts(file.stem, unet, own, tuple(text_encoders), schedule, family.zero_negative))
+    return checked_parts(Parts(file.stem, unet, autoencoder, tuple(text_encoders), schedule, family.zero_negative))
 
 
 def _of_family(name: str, family: Family) -> str:
@@ -127,7 +127,7 @@ def _family(name: str, tensors: Mapping[str, Tensor], *, needs_vae: bool) -> Fam
     if "tensors that are no part" not in looks and not (looks.endswith("a VAE alone") and has(UNET)):
         raise ValueError(f"{name} holds no whole model: {looks}.")
     for family in (SDXL, SD2, SD1):
-        if has(UNET) and (has(VAE) or not needs_vae) and all(has(one.prefix) for one in family.text_encoders):
+        if has(UNET) and (has(VAE) or not needs_vae) and all(has(row.prefix) for row in family.text_encoders):
             return family
     parts = ((UNET, "U-Net"), *([(VAE, "VAE")] if needs_vae else []), ("cond", "text encoder"))
     lacks = [f"no {part} ({prefix}…)" for prefix, part in parts if not has(prefix)]
@@ -171,8 +171,8 @@ class _Builder:
         if not row.projects:
             kind = classes().text_encoder
             ignored.append("text_projection")
-        sizes = [one for one in SIZE_TENSORS if name(one) in inside and name(one) not in ignored]
-        shaped = {one: part(one, inside[name(one)]) for one in sizes}
+        sizes = [key for key in SIZE_TENSORS if name(key) in inside and name(key) not in ignored]
+        shaped = {key: part(key, inside[name(key)]) for key in sizes}
         config = text_config(shaped, self.file, layers=layers, act="gelu" if row.open_clip else "quick_gelu")
         return self._build(f"text encoder at {row.prefix}…", kind, config, inside, name, part, ignored)
 
@@ -184,7 +184,7 @@ class _Builder:
             warnings.warn(f"{self.file} has {many}, that no {kind} model has; they are left out.", stacklevel=4)
 
     def _inside(self, prefix: str) -> dict[str, Tensor]:
-        return {key.removeprefix(prefix): own for key, own in self.tensors.items() if key.startswith(prefix)}
+        return {key.removeprefix(prefix): tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
 
     def _build(
         self,

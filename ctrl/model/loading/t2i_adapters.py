@@ -1,4 +1,4 @@
-"""T2I-Adapters (arXiv 2302.08453): controls that are asked once a run, since they read neither latents nor time.
+"""T2I-Adapters (arXiv 2302.08453): controls that run once a picture, since they read neither latents nor time.
 
 A folder of diffusers', or one file by diffusers' or by the original names (github.com/TencentARC/T2I-Adapter).
 """
@@ -44,33 +44,33 @@ class T2IAdapter:
         return tuple(self.net(shown))
 
 
-def is_t2i_adapter(given: Any) -> bool:
+def is_t2i_adapter(place: Any) -> bool:
     """Whether a place or a module holds a T2I-Adapter, by its configuration or by the names of its tensors."""
-    if isinstance(given, nn.Module):
-        return type(given).__name__ == CLASS
-    if (given / CONFIG).is_file():
-        return bool(read_json(given / CONFIG).get("_class_name") == CLASS)
-    if not given.is_file():
+    if isinstance(place, nn.Module):
+        return type(place).__name__ == CLASS
+    if (place / CONFIG).is_file():
+        return bool(read_json(place / CONFIG).get("_class_name") == CLASS)
+    if not place.is_file():
         return False
-    names = [key.removeprefix("adapter.") for key in read_tensors(given)[0]]
+    names = [key.removeprefix("adapter.") for key in read_tensors(place)[0]]
     return any(name.startswith("body.0.") for name in names)
 
 
-def t2i_adapter(kind: str, given: Path | nn.Module, unet: Any) -> T2IAdapter:
+def t2i_adapter(kind: str, place: Path | nn.Module, unet: Any) -> T2IAdapter:
     """The T2I-Adapter for this U-Net, on its device and in its dtype; a ValueError says that it does not fit."""
     from diffusers.models.adapter import T2IAdapter as Net
 
-    if isinstance(given, nn.Module):
-        net: Any = given
+    if isinstance(place, nn.Module):
+        net: Any = place
         if (net.dtype, net.device) != (unet.dtype, unet.device):
             raise ValueError(
                 f"the {kind} T2I-Adapter is in {net.dtype} on {net.device} and the U-Net in {unet.dtype} on "
                 f"{unet.device}; give it as net.to(device={str(unet.device)!r}, dtype={unet.dtype})."
             )
-    elif given.is_dir():
-        net = fill_from(given, described(Net, given), unet.dtype, unet.device)
+    elif place.is_dir():
+        net = fill_from(place, described(Net, place), unet.dtype, unet.device)
     else:
-        net = _of_file(given, Net, unet)
+        net = _of_file(place, Net, unet)
     channels, wanted = list(net.config.channels), list(unet.config.block_out_channels)
     if net.config.adapter_type == LIGHT:
         channels.append(channels[-1])
@@ -83,7 +83,7 @@ def t2i_adapter(kind: str, given: Path | nn.Module, unet: Any) -> T2IAdapter:
 
 
 def _of_file(file: Path, kind: Any, unet: Any) -> Any:
-    tensors = {key.removeprefix("adapter."): one for key, one in read_tensors(file)[0].items()}
+    tensors = {key.removeprefix("adapter."): tensor for key, tensor in read_tensors(file)[0].items()}
     config = checked(kind, _config(tensors, file.name, xl=unet.config.addition_embed_type is not None), file.name)
     picker = TensorPicker(tensors, set())
     original = "body.0.block1.weight" in tensors or "body.0.body.0.block1.weight" in tensors
@@ -96,7 +96,7 @@ def _of_file(file: Path, kind: Any, unet: Any) -> Any:
 
 
 def _config(tensors: Mapping[str, Tensor], where: str, *, xl: bool) -> dict[str, Any]:
-    """What the shapes of a file tell: its form, its channels, and what it makes of its maps' pixels."""
+    """The configuration by the shapes of a file: its form, its channels, and how it folds its maps' pixels."""
     light = "conv_in.weight" not in tensors
     levels = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("body."))
     first = tensors.get("body.0.in_conv.weight" if light else "conv_in.weight")
@@ -110,7 +110,7 @@ def _config(tensors: Mapping[str, Tensor], where: str, *, xl: bool) -> dict[str,
     lasts = [tensors.get(f"body.{at}.{inner}") for at in blocks]
     part = "body.0.body" if "body.0.body.0.block1.weight" in tensors else "body.0.resnets"
     resnets = RESNETS if flat else len({name.split(".")[3] for name in tensors if name.startswith(f"{part}.")})
-    channels = [one.shape[0] for one in lasts if one is not None]
+    channels = [last.shape[0] for last in lasts if last is not None]
     return {
         "in_channels": pixels,
         "channels": channels[:-1] if light else channels,  # a light one's last level is as wide as the one before

@@ -54,8 +54,8 @@ def packaged_tokenizer(file: Path, encoder: Any, pad: str | None = None) -> Any:
 def packaged_vocabulary() -> Path | None:
     """The file of CLIP's merges in an installed package; the package is looked for and not imported."""
     for package in PACKAGES:
-        found = find_spec(package)
-        for folder in (found.submodule_search_locations or ()) if found else ():
+        spec = find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
             if (file := Path(folder) / MERGES).is_file():
                 return file
     return None

@@ -1,4 +1,4 @@
-"""A VAE of its own, in the place of a model's: a folder of diffusers' or one file by its original names."""
+"""A VAE to take in place of a model's: a folder of diffusers' or one file by its original names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_vae(place: Path, family: Family, *, device: torch.device, dtype: torch.
         return fill_from(place, vae, vae_dtype(vae.config, dtype, family), device)
     tensors, _ = read_tensors(place)
     if any(key.startswith(PREFIX) for key in tensors):
-        tensors = {key.removeprefix(PREFIX): one for key, one in tensors.items() if key.startswith(PREFIX)}
+        tensors = {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items() if key.startswith(PREFIX)}
     if "encoder.conv_in.weight" not in tensors or "encoder.down.0.block.0.conv1.weight" not in tensors:
         raise ValueError(f"{place.name} is no VAE by the original names: {guess_file_kind(tensors, not_a='a VAE')}.")
     config = vae_config(tensors, place.name, size=family.size, scaling_factor=family.scaling_factor)

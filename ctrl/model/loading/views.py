@@ -1,4 +1,4 @@
-"""Second modules over the same tensors: what is changed in one's structure the other does not see."""
+"""Second modules over the same tensors: a change of one's structure does not change the other's."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ def view(module: Any) -> Any:
     for part in module.modules():
         for hooks in (part._forward_hooks, part._forward_pre_hooks):
             kept += hooks.values()
-    return copy.deepcopy(module, memo={id(one): one for one in kept})
+    return copy.deepcopy(module, memo={id(shared): shared for shared in kept})
