@@ -1,9 +1,9 @@
-"""The command line: a prompt and what steers it in, a PNG with its recipe out.
+"""The command line: makes a picture from a prompt and controls, and writes it as a PNG with its recipe.
 
     python -m ctrl "a figure waving in a red shirt, on grass, at sunset" --pose waving --seed 7 -o out.png
 
-What cannot be done is one sentence on stderr and nothing written: exit code 2 for a wrong argument, 1 where the run
-failed, 130 where it was interrupted.
+An error is one sentence on stderr, and nothing is written: exit code 2 for a wrong argument, 1 for a failed run, 130
+for an interrupted one.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from ctrl.model import Model
     from ctrl.sampling import Shot
 
-WRONG = (ValueError, TypeError, OSError)  # what an argument leads to
-FAILED = (RuntimeError, ArithmeticError, MemoryError, ImportError)  # what a run leads to
+WRONG = (ValueError, TypeError, OSError)  # errors of arguments
+FAILED = (RuntimeError, ArithmeticError, MemoryError, ImportError)  # errors of a run
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit code."""
+    """Run the command line and return the exit code."""
     # Threads that wait by spinning take the processor from those that work: on a busy two-core machine a
-    # picture took 27 s with torch's default, 0.3 s with this. Only a program may decide it, and early.
+    # picture took 27 s with torch's default, 0.3 s with this. Only a program may set it, before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    given = parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
-        return _show(given.show) if given.show is not None else _make(given)
+        return _show(options.show) if options.show is not None else _make(options)
     except KeyboardInterrupt:
         say("ctrl: interrupted")
         return 130
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Write to stderr. A reader that is gone, or a full log, must not cost the picture."""
+    """Write to stderr. A closed stderr or a full disk must not stop the run."""
     try:
         print(text, end=end, file=sys.stderr, flush=True)
     except (OSError, ValueError):
@@ -58,12 +58,12 @@ def say(text: str, end: str = "\n") -> None:
 
 @contextmanager
 def _noted() -> Iterator[None]:
-    """Let warnings be notes, without the line of code they come from."""
+    """Print warnings as notes, without the line of code they come from."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    for one in caught:
-        say(f"note: {one.message}")
+    for warning in caught:
+        say(f"note: {warning.message}")
 
 
 def _show(path: str) -> int:
@@ -79,13 +79,13 @@ def _show(path: str) -> int:
     return 0
 
 
-def _make(given: argparse.Namespace) -> int:
+def _make(options: argparse.Namespace) -> int:
     with _noted():
-        recipe = recipe_of(given)
-    output = _output(given.output, overwrite=given.overwrite)
+        recipe = recipe_of(options)
+    output = _output(options.output, overwrite=options.overwrite)
     from ctrl.sampling import sample
 
-    model = _load(given)
+    model = _load(options)
     began = time.perf_counter()
     shot = sample(model, recipe, on_step=lambda step: _bar(step.index + 1, step.count))
     took = time.perf_counter() - began
@@ -96,28 +96,28 @@ def _make(given: argparse.Namespace) -> int:
     return 0 if path == output else 1
 
 
-def _load(given: argparse.Namespace) -> Model:
+def _load(options: argparse.Namespace) -> Model:
     from ctrl.model import load
 
-    options: dict[str, Any] = {name: getattr(given, name) for name in ("tokenizer", "vae", "ip_adapter")}
-    files = [lora_of(text) for text in given.lora]
-    options["controlnets"] = dict(by_kind("--controlnet", given.controlnet)) or None
-    options["lora"] = {lora.name: file for lora, file in files if file is not None} or None
-    if given.dtype != "auto":
+    arguments: dict[str, Any] = {name: getattr(options, name) for name in ("tokenizer", "vae", "ip_adapter")}
+    files = [lora_of(text) for text in options.lora]
+    arguments["controlnets"] = dict(by_kind("--controlnet", options.controlnet)) or None
+    arguments["lora"] = {lora.name: file for lora, file in files if file is not None} or None
+    if options.dtype != "auto":
         import torch
 
-        options["dtype"] = getattr(torch, DTYPES.get(given.dtype, given.dtype))
+        arguments["dtype"] = getattr(torch, DTYPES.get(options.dtype, options.dtype))
     return load(
-        given.model,
-        device=given.device,
-        local_files_only=given.local_files_only,
+        options.model,
+        device=options.device,
+        local_files_only=options.local_files_only,
         tell=say,
-        **{name: value for name, value in options.items() if value is not None},
+        **{name: value for name, value in arguments.items() if value is not None},
     )
 
 
 def _output(text: str | None, *, overwrite: bool) -> Path:
-    """Where the picture goes, tried before the run: hours later is too late."""
+    """The path of the picture. It is checked before the run, so that a long run is not lost."""
     path = Path("out.png" if text is None else text).expanduser()
     if path.suffix.lower() != ".png":
         raise ValueError(f"--output must end in .png, since the recipe travels in a PNG; got {text!r}.")
@@ -125,7 +125,7 @@ def _output(text: str | None, *, overwrite: bool) -> Path:
         raise ValueError(f"--output: there is no folder {str(path.parent)!r}; make it first.")
     if path.exists() and not overwrite:
         if text is not None:
-            raise ValueError(f"--output: {text!r} is there already; give another name, or --overwrite.")
+            raise ValueError(f"--output: {text!r} exists already; give another name, or --overwrite.")
         path = next(p for n in range(2, 10**6) if not (p := path.with_name(f"out-{n}.png")).exists())
     if path.is_dir():
         raise ValueError(f"--output: {text!r} is a folder; give the name of a PNG in it.")
@@ -138,7 +138,7 @@ def _output(text: str | None, *, overwrite: bool) -> Path:
 
 
 def _save(shot: Shot, output: Path) -> Path:
-    """Where the picture was written: where it should go, else in the folder for temporary files."""
+    """Write the picture to `output`, or else to the folder for temporary files; returns its path."""
     try:
         shot.save(output)
     except OSError as error:
@@ -158,7 +158,7 @@ def _sentence(error: BaseException) -> str:
 
 
 def _bar(done: int, count: int) -> None:
-    """A bar that is redrawn on a terminal, and one line in a log."""
+    """Draw the progress bar: redrawn on a terminal, one line in a log."""
     if sys.stderr.isatty() or done == count:
         full = 32 * done // count
         start = "\r" if sys.stderr.isatty() else ""

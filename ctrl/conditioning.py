@@ -1,8 +1,8 @@
-"""The parts of recipes as tensors for a model, kept in a memory by their content.
+"""The parts of recipes as tensors for a model, cached in a memory by their content.
 
 N is the number of pictures made at once, from recipes that one batch can hold. A *column* is one part of each of them:
-their first controls, their second styles. Weights and schedules are not in here: they are numbers of a step, and a part
-prepared once serves whatever its weight becomes.
+their first controls, their second styles. Weights and schedules are not included: they are numbers of a step, so a part
+is prepared once for all its weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Size = tuple[int, int]  # width and height in pixels
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """The encoded prompts of N recipes at a step, all of one length: (N, T, D). `number` is its own in a memory."""
+    """The encoded prompts of N recipes at a step, all of one length: (N, T, D). `number` is for cache keys."""
 
     number: int
     cond: PromptRows
@@ -42,7 +42,7 @@ class Prompts:
 
 @dataclass(frozen=True, eq=False)
 class ControlInput:
-    """The control pictures (N, 3, H, W) in [0, 1] of a column, and where they act, (N, 1, H, W) in [0, 1]."""
+    """The hints (N, 3, H, W) in [0, 1] of a column of controls, and their masks (N, 1, H, W) in [0, 1]."""
 
     number: int
     revision: Hashable  # of the ControlNet
@@ -52,7 +52,7 @@ class ControlInput:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """The pictures a run starts from, (N, 3, H, W) in [-1, 1], and where they may change, (N, 1, h, w)."""
+    """The pictures that a run starts from, (N, 3, H, W) in [-1, 1], and the inpainting mask (N, 1, h, w)."""
 
     pixels: Tensor
     mask: Tensor | None
@@ -62,8 +62,8 @@ def size_of(model: Model, recipe: Recipe) -> Size:
     """The size of the picture; a ValueError for one that the model cannot draw."""
     if recipe.width is None or recipe.height is None:
         if max(model.size) > MAX_SIDE:
-            own = f"{model.size[0]}×{model.size[1]}"
-            raise ValueError(f"the model's own size is {own}, and at most {MAX_SIDE} is drawn; give width and height.")
+            pixels = f"{model.size[0]}×{model.size[1]}"
+            raise ValueError(f"the model's own size is {pixels}, above the limit of {MAX_SIDE}; give width and height.")
         return model.size
     step = model.vae_scale_factor
     for name, size in (("width", recipe.width), ("height", recipe.height)):
@@ -76,7 +76,7 @@ def size_of(model: Model, recipe: Recipe) -> Size:
 class Conditioning:
     """The parts of recipes as tensors, for one run of a model at one size; `memory` may outlive it.
 
-    Weights of networks are taken not to change during the run.
+    The weights of networks must not change during the run.
     """
 
     def __init__(self, model: Model, size: Size, memory: Memory) -> None:
@@ -84,7 +84,7 @@ class Conditioning:
         self.revision: Callable[[Network], Hashable] = cache(lambda network: network.revision)
 
     def texts(self, recipe: Recipe) -> tuple[Text, ...]:
-        """The encoded prompt, negative prompt and regions' prompts of a recipe, each as long as it needs."""
+        """The encoded prompt, negative prompt and regions' prompts of a recipe, not padded to each other."""
         encoders = self.model.text
         key = self.revision(encoders)
 
@@ -97,8 +97,10 @@ class Conditioning:
         return (encoded(recipe.prompt), uncond, *regions)
 
     def prompts(self, steps: Sequence[Recipe]) -> Prompts:
-        """The prompts of recipes at a step (`Recipe.at`). Without guidance the negative one is left out: it might only
-        lengthen the others."""
+        """The prompts of recipes at a step (`Recipe.at`).
+
+        Without guidance the negative prompt is left out: its length could only add padding to the others.
+        """
         guided = Guidance.of(steps[0].guidance).guided
         words = tuple((step.prompt, step.negative if guided else None, step.regions) for step in steps)
         key = ("prompts", self.revision(self.model.text), self.size, words)
@@ -121,7 +123,7 @@ class Conditioning:
         return masks * weights[:, None, None, None]
 
     def control(self, column: Sequence[Control]) -> ControlInput:
-        """A column of controls. A ValueError if the model has no such ControlNet or it has another number of blocks."""
+        """A column of controls. A ValueError for a missing ControlNet or a wrong number of blocks."""
         first = column[0]
         net = self.model.controlnet(first.kind)
         if first.blocks is not None and len(first.blocks) != net.count:
@@ -129,7 +131,7 @@ class Conditioning:
                 f"blocks must hold {net.count} weights for this model's {first.kind} ControlNet, "
                 f"got {len(first.blocks)}."
             )
-        pictures = tuple((type(one).__name__, one.picture, one.resize, one.mask) for one in column)
+        pictures = tuple((type(part).__name__, part.picture, part.resize, part.mask) for part in column)
         key = ("control", self.revision(net), self.size, pictures)
         return self.memory(key, lambda: self._control(net, column))
 
@@ -142,7 +144,7 @@ class Conditioning:
     def style(self, column: Sequence[Style]) -> StyleReference:
         """A column of styles. A ValueError if the model has no such IP-Adapter, or no such blocks."""
         adapter = self.model.ip_adapter(column[0].adapter)
-        key = ("style", self.revision(adapter), self.size, tuple(replace(one, weight=1.0) for one in column))
+        key = ("style", self.revision(adapter), self.size, tuple(replace(part, weight=1.0) for part in column))
         return self.memory(key, lambda: self._style(adapter, column))
 
     def _style(self, adapter: IPAdapter, column: Sequence[Style]) -> StyleReference:
@@ -150,23 +152,23 @@ class Conditioning:
             key = ("image embeds", self.revision(adapter), pictures)
             return self.memory(key, lambda: adapter.embed(pictures))
 
-        negatives = [() if one.negative is None else (Picture.of(one.negative),) for one in column]
+        negatives = [() if part.negative is None else (Picture.of(part.negative),) for part in column]
         return adapter.reference(
-            torch.stack([embeds(one.pictures) for one in column]),
+            torch.stack([embeds(part.pictures) for part in column]),
             torch.stack([embeds(pictures) for pictures in negatives]),
             blocks=column[0].blocks,
             combine=column[0].combine,
-            mask=self._masks([one.mask for one in column]),
+            mask=self._masks([part.mask for part in column]),
             keep=self.memory.part(("style", self.memory.new_number())),
         )
 
     def start(self, recipes: Sequence[Recipe]) -> Start | None:
-        """What the recipes start from; None where that is noise alone."""
+        """The pictures that the recipes start from; None if they start from noise alone."""
         pictures = [Picture.of(recipe.image).fit(*self.size) for recipe in recipes if recipe.image is not None]
         if not pictures:
             return None
-        coloured = [one if one.ndim == 3 else np.repeat(one[..., None], 3, axis=2) for one in pictures]
-        # Not copied: a convolution rounds otherwise over colours that lie side by side, as they do in diffusers.
+        coloured = [array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2) for array in pictures]
+        # Not copied: as in diffusers, channels are last in memory, and a convolution rounds by its input's strides.
         pixels = torch.from_numpy(np.stack(coloured).transpose(0, 3, 1, 2))
         mask = self._masks([recipe.mask for recipe in recipes])
         if mask is not None:
@@ -174,7 +176,7 @@ class Conditioning:
         return Start((2.0 * pixels - 1.0).to(self.model.device, self.model.dtype), mask)
 
     def guidance_map(self, column: Sequence[PictureLike | None]) -> Tensor | None:
-        """Where guidance acts, (N, 1, h, w) in [0, 1]; None for everywhere."""
+        """The map of where guidance acts, (N, 1, h, w) in [0, 1]; None for everywhere."""
 
         def make() -> Tensor | None:
             masks = self._masks(column)
@@ -188,7 +190,7 @@ class Conditioning:
         return self.size[1] // self.model.vae_scale_factor, self.size[0] // self.model.vae_scale_factor
 
     def _masks(self, column: Sequence[PictureLike | None]) -> Tensor | None:
-        """Masks at the size of the picture, (N, 1, H, W) float32 in [0, 1], as diffusers keeps them; None of none."""
+        """Masks at the size of the picture, (N, 1, H, W) float32 in [0, 1], as in diffusers; None if there are none."""
         fitted = [self._mask(mask) for mask in column if mask is not None]
         return torch.cat(fitted) if fitted else None
 

@@ -1,8 +1,8 @@
-"""How the predictions of a step's branches become one: functions of tensors that know no model.
+"""Guidance: combine the predictions of a step's branches into one. Functions of tensors, independent of any model.
 
 A step has up to three kinds of branch: uncond (the negative prompt), cond (the prompt) and perturbed (the
-prompt in a network whose self-attention is perturbed). Every prediction is (N, C, h, w). What is off costs nothing: a
-branch that is not there is not run, and `guide` with everything off returns cond itself.
+prompt in a network whose self-attention is perturbed). Every prediction is (N, C, h, w). A feature that is
+off costs nothing: its branch is not run, and `guide` with everything off returns cond itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ctrl.rows import Branches
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """Where a step's predictions live: what they are of the model's input `sample`, at its noise level."""
+    """The space of a step's predictions: their kind, the model's input `sample` and its noise level."""
 
     sample: Tensor  # (N, C, h, w)
     level: Level
@@ -41,7 +41,7 @@ class Space:
 
 @dataclass(frozen=True, eq=False)
 class GuidanceState:
-    """What guidance remembers of the steps before: APG's running sum of differences, (N, C, h, w)."""
+    """State carried from step to step: APG's running sum of differences, (N, C, h, w)."""
 
     average: Tensor | None = None
 
@@ -63,10 +63,10 @@ def cfg(cond: Tensor, uncond: Tensor, guidance: float | Tensor) -> Tensor:
 
 
 def rescale(guided: Tensor, cond: Tensor, phi: float) -> Tensor:
-    """Bring each picture's standard deviation φ of the way back to cond's (arXiv 2305.08891, section 3.4).
+    """Move each picture's standard deviation by the fraction φ towards cond's (arXiv 2305.08891, section 3.4).
 
-    Over C, h and w, in diffusers' order of operations. diffusers does it to what the model predicts; ComfyUI
-    does it to v whatever the model predicts, which for an ε model makes other pictures at the same φ.
+    Over C, h and w, in diffusers' order of operations. diffusers rescales the model's prediction; ComfyUI
+    rescales v for every model, so an ε model gives different pictures at the same φ.
     """
     over = list(range(1, guided.ndim))
     matched = guided * (cond.std(dim=over, keepdim=True) / guided.std(dim=over, keepdim=True))
@@ -78,8 +78,8 @@ def apg(
 ) -> tuple[Tensor, Tensor]:
     """Adaptive projected guidance, and the running sum to hand to the next step (None before the first).
 
-    Algorithm 1 of arXiv 2410.02416, cond + (w − 1) · Δ, which at w = 1 is cond whatever the settings. So does
-    diffusers with `use_original_formulation` and w − 1; by default it does uncond + w · Δ, which is not.
+    Algorithm 1 of arXiv 2410.02416, cond + (w − 1) · Δ, which at w = 1 is cond whatever the settings. diffusers
+    gives the same with `use_original_formulation` and w − 1; its default, uncond + w · Δ, is not cond at w = 1.
     """
     over = list(range(1, cond.ndim))
     running = cond - uncond
@@ -95,7 +95,7 @@ def apg(
 
 
 def optimized_scale(cond: Tensor, uncond: Tensor) -> Tensor:
-    """uncond times the scale that brings it nearest to cond, ⟨cond, uncond⟩ / ‖uncond‖² (CFG-Zero*, 2503.18886).
+    """uncond times the scale that makes it closest to cond, ⟨cond, uncond⟩ / ‖uncond‖² (CFG-Zero*, 2503.18886).
 
     Per picture, in the space of the prediction as the paper and diffusers have it.
     """
@@ -105,12 +105,12 @@ def optimized_scale(cond: Tensor, uncond: Tensor) -> Tensor:
 
 
 def zero_init(cond: Tensor) -> Tensor:
-    """The prediction of CFG-Zero*'s zero-init: zeros, whatever the model predicts, as diffusers has it.
+    """The prediction of CFG-Zero*'s zero-init: zeros for every kind of prediction, as in diffusers.
 
     For a flow that is a velocity of zero: a first-order solver leaves the latents as they are for this step.
-    For v it says x0 = α · sample, at high noise nearly the same. For ε it says that there is no noise: the
-    latents keep their value in x0 + (σ/α) · noise while the noise level falls under them. The paper shows
-    flows only; of x0 it would be a blank picture.
+    For v it means x0 = α · sample, nearly the same at high noise. For ε it means that there is no noise: the
+    latents keep the value x0 + (σ/α) · noise while the noise level falls. The paper shows flows only; for x0
+    it would mean a blank picture.
     """
     return torch.zeros_like(cond)
 
@@ -132,8 +132,8 @@ def guide(
 
     `guidance` is that of one step (`Recipe.at`), `mask` its map as a (1 or N, 1, H, W) tensor. The order is CFG-Zero*,
     classifier-free guidance or APG, perturbed branches, rescale. A run begins with `GuidanceState()`, a value that can
-    be kept at any step and continued from. Without uncond it stays as it was. Rescale acts on whatever was guided, also
-    by perturbed branches alone.
+    be kept at any step to resume from. Without uncond it does not change. Rescale also acts if only perturbed branches
+    guide.
     """
     cond = guided = branches.cond
     if guidance.zero_init:
@@ -149,7 +149,7 @@ def guide(
             pair = space.into(cond, "x0"), space.into(uncond, "x0")
             guided, average = apg(*pair, weight, guidance.apg, state.average)
             guided, state = space.back(guided, "x0"), replace(state, average=average)
-    guided = perturb(guided, cond, branches.perturbed, [as_number(one.weight) for one in guidance.perturb])
+    guided = perturb(guided, cond, branches.perturbed, [as_number(term.weight) for term in guidance.perturb])
     if guidance.rescale and guided is not cond:
         pair = space.into(guided, guidance.rescale_in), space.into(cond, guidance.rescale_in)
         guided = space.back(rescale(*pair, guidance.rescale), guidance.rescale_in)

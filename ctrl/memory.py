@@ -1,4 +1,4 @@
-"""A bounded memory by content: what was computed from the same things before is not computed again."""
+"""A bounded cache by content: a value is computed once for the same inputs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SHARED = {"shared": True}  # metadata of a dataclass field whose tensors are a m
 
 
 class Keep(Protocol):
-    """Answers with the value of a key, made if it is not kept: a `Memory`, or a part of one."""
+    """A `Memory`, or a part of one: called with a key, it returns the cached value, or makes and keeps it."""
 
     def __call__(self, key: Hashable, make: Callable[[], T], /) -> T:
         """The value of this key."""
 
 
 class Memory:
-    """Values by the content they were made from; the least recently used go first when there are too many bytes.
+    """Values by the content they were made from; the least recently used are dropped if there are too many bytes.
 
-    `limit` is in bytes of tensors, None for no limit. What the present run has used is never dropped, whatever the
-    limit: it bounds what outlives a run. A key must say everything that its value depends on, revisions of weights
-    included, and never an address. `hits` and `misses` count since the memory was made.
+    `limit` is in bytes of tensors, None for no limit. Values used by the present run are never dropped:
+    the limit is for values that outlive a run. A key must hold everything that its value depends on, with revisions of
+    weights and without addresses. `hits` and `misses` count since the memory was made.
     """
 
     def __init__(self, limit: int | None = LIMIT) -> None:
@@ -73,11 +73,11 @@ class Memory:
         return _Part(self, key)
 
     def new_number(self) -> int:
-        """A number that names one value of this memory, for the keys of what is made of it."""
+        """A number that names one value of this memory, for the keys of values made from it."""
         return next(self._numbers)
 
     def begin_run(self) -> None:
-        """A new run begins: what only earlier runs used may be dropped from here on."""
+        """Begin a run: values that only earlier runs used may be dropped from now on."""
         with self._lock:
             self._run += 1
             self._shrink()
@@ -125,8 +125,8 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list):
-        for one in value:
-            yield from _tensors(one)
+        for entry in value:
+            yield from _tensors(entry)
     elif isinstance(value, Mapping):
         for one in value.values():
             yield from _tensors(one)

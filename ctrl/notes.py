@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def notes(model: Model, recipe: Recipe, texts: Sequence[Text], size: tuple[int, int]) -> tuple[str, ...]:
     """The notes on a run of this recipe; `texts` are its encoded prompt, negative prompt and regions' prompts.
 
-    What is switched off is passed over, as if it were not there.
+    Parts that are switched off have no notes.
     """
     controls = [control for control in recipe.controls if control.on]
     styles = [style for style in recipe.styles if style.on]
@@ -55,7 +55,7 @@ def _cut(texts: Sequence[Text]) -> list[str]:
 
 
 def _syntax(recipe: Recipe) -> list[str]:
-    """What other programs would read into the prompts, and is plain text here."""
+    """Notes on syntax of other programs in the prompts, which is plain text here."""
     prompts = [("prompt", recipe.prompt), ("negative prompt", recipe.negative)]
     prompts += [("region's prompt", region.prompt) for region in recipe.regions if region.on]
     return [f"the {name}: {note}" for name, prompt in prompts for note in prompt_notes(prompt)]
@@ -70,12 +70,12 @@ def _guidance(recipe: Recipe) -> list[str]:
     if recipe.negative:
         sentences.append(f"guidance {weight:g} is off, so the negative prompt has no effect")
     if guidance.apg or guidance.zero or guidance.map is not None:
-        sentences.append(f"guidance {weight:g} is off, so what refines it has no effect")
+        sentences.append(f"guidance {weight:g} is off, so apg, zero and map have no effect")
     return sentences
 
 
 def _windows(recipe: Recipe, times: Sequence[float]) -> list[str]:
-    """What acts in none of the run's steps."""
+    """Notes on weights that act in none of the run's steps."""
     guidance = Guidance.of(recipe.guidance)
     steered: list[Control | Style] = [*recipe.controls, *recipe.styles]
     parts = [*guidance.perturb, *(part for part in steered if part.on)]
@@ -121,10 +121,10 @@ def _picture(name: str, picture: Picture, size: tuple[int, int], resize: str) ->
     return sentences
 
 
-def _mask(name: str, given: PictureLike | None, so: str) -> list[str]:
-    if given is None:
+def _mask(name: str, picture: PictureLike | None, so: str) -> list[str]:
+    if picture is None:
         return []
-    mask = Picture.of(given)
+    mask = Picture.of(picture)
     return [*_remarks(name, mask), *([] if mask.pixels.any() else [f"{name} is black all over, so {so}"])]
 
 
@@ -143,5 +143,5 @@ def _loras(model: Model, recipe: Recipe) -> list[str]:
 
 
 def _remarks(name: str, picture: Picture) -> list[str]:
-    """What was done to a picture when it was read."""
+    """Notes on changes to a picture when it was read."""
     return [f"{name}: the picture {remark}" for remark in picture.remarks]

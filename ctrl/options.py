@@ -1,4 +1,4 @@
-"""What the command line takes, and the recipe its arguments ask for."""
+"""The arguments of the command line, and the recipe that they describe."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ctrl.recipe import SAMPLERS, SPACINGS, Control, Depth, Edges, Lora, Pose, R
 from ctrl.skeleton import POSES
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-KINDS = (Pose, Depth, Edges)  # controls with an option of their own, named as they are
-STEERING = {  # every one may be given several times, and has a --weight-…
+KINDS = (Pose, Depth, Edges)  # controls that have an option of the same name
+STEERING = {  # each may be given several times, and has a --weight-…
     "pose": f"a name ({', '.join(POSES)}), OpenPose JSON, or a picture of a skeleton",
     "depth": "a depth map, white near",
     "edges": "outlines, white on black",
@@ -30,30 +30,30 @@ PLAIN = (
 
 
 class Parser(argparse.ArgumentParser):
-    """Complains in one sentence, without the usage, and knows what was meant by a typo."""
+    """Reports errors in one sentence, without the usage, and suggests the option meant by a typo."""
 
     def error(self, message: str) -> NoReturn:
-        """Write the sentence and leave with code 2."""
+        """Write the sentence and exit with code 2."""
         message = re.sub(r"^argument (?:\S+/)?(--[\w-]+)(?:/\S+)?: ", r"\1: ", message)
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
         if unknown:
             options = [option for action in self._actions for option in action.option_strings if len(option) > 2]
             near = difflib.get_close_matches(unknown[1], options, 1)
-            message += f"; did you mean {near[0]}?" if near else "; --help lists what there is."
+            message += f"; did you mean {near[0]}?" if near else "; --help lists all options."
         elif message.startswith("unrecognized arguments"):
             message += "; put a prompt of several words in quotes."
         self.exit(2, f"ctrl: {message}\n")
 
 
 def parser() -> Parser:
-    """What the command line takes."""
+    """The parser of the command line."""
     new = Parser(
         prog="ctrl",
         description="Make a picture under control.",
         epilog="--pose, --depth, --edges, --control, --style and --lora may be given several times.",
         allow_abbrev=False,
     )
-    new.add_argument("prompt", nargs="?", help="what the picture shows; (word:1.2) weighs a word")
+    new.add_argument("prompt", nargs="?", help="what the picture shows; (word:1.2) weights a word")
     new.add_argument("--negative", help="what it should not show")
     for name, text in STEERING.items():
         metavar = "KIND=FILE" if name == "control" else "FILE"
@@ -67,7 +67,7 @@ def parser() -> Parser:
     _add_model(new)
     new.add_argument("-o", "--output", help="the PNG to write; the first free of out.png, out-2.png, … if not given")
     new.add_argument("--overwrite", action="store_true", help="let --output replace a file")
-    new.add_argument("--show", metavar="FILE", help="print the recipe that a PNG or JSON carries, and make nothing")
+    new.add_argument("--show", metavar="FILE", help="print the recipe in a PNG or JSON, and make no picture")
     new.add_argument("--version", action="version", version=f"ctrl {__version__}")
     return new
 
@@ -76,9 +76,9 @@ def _add_run(new: Parser) -> None:
     new.add_argument("--guidance", type=float, help="how strongly the prompt acts, 6; 1 is off")
     new.add_argument("--steps", type=int, help="denoising steps, 20")
     new.add_argument("--sampler", help=f"one of {', '.join(SAMPLERS)}; dpm++ 2m")
-    new.add_argument("--spacing", help=f"where its steps lie: {', '.join(SPACINGS)}")
+    new.add_argument("--spacing", help=f"its timesteps: {', '.join(SPACINGS)}")
     new.add_argument("--image", help="a picture to start from")
-    new.add_argument("--strength", type=float, help="how much of --image is made anew, 0 to 1, 0.8")
+    new.add_argument("--strength", type=float, help="how much of --image is changed, 0 to 1, 0.8")
     new.add_argument("--mask", help="where --image may change, white")
     new.add_argument(
         "--lora", action="append", metavar="NAME[=W]", default=[],
@@ -109,28 +109,28 @@ def _add_model(new: Parser) -> None:
     new.add_argument("--dtype", default="auto", choices=dtypes, metavar="DTYPE", help=", ".join(dtypes))
 
 
-def recipe_of(given: argparse.Namespace) -> Recipe:
-    """The recipe the arguments ask for; a ValueError or TypeError says what is wrong with them."""
-    if given.prompt is None and given.recipe is None:
+def recipe_of(arguments: argparse.Namespace) -> Recipe:
+    """The recipe that the arguments describe; a ValueError or TypeError says what is wrong with them."""
+    if arguments.prompt is None and arguments.recipe is None:
         raise ValueError("a prompt is needed, or --recipe with a picture that carries one.")
-    begun = Recipe(given.prompt) if given.recipe is None else Recipe.load(given.recipe)
-    loras = [lora for lora, _ in map(lora_of, given.lora)]
-    seed = given.seed
-    if seed is None and given.recipe is None:
+    recipe = Recipe(arguments.prompt) if arguments.recipe is None else Recipe.load(arguments.recipe)
+    loras = [lora for lora, _ in map(lora_of, arguments.lora)]
+    seed = arguments.seed
+    if seed is None and arguments.recipe is None:
         seed = secrets.randbelow(2**31)
-    changes: dict[str, Any] = {name: getattr(given, name) for name in PLAIN} | {"seed": seed}
-    changes |= {"controls": _controls(given) or None, "styles": _styles(given) or None, "loras": loras or None}
+    changes: dict[str, Any] = {name: getattr(arguments, name) for name in PLAIN} | {"seed": seed}
+    changes |= {"controls": _controls(arguments) or None, "styles": _styles(arguments) or None, "loras": loras or None}
     changes = {name: value for name, value in changes.items() if value is not None}
-    with _said_of():
-        begun = begun.replace(**changes)
-        if not given.fast:
-            return begun
-        own = ("guidance", "steps", "sampler", "spacing")
-        return begun.fast().replace(**{name: changes[name] for name in own if name in changes})
+    with _naming():
+        recipe = recipe.replace(**changes)
+        if not arguments.fast:
+            return recipe
+        explicit = {name: changes[name] for name in ("guidance", "steps", "sampler", "spacing") if name in changes}
+        return recipe.fast().replace(**explicit)
 
 
 def by_kind(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of what stands before and after the "="; a ValueError where it is missing."""
+    """The (kind, path) pairs of KIND=PATH arguments; a ValueError for any other text."""
     pairs = [text.partition("=") for text in texts]
     for text, (kind, _, path) in zip(texts, pairs, strict=True):
         if not kind or not path:
@@ -139,7 +139,7 @@ def by_kind(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def lora_of(text: str) -> tuple[Lora, str | None]:
-    """A LoRA by its name in the model, or by its file, whose name without .safetensors it then has; and that file."""
+    """A LoRA named in the model, or after its file without .safetensors; and the file, or None."""
     name, equals, weight = text.rpartition("=") if "=" in text else (text, "", "")
     file = name if name.endswith(".safetensors") else None
     try:
@@ -151,8 +151,8 @@ def lora_of(text: str) -> tuple[Lora, str | None]:
 
 
 @contextmanager
-def _said_of(option: str | None = None) -> Iterator[None]:
-    """Let the sentences of values name the option they came from."""
+def _naming(option: str | None = None) -> Iterator[None]:
+    """Let error messages of a recipe's values name the option they came from."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -163,10 +163,10 @@ def _said_of(option: str | None = None) -> Iterator[None]:
         raise ValueError(f"{option} {text}" if text.startswith("must ") else f"{option}: {text}") from error
 
 
-def _weighed(given: argparse.Namespace, name: str) -> list[tuple[str, float]]:
-    """What was given for an option, each with its weight: one weight is for all, else there is one for each."""
-    values, weights = getattr(given, name), getattr(given, f"weight_{name}") or [1.0]
-    if getattr(given, f"weight_{name}") and not values:
+def _weighed(arguments: argparse.Namespace, name: str) -> list[tuple[str, float]]:
+    """The values of an option, each with its weight; a single weight is for all of them."""
+    values, weights = getattr(arguments, name), getattr(arguments, f"weight_{name}") or [1.0]
+    if getattr(arguments, f"weight_{name}") and not values:
         raise ValueError(f"--weight-{name} needs --{name}.")
     if len(weights) == 1:
         weights = weights * len(values)
@@ -176,24 +176,24 @@ def _weighed(given: argparse.Namespace, name: str) -> list[tuple[str, float]]:
     return list(zip(values, weights, strict=True))
 
 
-def _controls(given: argparse.Namespace) -> list[Control]:
+def _controls(arguments: argparse.Namespace) -> list[Control]:
     controls: list[Control] = []
     for cls in KINDS:
         name = cls.__name__.lower()
-        for value, weight in _weighed(given, name):
-            with _said_of(f"--{name}"):
+        for value, weight in _weighed(arguments, name):
+            with _naming(f"--{name}"):
                 controls.append(cls(_pose(value) if cls is Pose else value, weight))
-    named = by_kind("--control", given.control)
-    for (kind, path), (_, weight) in zip(named, _weighed(given, "control"), strict=True):
-        with _said_of(f"--control {kind}"):
+    named = by_kind("--control", arguments.control)
+    for (kind, path), (_, weight) in zip(named, _weighed(arguments, "control"), strict=True):
+        with _naming(f"--control {kind}"):
             controls.append(Control(kind, path, weight))
     return controls
 
 
-def _styles(given: argparse.Namespace) -> list[Style]:
+def _styles(arguments: argparse.Namespace) -> list[Style]:
     styles = []
-    for picture, weight in _weighed(given, "style"):
-        with _said_of("--style"):
+    for picture, weight in _weighed(arguments, "style"):
+        with _naming("--style"):
             styles.append(Style(picture, weight))
     return styles
 

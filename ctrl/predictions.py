@@ -1,4 +1,4 @@
-"""What a model predicts of the noise in its input, and each kind of prediction as any other."""
+"""Prediction types (ε, v, x₀, flow), and conversion between them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 class Level:
     """A noise level: the model's input is `alpha` · x₀ + `sigma` · noise.
 
-    What is predicted of it is the noise ("epsilon"), alpha · noise − sigma · x₀ ("v_prediction", arXiv 2202.00512),
+    The prediction is the noise ("epsilon"), alpha · noise − sigma · x₀ ("v_prediction", arXiv 2202.00512),
     x₀ itself ("sample") or noise − x₀ ("flow", arXiv 2209.03003). `time` is the timestep over the last one trained
     on, 0 clean and 1 noise.
     """
@@ -28,20 +28,21 @@ class Level:
     def convert(self, prediction: Tensor, sample: Tensor, *, have: Kind, want: Kind) -> Tensor:
         """A prediction (N, C, h, w) of one kind as another, of the model's input `sample`.
 
-        The very tensor where the kinds agree, else in float32 at least: at high noise x₀ is many times the ε it comes
-        from, which half precision would lose. Needs alpha > 0 to leave ε, and sigma > 0 to leave x₀.
+        The same tensor if the kinds are equal, else in float32 at least: at high noise x₀ is many times larger than the
+        ε it is computed from, and half precision is too coarse. Converting from ε needs alpha > 0,
+        from x₀ sigma > 0.
         """
         if have == want:
             return prediction
         wide = torch.promote_types(prediction.dtype, torch.float32)
-        found, sample = prediction.to(wide), sample.to(wide)
+        converted, sample = prediction.to(wide), sample.to(wide)
         if have != "sample":
-            whole, kept = self._weights(have)
-            found = (kept * sample - self.sigma * found) / whole
+            a, b = self._weights(have)
+            converted = (b * sample - self.sigma * converted) / a
         if want != "sample":
-            whole, kept = self._weights(want)
-            found = (kept * sample - whole * found) / self.sigma
-        return found
+            a, b = self._weights(want)
+            converted = (b * sample - a * converted) / self.sigma
+        return converted
 
     def _weights(self, kind: Literal["epsilon", "v_prediction", "flow"]) -> tuple[float, float]:
         """The a and b of a · x₀ + sigma · prediction = b · sample."""

@@ -1,8 +1,8 @@
-r"""The one piece of syntax a prompt has: `(words:1.2)`, how strongly words act.
+r"""Weighted words in prompts: `(words:1.2)`, the only syntax that a prompt has.
 
-Groups nest, and nested weights multiply: `((red:1.2) ball:1.1)`. `\(` and `\)` are parentheses that are text. All else
-is text as it stands, parentheses without a weight and ratios such as (16:9) among it, so an ordinary prompt reaches the
-tokenizer untouched. Where other programs would read more into it, `prompt_notes` says so.
+Groups nest, and nested weights multiply: `((red:1.2) ball:1.1)`. `\(` and `\)` are parentheses as text. All else
+is text, including parentheses without a weight and ratios such as (16:9), so an ordinary prompt reaches the tokenizer
+unchanged. `prompt_notes` points out the syntax of other programs.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-HIGHEST = 5.0  # weights are from 0 to this, multiplied out
+HIGHEST = 5.0  # the highest weight, after multiplying nested ones
 
-# nan and inf are how Python writes what is no weight; they are read so that they can be refused.
+# nan and inf are matched so that they are refused as weights, and not taken for text.
 _NUMBER = r"[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|nan|inf)"
 _MARK = re.compile(rf"\\(?P<escaped>[()])|(?P<opens>\()|(?::\s*(?P<weight>{_NUMBER})\s*)?\)")
 _NOTHING_BUT_A_NUMBER = re.compile(r"\s*[0-9]+(?:\.[0-9]+)?\s*")
@@ -24,7 +24,7 @@ _ENDS_IN_A_NUMBER = re.compile(r"(?<![\w.])[0-9]+\Z")
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a prompt, as the tokenizer sees it, and how strongly its words act; 1 is as they are."""
+    """A part of a prompt, as the tokenizer sees it, with the weight of its words; 1 changes nothing."""
 
     text: str
     weight: float
@@ -45,7 +45,7 @@ def parse(text: str) -> tuple[Piece, ...]:
         pieces.append(Piece(text[at : mark.start()], weights[-1]))
         at = mark.end()
         if weight is None:
-            at -= 1  # of an escape the parenthesis stays
+            at -= 1  # the parenthesis of an escape is text
         elif mark["opens"]:
             weights.append(_product(weights[-1], weight, text[mark.start() :]))
         else:
@@ -67,9 +67,9 @@ def escape(text: str) -> str:
 
 def _group_weights(text: str, marks: Sequence[re.Match[str]]) -> list[float | None]:
     """For each mark the weight of the group it opens or closes; None where it is text or an escape."""
-    found: list[float | None] = [None] * len(marks)
-    opened: list[tuple[int, int]] = []  # the number of the mark, and how much was written before it
-    written = at = 0  # stretches that are not blank: a group needs words
+    weights: list[float | None] = [None] * len(marks)
+    opened: list[tuple[int, int]] = []  # the number of the mark, and `written` before it
+    written = at = 0  # parts that are not blank: a group needs words
     for number, mark in enumerate(marks):
         written += bool(text[at : mark.start()].strip())
         at = mark.end()
@@ -80,8 +80,8 @@ def _group_weights(text: str, marks: Sequence[re.Match[str]]) -> list[float | No
         if mark["weight"] is None or written == before or _is_ratio(text[marks[first].end() : mark.start()], mark):
             written += 1
         else:
-            found[first] = found[number] = float(mark["weight"])
-    return found
+            weights[first] = weights[number] = float(mark["weight"])
+    return weights
 
 
 def _is_ratio(words: str, mark: re.Match[str]) -> bool:
@@ -95,28 +95,28 @@ def _is_ratio(words: str, mark: re.Match[str]) -> bool:
 
 
 def _product(around: float, weight: float, group: str) -> float:
-    for found in (weight, around * weight):
-        if not (math.isfinite(found) and 0 <= found <= HIGHEST):
+    for value in (weight, around * weight):
+        if not (math.isfinite(value) and 0 <= value <= HIGHEST):
             raise ValueError(
                 f"a weight in the prompt must be a finite number from 0 to {HIGHEST:g}, multiplied out where groups "
-                f"nest, got {found:g} at {group[:40]!r}; change it, or write \\( and \\) for parentheses that are text."
+                f"nest, got {value:g} at {group[:40]!r}; change it, or write \\( and \\) for parentheses that are text."
             )
     return around * weight
 
 
 @dataclass(frozen=True)
 class _Habit:
-    """Syntax of other programs: what it looks like, and what to say of it, with the match at hand."""
+    """Syntax of other programs: a pattern, and a note on its match."""
 
     pattern: re.Pattern[str]
     note: Callable[[re.Match[str]], str]
 
 
 def prompt_notes(text: str) -> tuple[str, ...]:
-    """What in a prompt is read as plain text here and would be more in another program: sentences, each once.
+    """Notes on syntax of other programs that is plain text here: sentences, each once.
 
-    They speak of emphasis by brackets alone, LoRAs, BREAK, AND, prompts that change, embeddings, wildcards and weights
-    that are not written as here. Escaped brackets are text everywhere.
+    They cover emphasis by brackets alone, LoRAs, BREAK, AND, prompts that change during a run, embeddings, wildcards
+    and weights in other notations. Escaped brackets are text everywhere.
     """
     bare = re.sub(r"\\[()\[\]{}]", "  ", text)
     return tuple(dict.fromkeys(habit.note(match) for habit in _HABITS for match in habit.pattern.finditer(bare)))

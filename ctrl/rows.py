@@ -1,6 +1,6 @@
-"""The rows of a batch: which row is which branch, and the tensors that have one row for each.
+"""The rows of a batch: the branch of each row, and tensors with one entry for each row.
 
-R are the rows of a batch, N the pictures made at once.
+R is the number of rows of a batch, N the number of pictures made at once.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 Branch = Literal["uncond", "cond", "perturbed"]
-# What a ControlNet adds to the skips, shallowest first, and to the middle, last: each (R, C_i, h_i, w_i).
+# A ControlNet's residuals: of the skip connections, shallowest first, then of the middle; each (R, C_i, h_i, w_i).
 Residuals: TypeAlias = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Branches:
-    """The predictions of one step, each (N, C, h, w); `uncond` is None where guidance is off."""
+    """The predictions of one step, each (N, C, h, w); `uncond` is None if guidance is off."""
 
     cond: Tensor
     uncond: Tensor | None = None
@@ -28,9 +28,9 @@ class Branches:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Which row of a batch is which: blocks of `pictures` rows in diffusers' order, uncond, cond, perturbed.
+    """The rows of a batch: blocks of `pictures` rows in diffusers' order, uncond, cond, perturbed.
 
-    A value, so that tensors stacked for it can be kept by it.
+    It is a value, so that it can be part of a cache key.
     """
 
     pictures: int
@@ -43,14 +43,13 @@ class Rows:
     @property
     def branches(self) -> tuple[Branch, ...]:
         """The branch of each block of rows: "uncond" if guided, "cond", then "perturbed" for each of those."""
-        found: list[Branch] = ["uncond"] * self.guided
-        found += ["cond"]
-        found += ["perturbed"] * self.perturbed
-        return tuple(found)
+        uncond: list[Branch] = ["uncond"] * self.guided
+        perturbed: list[Branch] = ["perturbed"] * self.perturbed
+        return (*uncond, "cond", *perturbed)
 
     @property
     def uncond(self) -> tuple[int, ...]:
-        """The rows of the negative prompt; none where guidance is off."""
+        """The rows of the negative prompt; none if guidance is off."""
         return tuple(range(self.pictures if self.guided else 0))
 
     @property
@@ -83,7 +82,7 @@ class Rows:
 class PromptRows:
     """Encoded prompts as rows.
 
-    `embeds` is (R, T, D); `pooled` (R, P), None if the model reads none; `weights` (R, T), how strongly each token
+    `embeds` is (R, T, D); `pooled` (R, P), None if the model uses none; `weights` (R, T), how strongly each token
     acts, None if every one is 1.
     """
 
@@ -95,11 +94,11 @@ class PromptRows:
     def stack(rows: Rows, cond: PromptRows, uncond: PromptRows) -> PromptRows:
         """The prompts of all rows, from those of the N rows of cond and of uncond."""
 
-        def both(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-            known = one if one is not None else other
+        def both(cond: Tensor | None, uncond: Tensor | None) -> Tensor | None:
+            known = cond if cond is not None else uncond
             if known is None:
                 return None
-            filled = [torch.ones_like(known) if half is None else half for half in (one, other)]
+            filled = [torch.ones_like(known) if half is None else half for half in (cond, uncond)]
             return rows.stack(*filled)
 
         weights = both(cond.weights, uncond.weights)
@@ -107,7 +106,7 @@ class PromptRows:
 
 
 def summed(residuals: Sequence[Residuals]) -> Residuals | None:
-    """The sum of what several ControlNets add, in their order; None of nothing."""
+    """The sum of the residuals of several ControlNets, in their order; None if there are none."""
     if not residuals:
         return None
     total, *rest = residuals

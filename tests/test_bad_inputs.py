@@ -548,7 +548,7 @@ NOTED = [
     ("B3.20", lambda b: {"guidance": 0.5}, "guidance 0.5 is off, as it is up to 1"),
     ("B3.20 negative", lambda b: {"guidance": 1, "negative": "b"},
      "guidance 1 is off, so the negative prompt has no effect"),
-    ("B3.20 refined", lambda b: {"guidance": ctrl.Guidance(1, apg=ctrl.APG())}, "so what refines it has no effect"),
+    ("B3.20 refined", lambda b: {"guidance": ctrl.Guidance(1, apg=ctrl.APG())}, "so apg, zero and map have no effect"),
     ("B3.39", lambda b: {"strength": 0.5}, "strength 0.5 has no effect without an image"),
     ("black mask of a control", lambda b: {"controls": [ctrl.Depth(RGB, mask=BLACK)]},
      "^Depth's mask is black all over, so Depth has no effect$"),

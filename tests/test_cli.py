@@ -172,7 +172,7 @@ def test_a_file_that_is_there_is_not_overwritten_in_silence(folder, tmp_path, mo
     assert code == 0 and "out-2.png" in heard
     (tmp_path / "mine.png").write_bytes(b"mine")
     code, heard = run(*quick, "-o", "mine.png")
-    assert code == 2 and "'mine.png' is there already" in heard
+    assert code == 2 and "'mine.png' exists already" in heard
     assert (tmp_path / "mine.png").read_bytes() == b"mine"
     assert run(*quick, "-o", "mine.png", "--overwrite")[0] == 0
     assert ctrl.Recipe.load("mine.png").seed == 1

@@ -130,7 +130,7 @@ def test_openposes_own_file_is_in_pixels_of_a_size_it_does_not_say():
     text = openpose_file([waving], 1280, 720)
     back = Skeleton.from_json(text, size=(1280, 720))
     assert np.allclose(back.points, waving.points) and (back.shown == waving.shown).all()
-    with pytest.raises(ValueError, match=r"in pixels and the file does not say of what canvas; pass size="):
+    with pytest.raises(ValueError, match=r"in pixels and the file gives no canvas size; pass size="):
         Skeleton.from_json(text)
     with pytest.raises(ValueError, match=r"far outside the canvas of 128×72; pass the true size=\(width, height\)"):
         Skeleton.from_json(text, size=(128, 72))
@@ -253,7 +253,7 @@ def test_what_may_be_a_picture_is_left_to_be_one():
         pose_of("wavin")
     with pytest.raises(ValueError, match="the file holds 0 people"):
         pose_of('{"people": []}')
-    with pytest.raises(ValueError, match=r"a pose's JSON must be a file of at most \d+ bytes, and 'no.json' is none"):
+    with pytest.raises(ValueError, match=r"a pose's JSON must be a file of at most \d+ bytes, and 'no.json' is not one"):
         pose_of("no.json")
     with pytest.raises(TypeError, match="People takes a list of Skeletons, at least one, got"):
         People([])

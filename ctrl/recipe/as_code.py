@@ -1,4 +1,4 @@
-"""Recipes as Python: what one would have typed, with pictures above it or in files beside it."""
+"""Recipes as Python: the call that makes them, with the pictures as base64 above it or as files next to it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def to_code(recipe: Any) -> str:
     texts = [picture.to_base64() for picture in pictures]
     if (length := sum(map(len, texts))) > MAX_BASE64:
         raise ValueError(
-            f"the recipe's pictures are {length / 2**20:.1f} MB as text, too long for code to read; "
-            "give a file to write, recipe.code('recipe.py'), and they are saved beside it."
+            f"the recipe's pictures are {length / 2**20:.1f} MB as text, too long for readable code; "
+            "give a file to write, recipe.code('recipe.py'), and they are saved next to it."
         )
     return _code([f'ctrl.Picture.from_base64("{text}")' for text in texts], pictures, call)
 
 
 def write_code(recipe: Any, path: Path) -> str:
-    """See `Recipe.code`, with a path; what is written is handed back too."""
+    """See `Recipe.code`, with a path; returns the code that is written."""
     if path.suffix != ".py":
         raise ValueError(f"path must end in .py, got {str(path)!r}.")
     pictures, call = _call(recipe)
@@ -45,7 +45,7 @@ def write_code(recipe: Any, path: Path) -> str:
 
 
 def brief(value: Any) -> str:
-    """A value in one line as far as it differs from its defaults, with pictures by their sizes."""
+    """A value in one line: the fields that are not their defaults, with the sizes of pictures in their place."""
     return _Writer("", lambda picture: f"<{picture.size[0]}×{picture.size[1]}>", repr).write(value)
 
 
@@ -77,7 +77,7 @@ def _points(skeleton: Skeleton) -> str:
 
 @dataclass(frozen=True)
 class _Writer:
-    """How values are written: what stands before every name, and what stands for pictures and unnamed skeletons."""
+    """Writes values as code: `prefix` precedes names; `picture` and `skeleton` write pictures and unnamed poses."""
 
     prefix: str
     picture: Callable[[Picture], str]
@@ -100,13 +100,13 @@ class _Writer:
         return repr(value)
 
     def arguments(self, value: Any) -> list[str]:
-        pairs = [(name, self.write(given)) for name, given in changed(value)]
+        pairs = [(name, self.write(argument)) for name, argument in changed(value)]
         return [code if name in BARE else f"{name}={code}" for name, code in pairs]
 
 
 def _schedule(schedule: Schedule) -> str:
-    """In the words of `hold`, `ramp` and `curve`."""
-    window = [f"{name}={given!r}" for name, given in changed(schedule) if name != "points"]
+    """A schedule as a call of `hold`, `ramp` or `curve`."""
+    window = [f"{name}={value!r}" for name, value in changed(schedule) if name != "points"]
     positions = [position for position, _ in schedule.points]
     if positions == [0.0]:
         return f"hold({', '.join([repr(schedule.points[0][1]), *window])})"

@@ -1,7 +1,7 @@
 """Recipes as JSON: every value under its class's name, with all its fields; and back.
 
-What comes in is untrusted: names are looked up among the classes a recipe's fields are annotated with, fields among
-the constructor's, and the constructor has the last word. A picture is in the recipe itself: a file's name is refused.
+The input is untrusted: classes are looked up among the annotations of a recipe's fields, fields among the constructor's
+arguments, and every value is checked by its constructor. Pictures must be in the recipe itself: file names are refused.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def to_json(recipe: Any) -> str:
 
 
 def fingerprint(recipe: Any) -> str:
-    """See `Recipe.hash`; pictures count by their pixels, since PNG's compression is no matter of the recipe."""
+    """See `Recipe.hash`; pictures count by their pixels, whatever the PNG's compression."""
     written = json.dumps({"ctrl": VERSION, **_write(recipe, _digest)}, allow_nan=False, sort_keys=True)
     return hashlib.sha256(written.encode()).hexdigest()
 
 
 def to_parts(recipe: Any) -> tuple[str, tuple[Picture, ...]]:
-    """The recipe as JSON that names its pictures by their sha256, and these, each once."""
+    """The recipe as JSON that names its pictures by their sha256, and the pictures, each once."""
     pictures: dict[str, Picture] = {}
 
     def refer(picture: Picture) -> dict[str, str]:
@@ -47,29 +47,29 @@ def to_parts(recipe: Any) -> tuple[str, tuple[Picture, ...]]:
     return json.dumps({"ctrl": VERSION, **_write(recipe, refer)}, allow_nan=False), tuple(pictures.values())
 
 
-def from_json(given: str, cls: type[T], pictures: Mapping[str, bytes] = MappingProxyType({})) -> T:
+def from_json(text: str, cls: type[T], pictures: Mapping[str, bytes] = MappingProxyType({})) -> T:
     """A value of class `cls`, the recipe's; see `Recipe.from_json`. `pictures` are those it names, by sha256."""
-    if not isinstance(given, str):
-        raise TypeError(f"a recipe's JSON must be a string, got {type(given).__name__}.")
-    if len(given) > MAX_TEXT:
-        raise ValueError(f"the recipe has {len(given)} characters; at most {MAX_TEXT} are read.")
-    if (many := sum(map(given.count, ",[{"))) > MAX_VALUES:
+    if not isinstance(text, str):
+        raise TypeError(f"a recipe's JSON must be a string, got {type(text).__name__}.")
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"the recipe has {len(text)} characters; at most {MAX_TEXT} are read.")
+    if (many := sum(map(text.count, ",[{"))) > MAX_VALUES:
         raise ValueError(f"the recipe holds some {many} values; at most {MAX_VALUES} are read.")
     try:
-        read = json.loads(given, parse_constant=_no_constant, parse_int=_integer, object_pairs_hook=_no_twins)
+        parsed = json.loads(text, parse_constant=_no_constant, parse_int=_integer, object_pairs_hook=_no_twins)
     except RecursionError:
         raise ValueError("the recipe is nested too deeply to be one.") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"the recipe is not JSON: {error}.") from error
-    if not isinstance(read, dict) or "ctrl" not in read:
+    if not isinstance(parsed, dict) or "ctrl" not in parsed:
         raise ValueError("this JSON is not a recipe: it has no 'ctrl' version.")
-    version = read.pop("ctrl")
+    version = parsed.pop("ctrl")
     if version != VERSION or isinstance(version, bool):
         raise ValueError(
             f"the recipe has version {version!r:.40}; this ctrl reads {VERSION}: use the one it came from."
         )
     try:
-        recipe = _Reader(_classes(cls), pictures).value(read)
+        recipe = _Reader(_classes(cls), pictures).value(parsed)
     except (TypeError, OverflowError) as error:
         raise ValueError(str(error)) from error
     if not isinstance(recipe, cls):
@@ -79,17 +79,17 @@ def from_json(given: str, cls: type[T], pictures: Mapping[str, bytes] = MappingP
 
 def changed(value: Any) -> list[tuple[str, Any]]:
     """The constructor's fields of a value that differ from their defaults, in their order."""
-    pairs = [(own, getattr(value, own.name)) for own in _fields(value)]
-    return [(own.name, given) for own, given in pairs if not _same(given, own.default)]
+    pairs = [(field, getattr(value, field.name)) for field in _fields(value)]
+    return [(field.name, current) for field, current in pairs if not _same(current, field.default)]
 
 
 def _fields(kind: Any) -> list[dataclasses.Field[Any]]:
-    return [own for own in dataclasses.fields(kind) if own.init]
+    return [field for field in dataclasses.fields(kind) if field.init]
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Whether a default need not be written: 1 and 1.0 are one number here, and a True is none."""
-    return type(one) is type(other) and bool(one == other)
+def _same(value: Any, default: Any) -> bool:
+    """Whether a value is its default, in type too: 1, 1.0 and True are different."""
+    return type(value) is type(default) and bool(value == default)
 
 
 def _png(picture: Picture) -> dict[str, str]:
@@ -102,7 +102,7 @@ def _digest(picture: Picture) -> dict[str, str]:
 
 def _write(value: Any, picture: Callable[[Picture], Any]) -> Any:
     if isinstance(value, tuple):
-        return [_write(one, picture) for one in value]
+        return [_write(entry, picture) for entry in value]
     if isinstance(value, Picture):
         return picture(value)
     if isinstance(value, Skeleton):
@@ -113,7 +113,7 @@ def _write(value: Any, picture: Callable[[Picture], Any]) -> Any:
 
 
 def _classes(root: type) -> dict[str, type]:
-    """The classes of the values that a recipe may hold, by name: those its fields are annotated with, and so on."""
+    """The classes of the values in a recipe, by name: those in its fields' annotations, and in theirs."""
     classes: dict[str, type] = {}
     waiting: list[Any] = [root]
     while waiting:
@@ -131,17 +131,17 @@ def _classes(root: type) -> dict[str, type]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Builds values of `classes`; `pictures` holds those that the recipe names by their sha256, as files."""
+    """Builds values of `classes`; `pictures` are files, by the sha256 under which the recipe names them."""
 
     classes: Mapping[str, type]
     pictures: Mapping[str, bytes]
-    decoded: dict[str, Picture] = field(default_factory=dict)  # each once: a recipe may name one very often
+    decoded: dict[str, Picture] = field(default_factory=dict)  # once each: a recipe may name one very often
 
     def value(self, read: Any, depth: int = 0) -> Any:
         if depth > MAX_DEPTH:
             raise ValueError("the recipe is nested too deeply to be one.")
         if isinstance(read, list):
-            return tuple(self.value(one, depth + 1) for one in read)
+            return tuple(self.value(entry, depth + 1) for entry in read)
         if not isinstance(read, dict):
             return read
         name = read.pop("is", None)
@@ -152,7 +152,7 @@ class _Reader:
         if not isinstance(name, str) or name not in self.classes:
             names = ", ".join(self.classes)
             raise ValueError(f"the recipe holds a value of class {name!r:.60}; there is {names}, Picture and Skeleton.")
-        return _build(self.classes[name], {key: self.value(given, depth + 1) for key, given in read.items()})
+        return _build(self.classes[name], {key: self.value(entry, depth + 1) for key, entry in read.items()})
 
     def picture(self, read: dict[str, Any]) -> Picture:
         digest = read.get("sha256")
@@ -168,16 +168,16 @@ class _Reader:
         return picture
 
 
-def _build(cls: type, given: dict[str, Any]) -> Any:
-    """Through the constructor, which would open a file by its name: so nothing but pictures is a picture here."""
-    for own in _fields(cls):
-        value = given.get(own.name)
+def _build(cls: type, arguments: dict[str, Any]) -> Any:
+    """Call the constructor. It would open a picture given as a file name, so these are refused here."""
+    for argument in _fields(cls):
+        value = arguments.get(argument.name)
         pictures = value if isinstance(value, tuple) else (value,)
-        if "picture" in own.metadata and not all(
-            isinstance(one, Picture | Skeleton | People | None) for one in pictures
+        if "picture" in argument.metadata and not all(
+            isinstance(picture, Picture | Skeleton | People | None) for picture in pictures
         ):
-            raise ValueError(f"{own.name} must be a picture in the recipe itself, got {value!r:.60}.")
-    return cls(**given)
+            raise ValueError(f"{argument.name} must be a picture in the recipe itself, got {value!r:.60}.")
+    return cls(**arguments)
 
 
 def _only(read: dict[str, Any], names: set[str], what: str) -> None:

@@ -13,10 +13,10 @@ from ctrl.skeleton import People, Skeleton
 
 
 def batch_shape(recipe: Recipe) -> Hashable:
-    """What recipes must share to run in one batch: all of `canonical` but prompts, seed and what pictures show.
+    """A key that recipes share if they can run in one batch: `canonical` without prompts, seed and pixels.
 
-    Pictures count by being there. Of controls and styles that differ in nothing but their weight the key says so
-    too: their order may change from step to step, which must be the same change in every recipe of the batch.
+    Of pictures, only their presence counts. The key also marks controls and styles that differ only in their weight:
+    their order may change from step to step, and must change in the same way in every recipe of the batch.
     """
     effective = recipe.canonical
     twins = [_twins(parts) for parts in (effective.controls, effective.styles)]
@@ -35,6 +35,6 @@ def _shape(value: Any) -> Hashable:
 
 
 def _twins(parts: Sequence[Any]) -> tuple[bool, ...]:
-    """For each of these sorted parts whether it may be at a step as the one before is, but for its weight."""
+    """For each pair of neighbours among these sorted parts, whether they differ only in their weight."""
     bare = [part.effective(lambda weight: 1.0, guided=False) for part in parts]
-    return tuple(one == other for one, other in itertools.pairwise(bare))
+    return tuple(left == right for left, right in itertools.pairwise(bare))

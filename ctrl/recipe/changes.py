@@ -16,7 +16,7 @@ from ctrl.recipe.styles import Style
 
 
 class Changes(TypedDict, total=False):
-    """What may be replaced; a test keeps these fields equal to those of `Recipe`."""
+    """The fields that may be replaced; a test keeps these fields equal to those of `Recipe`."""
 
     prompt: str
     negative: str

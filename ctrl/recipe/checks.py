@@ -1,4 +1,4 @@
-"""Checks of arguments, shared by every value of a recipe, and the sentences they raise."""
+"""Checks of arguments, shared by all values of a recipe, and their error messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def suggest_arguments(cls: type[T]) -> type[T]:
-    """Let the constructor answer a misspelt or foreign argument with the nearest name of its own.
+    """Let the constructor's error for an unknown argument suggest the right name.
 
     A subclass's docstring is completed by the list of arguments in its parent's.
     """
@@ -45,7 +45,7 @@ def suggest_arguments(cls: type[T]) -> type[T]:
 
 
 def unknown_argument(owner: str, name: str, names: Sequence[str]) -> str:
-    """The sentence for an argument that `owner` does not have."""
+    """The error message for an argument that `owner` does not have."""
     hint = argument_hint(owner, name)
     if hint is not None:
         return f"{owner} has no argument {name!r}; {hint}; it takes {', '.join(names)}."
@@ -55,7 +55,7 @@ def unknown_argument(owner: str, name: str, names: Sequence[str]) -> str:
 
 
 def set_field(value: object, name: str, to: object) -> None:
-    """Set a field of a frozen value; for __post_init__, which normalises what was given."""
+    """Set a field of a frozen value; for __post_init__, which normalises the arguments."""
     object.__setattr__(value, name, to)
 
 
@@ -65,7 +65,7 @@ def field_values(value: Any) -> tuple[Any, ...]:
 
 
 def rebuilt(value: T, cls: type[T] | None = None, /, **changes: Any) -> T:
-    """A copy of a valid value with fields set to valid values: cheap, since nothing is checked again."""
+    """A copy of a valid value with some fields set to valid values; cheap, since nothing is checked again."""
     new = object.__new__(cls or type(value))
     for field in dataclasses.fields(value):  # type: ignore[arg-type]  # every T here is a dataclass
         set_field(new, field.name, changes.get(field.name, getattr(value, field.name)))
@@ -77,12 +77,12 @@ def number(name: str, value: object, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number from {low:g} to {high:g}, got {value!r:.60}.")
     try:
-        given = float(value) + 0.0  # which makes 0.0 of -0.0
+        as_float = float(value) + 0.0  # which makes 0.0 of -0.0
     except OverflowError:
-        given = math.inf
-    if not math.isfinite(given) or not low <= given <= high:
-        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {given:g}.")
-    return given
+        as_float = math.inf
+    if not math.isfinite(as_float) or not low <= as_float <= high:
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {as_float:g}.")
+    return as_float
 
 
 def integer(name: str, value: object, low: int, high: int) -> int:
@@ -91,11 +91,11 @@ def integer(name: str, value: object, low: int, high: int) -> int:
         value = int(float(value))
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be a whole number from {low} to {high}, got {value!r:.60}.")
-    given = int(value)
-    if not low <= given <= high:
-        got = f"{given}" if given.bit_length() < 128 else f"one of {given.bit_length()} bits"
+    whole = int(value)
+    if not low <= whole <= high:
+        got = f"{whole}" if whole.bit_length() < 128 else f"one of {whole.bit_length()} bits"
         raise ValueError(f"{name} must be a whole number from {low} to {high}, got {got}.")
-    return given
+    return whole
 
 
 def switch(name: str, value: object) -> bool:
@@ -106,32 +106,32 @@ def switch(name: str, value: object) -> bool:
 
 
 def text(name: str, value: object) -> str:
-    """A string that can be written down."""
+    """A string that can be encoded as UTF-8, of bounded length."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, got {type(value).__name__}; make one recipe a prompt.")
     if len(value) > MAX_PROMPT:
         raise ValueError(f"{name} has {len(value)} characters; at most {MAX_PROMPT} are accepted.")
-    for at, letter in enumerate(value):
+    for index, letter in enumerate(value):
         if "\ud800" <= letter <= "\udfff":
-            raise ValueError(f"{name} is not valid Unicode at character {at}: a lone surrogate; remove it.")
+            raise ValueError(f"{name} is not valid Unicode at character {index}: a lone surrogate; remove it.")
     return value
 
 
 def prompt(name: str, value: object) -> str:
-    """A string whose weights, `(word:1.2)`, can be read."""
+    """A string with valid word weights, `(word:1.2)`."""
     parse(text(name, value))
     return str(value)
 
 
 def name(argument: str, value: object, of: str) -> str:
-    """A short name of something the model has."""
+    """A short name of a part of the model."""
     if not isinstance(value, str) or not 0 < len(value) <= 64:
         raise TypeError(f"{argument} must be the name of {of}, got {value!r:.60}.")
     return text(argument, value)
 
 
 def one_of(name: str, value: object, names: Sequence[str]) -> str:
-    """One of a few words."""
+    """One of these names."""
     if isinstance(value, str) and value in names:
         return value
     hint = value_hint(name, value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__))
@@ -155,10 +155,10 @@ def all_of(name: str, values: Any, kind: type[T] | tuple[type[T], ...], what: st
 
 
 def mask(value: Any, name: str = "mask") -> Picture | None:
-    """A soft picture in grey, or nothing."""
+    """A soft mask in grey, or None."""
     return None if value is None else Picture.mask(value, name=name)
 
 
 def in_order(parts: Sequence[T], key: Callable[[T], Any]) -> tuple[T, ...]:
-    """Those that have a weight, in an order of their own: a sum of floats depends on its order, a recipe must not."""
+    """The parts whose weight is not 0, sorted: a sum of floats depends on its order, and a recipe must not."""
     return tuple(sorted((part for part in parts if getattr(part, "weight", 0.0) != 0), key=key))

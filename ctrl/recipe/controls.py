@@ -1,4 +1,4 @@
-"""Controls: maps a picture should follow, each through the ControlNet of its kind (arXiv 2302.05543)."""
+"""Controls: maps that the picture follows, each through the ControlNet of its kind (arXiv 2302.05543)."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ PoseLike: TypeAlias = (
 @suggest_arguments
 @dataclass(frozen=True)
 class Control:
-    """A map the picture should follow, through the ControlNet of its `kind`: "scribble", "line art", "normal", …
+    """A map that the picture follows, through the ControlNet of its `kind`: "scribble", "line art", "normal", …
 
     - `picture` is the map: a file, a PIL image, an array, a tensor, or a `Picture`.
-    - `weight` multiplies what the ControlNet adds, 0 to 10, a number or a schedule; a schedule's window is when
+    - `weight` multiplies the ControlNet's residuals, 0 to 10, a number or a schedule; a schedule's window is when
       the control acts.
-    - `mask` is a soft picture, white where the control acts.
+    - `mask` is a soft mask, white where the control acts.
     - `mode`: "balanced"; "prompt first" weakens the shallow blocks (weights from 0.1 to 1, geometric, the
-      deepest full); "control first" does so and acts on the prompt's prediction alone, which is diffusers'
+      deepest full); "control first" does so and acts on the conditional branch only, which is diffusers'
       guess mode.
-    - `uncond` multiplies what it adds to the prediction without the prompt, 0 to 1; None is the mode's own: 1,
-      1 and 0.
+    - `uncond`, 0 to 1, multiplies the residuals of the unconditional branch; None is the mode's default: 1, 1 and 0.
     - `blocks` are further weights, one for each residual from the shallowest to the middle (13 in Stable
       Diffusion 1 and 2, 10 in SDXL).
-    - `resize` is how the map comes to the picture's size: "stretch", "crop" (fill and cut), "pad" (fit, black).
+    - `resize` is how the map is fitted to the picture's size: "stretch", "crop" (fill and cut), "pad" (fit, black).
     - `on=False` switches it off and keeps its settings.
 
     `Pose`, `Depth` and `Edges` are the kinds every model here has.
@@ -71,7 +70,7 @@ class Control:
 
     @property
     def sort_key(self) -> tuple[str, ...]:
-        """Its place among other controls: by content, so that the order in the recipe does not matter."""
+        """The sort key: by content, so that the order in the recipe does not matter."""
         picture: Any = self.picture
         mask: Any = self.mask
         rest = (self.resize, *self.branch_weights, self.shallow_weaker, self.blocks)
@@ -79,9 +78,9 @@ class Control:
 
     @property
     def branch_weights(self) -> tuple[float, float]:
-        """How strongly it acts on the prediction without the prompt and on the one with it."""
-        own = 0.0 if self.mode == "control first" else 1.0
-        return (own if self.uncond is None else self.uncond, 1.0)
+        """The weights of its residuals for uncond and for cond."""
+        default = 0.0 if self.mode == "control first" else 1.0
+        return (default if self.uncond is None else self.uncond, 1.0)
 
     @property
     def shallow_weaker(self) -> bool:
@@ -89,15 +88,15 @@ class Control:
         return self.mode != "balanced"
 
     def effective(self, weigh: Weigh, *, guided: bool) -> Control:
-        """The control with its weight weighed and one spelling for what has the same effect; see `Recipe.canonical`.
+        """The control with `weigh` applied to its weight, in one spelling for the same effect; see `Recipe.canonical`.
 
-        `mode` is then "balanced" or "prompt first", and `uncond` a number, 1 without guidance. A kind that has a
-        class of its own is of that class.
+        `mode` is then "balanced" or "prompt first", and `uncond` a number, 1 without guidance. A kind with a
+        subclass, such as "pose", becomes that subclass.
         """
-        own = [kind for kind in Control.__subclasses__() if getattr(kind, "kind", None) == self.kind]
+        subclasses = [cls for cls in Control.__subclasses__() if getattr(cls, "kind", None) == self.kind]
         return rebuilt(
             self,
-            own[0] if own and type(self) is Control else type(self),
+            subclasses[0] if subclasses and type(self) is Control else type(self),
             weight=weigh(self.weight),
             mode="prompt first" if self.shallow_weaker else "balanced",
             uncond=self.branch_weights[0] if guided else 1.0,
@@ -105,13 +104,13 @@ class Control:
         )
 
     def hint(self, width: int, height: int) -> Pixels:
-        """(height, width, 3) float32 in [0, 1]: what the ControlNet is shown."""
+        """The ControlNet's input, (height, width, 3) float32 in [0, 1]."""
         pixels: Pixels = Picture.of(self.picture).fit(width, height, self.resize)
         return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
     def _read(self, picture: Any) -> Any:
-        whose = type(self).__name__ if type(self) is not Control else f"Control {self.kind!r}"
-        return Picture.of(picture, name=f"{whose}'s picture", background=BLACK)
+        owner = type(self).__name__ if type(self) is not Control else f"Control {self.kind!r}"
+        return Picture.of(picture, name=f"{owner}'s picture", background=BLACK)
 
 
 @suggest_arguments
@@ -119,14 +118,14 @@ class Control:
 class Pose(Control):
     """The pose of one figure or of several.
 
-    It may be given as a `Skeleton`, the name of one ("waving"), a list of either, keypoints (18, 2) as fractions of
+    `picture` may be a `Skeleton`, the name of one ("waving"), a list of either, keypoints (18, 2) as fractions of
     width and height, OpenPose's JSON (its text, or a file that ends in .json), or a picture in OpenPose's colours.
     """
 
     kind: str = field(default="pose", init=False, repr=False)
 
     def hint(self, width: int, height: int) -> Pixels:
-        """(height, width, 3) float32 in [0, 1]: a skeleton is drawn at the size asked for."""
+        """The ControlNet's input, (height, width, 3) float32 in [0, 1]: a skeleton is drawn at this size."""
         if isinstance(self.picture, Skeleton | People):
             return self.picture.draw(width, height).astype(np.float32) / 255.0
         return super().hint(width, height)

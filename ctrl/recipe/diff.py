@@ -1,7 +1,7 @@
-"""What changes between two recipes, in words, and the first step that can tell.
+"""The changes between two recipes, in words, each with the first step it affects.
 
-The step is found by comparing `Recipe.at` over a run. Each change is tried alone, made to the old recipe and unmade in
-the new one, and its step is the earlier of the two.
+The step is found by comparing `Recipe.at` over a run. Each change is tried alone: applied to the old recipe
+and reverted in the new one; its step is the earlier of the two.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ UNKNOWN = "the first step depends on the sampler: pass model="
 
 
 class HasTimes(Protocol):
-    """A `Model`, as far as a difference asks it."""
+    """The part of a `Model` that a difference uses."""
 
     def times(self, sampler: str, spacing: str, steps: int, *, strength: float = ...) -> list[float]:
         """The noise times of a run's evaluations, 1 for pure noise and 0 for none."""
@@ -43,7 +43,7 @@ class HasTimes(Protocol):
 
 @dataclass(frozen=True)
 class Change:
-    """One difference: `words` say what changes and where, `step` is the first it can affect, counted from 0.
+    """One difference: `words` describe it, `step` is the first step it can affect, counted from 0.
 
     Steps are evaluations of the model. `step` is None for a difference that affects none, such as a negative prompt
     without guidance, and for one whose first step only the sampler knows; the words say which.
@@ -94,7 +94,7 @@ def diff(old: Any, new: Any, model: HasTimes | None = None) -> Difference:
 
 
 def _together(steps: Sequence[int | str | None], first: int | None) -> list[int | str | None]:
-    """The steps of changes that are first seen together at `first`: none is earlier, and one is there."""
+    """The steps of changes to recipes that first differ at `first`: none is earlier, and at least one is `first`."""
     if first is None:
         return [None for _ in steps]
     later = [max(step, first) if isinstance(step, int) else step for step in steps]
@@ -118,44 +118,44 @@ def _change(words: str, step: int | str | None) -> Change:
 
 
 def _step(edit: _Edit, times: Sequence[float] | None) -> int | str | None:
-    """The first step an edit affects, None for none, and a sentence where only the sampler knows."""
+    """The first step an edit affects; None for none, `UNKNOWN` where it depends on the sampler."""
     steps = []
-    for one, other in edit.pairs:
-        if one == other:
+    for before, after in edit.pairs:
+        if before == after:
             continue
-        if any(getattr(one, name) != getattr(other, name) for name in RUN):
+        if any(getattr(before, name) != getattr(after, name) for name in RUN):
             return 0
-        known = times if times is not None else _known(one, other)
+        known = times if times is not None else _known(before, after)
         if known is None:
             return UNKNOWN
-        steps.append(_first(one, other, known))
+        steps.append(_first(before, after, known))
     return min((step for step in steps if step is not None), default=None)
 
 
-def _first(one: Any, other: Any, times: Sequence[float]) -> int | None:
-    """The first evaluation in which two recipes of one run differ."""
-    return next((index for index in range(len(times)) if one.at(index, times) != other.at(index, times)), None)
+def _first(old: Any, new: Any, times: Sequence[float]) -> int | None:
+    """The first evaluation in which two recipes with the same run settings differ."""
+    return next((index for index in range(len(times)) if old.at(index, times) != new.at(index, times)), None)
 
 
-def _known(one: Any, other: Any) -> list[float] | None:
-    """Noise times as good as the sampler's own for comparing two recipes, or None where only it knows them.
+def _known(old: Any, new: Any) -> list[float] | None:
+    """Noise times that compare two recipes as the sampler's own would; None where the sampler's are needed.
 
-    Windows by steps need the number of evaluations only, which most samplers share; numbers need nothing at all.
+    Windows by steps need only the number of evaluations, which is `steps` for most samplers; numbers need no times.
     """
-    weights = [weight for recipe in (one, other) for weight in _weights(recipe, one, other)]
+    weights = [*_weights(old, new), *_weights(new, old)]
     windows = [weight for weight in weights if isinstance(weight, Schedule)]
-    counted = one.sampler in ONE_A_STEP and (one.image is None or one.strength == 1.0)
+    counted = old.sampler in ONE_A_STEP and (old.image is None or old.strength == 1.0)
     if windows and (not counted or any(window.by == "noise" for window in windows)):
         return None
-    return [1 - index / one.steps for index in range(one.steps)]
+    return [1 - index / old.steps for index in range(old.steps)]
 
 
-def _weights(recipe: Any, one: Any, other: Any) -> list[Any]:
-    """The weights that decide when two recipes differ: of guidance, and of the parts that not both have."""
-    mine, others = recipe.canonical, (other if recipe is one else one).canonical
-    weights = [mine.guidance.weight, *(term.weight for term in mine.guidance.perturb)]
-    lists = [(getattr(mine, name), getattr(others, name)) for name in PARTS]
-    return weights + [part.weight for parts, both in lists for part in parts if part not in both]
+def _weights(recipe: Any, other: Any) -> list[Any]:
+    """A recipe's weights that can decide when two differ: of guidance, and of parts that the other does not have."""
+    canonical = recipe.canonical
+    weights = [canonical.guidance.weight, *(term.weight for term in canonical.guidance.perturb)]
+    pairs = [(getattr(canonical, name), getattr(other.canonical, name)) for name in PARTS]
+    return weights + [part.weight for parts, others in pairs for part in parts if part not in others]
 
 
 def _edits(old: Any, new: Any) -> Iterator[_Edit]:
@@ -176,31 +176,32 @@ def _edit(old: Any, new: Any, name: str, before: Any, after: Any, words: str) ->
 
 
 def _guidance_edits(old: Any, new: Any) -> Iterator[_Edit]:
-    one, other = Guidance.of(old.guidance), Guidance.of(new.guidance)
+    old_guidance, new_guidance = Guidance.of(old.guidance), Guidance.of(new.guidance)
     for field in dataclasses.fields(Guidance):
-        before, after = getattr(one, field.name), getattr(other, field.name)
+        before, after = getattr(old_guidance, field.name), getattr(new_guidance, field.name)
         if before != after:
             name = "guidance" if field.name == "weight" else f"guidance's {field.name}"
             words = f"{name} {_words(before)} → {_words(after)}{_window(after, new.steps)}"
-            with_it, without = (rebuilt(g, **{field.name: v}) for g, v in ((one, after), (other, before)))
-            yield _Edit(words, ((old, rebuilt(old, guidance=with_it)), (rebuilt(new, guidance=without), new)))
+            applied = rebuilt(old_guidance, **{field.name: after})
+            reverted = rebuilt(new_guidance, **{field.name: before})
+            yield _Edit(words, ((old, rebuilt(old, guidance=applied)), (rebuilt(new, guidance=reverted), new)))
 
 
 def _part_edits(name: str, old: Any, new: Any) -> Iterator[_Edit]:
-    """Regions, controls, styles or LoRAs: those that stay are passed over, the others go in pairs if of one kind."""
-    one, other = list(getattr(old, name)), list(getattr(new, name))
-    gone, come = _without(one, other), _without(other, one)
-    if not gone and not come:
-        yield _edit(old, new, name, tuple(one), tuple(other), f"the same {name} in another order")
-    for part in list(gone):
-        match = next((candidate for candidate in come if _name(candidate) == _name(part)), None)
+    """Regions, controls, styles or LoRAs: equal ones are skipped; two of the same name are one changed part."""
+    old_parts, new_parts = list(getattr(old, name)), list(getattr(new, name))
+    removed, added = _without(old_parts, new_parts), _without(new_parts, old_parts)
+    if not removed and not added:
+        yield _edit(old, new, name, tuple(old_parts), tuple(new_parts), f"the same {name} in another order")
+    for part in list(removed):
+        match = next((candidate for candidate in added if _name(candidate) == _name(part)), None)
         if match is not None:
-            gone.remove(part)
-            come.remove(match)
+            removed.remove(part)
+            added.remove(match)
             yield from _field_edits(name, old, new, part, match)
-    for part in gone:
+    for part in removed:
         yield _edit_list(name, old, new, part, None, f"{_name(part)} removed")
-    for part in come:
+    for part in added:
         yield _edit_list(name, old, new, None, part, f"{_name(part)} added{_window(part.weight, new.steps)}")
 
 
@@ -208,28 +209,28 @@ def _field_edits(name: str, old: Any, new: Any, part: Any, match: Any) -> Iterat
     for field in dataclasses.fields(part):
         before, after = getattr(part, field.name), getattr(match, field.name)
         if before != after:
-            said = f"switched {'on' if after else 'off'}" if field.name == "on" else (
+            words = f"switched {'on' if after else 'off'}" if field.name == "on" else (
                 f"{field.name} {_words(before)} → {_words(after)}{_window(after, new.steps)}"
             )  # fmt: skip
-            with_it, without = rebuilt(part, **{field.name: after}), rebuilt(match, **{field.name: before})
+            applied, reverted = rebuilt(part, **{field.name: after}), rebuilt(match, **{field.name: before})
             yield _Edit(
-                f"{_name(part)} {said}",
+                f"{_name(part)} {words}",
                 (
-                    (old, rebuilt(old, **{name: _put(getattr(old, name), part, with_it)})),
-                    (rebuilt(new, **{name: _put(getattr(new, name), match, without)}), new),
+                    (old, rebuilt(old, **{name: _put(getattr(old, name), part, applied)})),
+                    (rebuilt(new, **{name: _put(getattr(new, name), match, reverted)}), new),
                 ),
             )
 
 
 def _edit_list(name: str, old: Any, new: Any, part: Any, match: Any, words: str) -> _Edit:
-    """A part that goes (and is put back into the new recipe), or comes (and is taken out of it)."""
-    with_it = _put(getattr(old, name), part, match)
-    without = _put(getattr(new, name), match, part)
-    return _Edit(words, ((old, rebuilt(old, **{name: with_it})), (rebuilt(new, **{name: without}), new)))
+    """The edit that removes `part` (`match` is None), or adds `match` (`part` is None)."""
+    applied = _put(getattr(old, name), part, match)
+    reverted = _put(getattr(new, name), match, part)
+    return _Edit(words, ((old, rebuilt(old, **{name: applied})), (rebuilt(new, **{name: reverted}), new)))
 
 
 def _put(parts: Sequence[Any], out: Any, into: Any) -> tuple[Any, ...]:
-    """The parts with one taken out, another put in, or one in the other's place; None is none."""
+    """The parts with `out` removed and `into` in its place; None for `out` adds only, None for `into` removes only."""
     if out is None:
         return (*parts, into)
     at = list(parts).index(out)
@@ -237,19 +238,19 @@ def _put(parts: Sequence[Any], out: Any, into: Any) -> tuple[Any, ...]:
 
 
 def _without(parts: Sequence[Any], others: Sequence[Any]) -> list[Any]:
-    """The parts that are not among the others, each of which stands for one of them."""
-    left = list(others)
+    """The parts that are not among the others; equal parts are matched one to one."""
+    unmatched = list(others)
     rest = []
     for part in parts:
-        if part in left:
-            left.remove(part)
+        if part in unmatched:
+            unmatched.remove(part)
         else:
             rest.append(part)
     return rest
 
 
 def _window(weight: Any, steps: int) -> str:
-    """Where a schedule acts, as far as the recipe alone says."""
+    """The window of a schedule, as far as it can be told without the sampler."""
     if not isinstance(weight, Schedule):
         return ""
     if weight.by == "noise":
@@ -275,6 +276,6 @@ def _words(value: Any) -> str:
         return f"{values} from {value.start:g} until {value.until:g}{' by noise' if value.by == 'noise' else ''}"
     if isinstance(value, Picture | Skeleton | People):
         return f"{type(value).__name__.lower()} {value.sha256[:8]}"
-    if isinstance(value, tuple) and not all(isinstance(one, str | float) for one in value):
+    if isinstance(value, tuple) and not all(isinstance(entry, str | float) for entry in value):
         return f"{len(value)} of them"
     return repr(value)

@@ -1,8 +1,8 @@
-"""What diffusers, ComfyUI, A1111 and InvokeAI call things that have another name here."""
+"""Names of arguments and samplers in diffusers, ComfyUI, A1111 and InvokeAI, and their names here."""
 
 from __future__ import annotations
 
-# Class, then foreign names, then what is written here. Compared without case, underscores, spaces and hyphens.
+# Class, then foreign names, then the name here. Compared without case, underscores, spaces and hyphens.
 ARGUMENTS: dict[str, dict[tuple[str, ...], str]] = {
     "Recipe": {
         ("num_inference_steps", "inference_steps", "num_steps", "n_steps", "sampling_steps"): "steps",
@@ -10,7 +10,7 @@ ARGUMENTS: dict[str, dict[tuple[str, ...], str]] = {
         ("negative_prompt", "neg_prompt", "uncond_prompt"): "negative",
         ("positive", "positive_prompt", "text", "caption"): "prompt",
         ("sampler_name", "sampling_method", "sampler_index"): "sampler",
-        ("scheduler", "schedule"): 'sampler, and spacing for where its steps lie, such as "karras"',
+        ("scheduler", "schedule"): 'sampler, and spacing for its timesteps, such as "karras"',
         ("schedule_type", "noise_schedule", "timestep_spacing", "use_karras_sigmas", "karras"): "spacing",
         ("generator", "noise_seed", "manual_seed", "random_seed", "rng"): "seed",
         ("denoise", "denoising_strength", "image_strength"): "strength",
@@ -75,7 +75,7 @@ ARGUMENTS: dict[str, dict[tuple[str, ...], str]] = {
     },
 }  # fmt: skip
 
-# Sampler, spacing, then what others call them.
+# Sampler, spacing, then their foreign names.
 SAMPLERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("ddpm", "default"): ("DDPMScheduler",),
     ("ddim", "default"): ("DDIMScheduler",),
@@ -102,7 +102,7 @@ SPACINGS = {
 
 
 def sampler_of(foreign: str) -> tuple[str, str] | None:
-    """The (sampler, spacing) that others call so, such as "DPM++ 2M Karras"; None where there is none."""
+    """The (sampler, spacing) for a foreign name such as "DPM++ 2M Karras"; None for an unknown name."""
     key = _key(foreign)
     for spacing in SPACINGS:
         base = key.removesuffix(spacing) if spacing != "default" else key
@@ -114,7 +114,7 @@ def sampler_of(foreign: str) -> tuple[str, str] | None:
 
 
 def argument_hint(owner: str, name: str) -> str | None:
-    """What an argument of another library is called here, as the end of a sentence; None where nothing is known."""
+    """The name here of another library's argument, as the end of a sentence; None for an unknown one."""
     owner = "Control" if owner in ("Pose", "Depth", "Edges") else owner
     for names, ours in ARGUMENTS.get(owner, {}).items():
         if _key(name) in map(_key, names):
@@ -123,7 +123,7 @@ def argument_hint(owner: str, name: str) -> str | None:
 
 
 def value_hint(argument: str, value: str) -> str | None:
-    """The same of a sampler's or a spacing's name."""
+    """The name here of another library's sampler or spacing, as the end of a sentence; None for an unknown one."""
     if argument == "sampler":
         ours = sampler_of(value)
         if ours is not None:

@@ -1,4 +1,4 @@
-"""What another program's picture says of how it was made, as the arguments of a recipe."""
+"""Generation parameters read from another program's picture, as the arguments of a recipe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_STEPS, MAX_GUIDANCE, MAX_SEED = 1000, 100.0, 2**63 - 1
 
 
 def arguments_of(generation: Generation) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The recipe's arguments as far as the picture says them, and a note on everything that was left out."""
+    """The arguments that the picture's metadata give, and a note on everything that was left out."""
     limits = {"steps": (1, MAX_STEPS), "guidance": (0, MAX_GUIDANCE), "seed": (0, MAX_SEED)}
     arguments: dict[str, Any] = {"prompt": generation.prompt, "negative": generation.negative}
     notes = list(generation.notes)
@@ -28,7 +28,7 @@ def arguments_of(generation: Generation) -> tuple[dict[str, Any], tuple[str, ...
         if value in known:
             arguments[name] = value
         elif value is not None:
-            notes.append(f"{name} {value!r:.60} has no counterpart here; the recipe has its own")
+            notes.append(f"{name} {value!r:.60} has no counterpart here; the recipe's default is used")
     if generation.size is not None and all(8 <= side <= MAX_SIDE for side in generation.size):
         arguments["width"], arguments["height"] = generation.size
     elif generation.size is not None:

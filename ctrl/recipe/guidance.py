@@ -1,4 +1,4 @@
-"""How the predictions with and without the prompt become one, as values; the arithmetic is in `ctrl.guidance`."""
+"""Classifier-free guidance and its refinements, as values; the arithmetic is in `ctrl.guidance`."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ MAX_GUIDANCE = 100.0
 class APG:
     """Adaptive projected guidance (arXiv 2410.02416), on x0: strong guidance without burnt colours.
 
-    Of the difference the prompt makes, the part along the prediction counts `eta` times; `momentum` (negative: the
-    paper's is -0.5) carries over from step to step; the difference is no longer than `threshold` (0: no bound).
+    `eta` multiplies the part of the difference cond − uncond that is parallel to the prediction; `momentum` (negative:
+    the paper's is -0.5) carries the difference over from step to step; `threshold` is the largest norm of the
+    difference (0: no bound).
     """
 
     eta: float = 0.0
@@ -48,7 +49,7 @@ class APG:
 @suggest_arguments
 @dataclass(frozen=True)
 class CFGZero:
-    """CFG-Zero* (arXiv 2503.18886): the unprompted prediction scaled to fit, and the first `steps` steps held still."""
+    """CFG-Zero* (arXiv 2503.18886): the optimized scale of uncond, and zero-init in the first `steps` steps."""
 
     steps: int = 0
 
@@ -61,7 +62,7 @@ class CFGZero:
 class PAG:
     """Perturbed-attention guidance (arXiv 2403.17377): away from a prediction whose self-attention sees only itself.
 
-    `weight` is 0 to 100, a number or a schedule; `blocks` names the layers by how their names begin.
+    `weight` is 0 to 100, a number or a schedule; `blocks` are the first parts of the names of the layers it acts in.
     """
 
     weight: float | Schedule = 3.0
@@ -77,7 +78,7 @@ class PAG:
 class SEG:
     """Smoothed-energy guidance (arXiv 2408.00760): away from a prediction whose queries are blurred.
 
-    `sigma` is the blur in cells of the layer, None for an endless one.
+    `sigma` is the standard deviation of the blur in cells of the layer, None for an infinite one.
     """
 
     weight: float | Schedule = 3.0
@@ -94,15 +95,15 @@ class SEG:
 @suggest_arguments
 @dataclass(frozen=True)
 class Guidance:
-    """Classifier-free guidance (arXiv 2207.12598) and what may refine it.
+    """Classifier-free guidance (arXiv 2207.12598) and its refinements.
 
     - `weight`: a number or a schedule, 0 to 100; at 1 and below guidance is off, so a schedule's window is the
       guidance interval of arXiv 2404.07724 (`hold(7, start=0.2, until=0.8, by="noise")`).
-    - `rescale`: 0 to 1, how far the result takes the prompted prediction's contrast (arXiv 2305.08891), in the
+    - `rescale`: 0 to 1, how far the result is brought to cond's standard deviation (arXiv 2305.08891), in the
       space `rescale_in`: "prediction" as diffusers does, "v" as ComfyUI does, or "x0".
-    - `map`: a soft picture of where guidance acts; black is off, white is the full weight.
+    - `map`: a soft mask of where guidance acts; black is off, white is the full weight.
     - `apg`, `zero`: an `APG`, a `CFGZero`, or None.
-    - `perturb`: any number of `PAG` and `SEG`, each with a branch of its own.
+    - `perturb`: any number of `PAG` and `SEG`; each adds one branch to the batch.
     """
 
     weight: float | Schedule = 6.0
@@ -119,21 +120,21 @@ class Guidance:
         one_of("rescale_in", self.rescale_in, SPACES)
         set_field(self, "map", mask(self.map, "map"))
         for name, kind in (("apg", APG), ("zero", CFGZero)):
-            given = getattr(self, name)
-            if given is not None and not isinstance(given, kind):
-                raise TypeError(f"{name} must be {kind.__name__}(...) or None, got {given!r:.60}.")
+            refinement = getattr(self, name)
+            if refinement is not None and not isinstance(refinement, kind):
+                raise TypeError(f"{name} must be {kind.__name__}(...) or None, got {refinement!r:.60}.")
         set_field(self, "perturb", all_of("perturb", self.perturb, (PAG, SEG), "PAG or SEG"))
 
     @staticmethod
-    def of(given: Any) -> Guidance:
-        """A weight alone is guidance too."""
-        return given if isinstance(given, Guidance) else Guidance(given)
+    def of(guidance: Any) -> Guidance:
+        """The guidance itself, or the guidance of this weight."""
+        return guidance if isinstance(guidance, Guidance) else Guidance(guidance)
 
     def at(self, index: int, times: Sequence[float]) -> Guidance:
         """The guidance of one step; see `Recipe.at`.
 
-        `zero` is CFGZero(1) while zero-init holds the step still, and then nothing else is left; CFGZero(0) asks for
-        the optimized scale. Without guidance `weight` is 1 and there is no map, APG or CFG-Zero*.
+        `zero` is CFGZero(1) in a step of zero-init, where everything else is removed; CFGZero(0) in the other steps
+        means the optimized scale. Without guidance `weight` is 1 and there is no map, APG or CFG-Zero*.
         """
         if self.zero is not None and index < self.zero.steps:
             return Guidance(1.0, zero=CFGZero(1))
@@ -141,13 +142,15 @@ class Guidance:
         return now.effective(lambda weight: weight_at(weight, index, len(times), times))
 
     def effective(self, weigh: Weigh) -> Guidance:
-        """The guidance with its weights weighed and defaults for what has no effect; see `Recipe.canonical`."""
+        """The guidance with `weigh` applied to weights, and defaults in fields without effect: `Recipe.canonical`."""
         weight = weigh(self.weight)
         guided = highest(weight) > 1
-        terms = [rebuilt(one, weight=weigh(one.weight), blocks=tuple(sorted({*one.blocks}))) for one in self.perturb]
+        terms = [
+            rebuilt(term, weight=weigh(term.weight), blocks=tuple(sorted({*term.blocks}))) for term in self.perturb
+        ]
         perturb = in_order(terms, key=_content)
         rescale = self.rescale if guided or perturb else 0.0
-        held = self.zero is not None and self.zero.steps > 0
+        zero_init = self.zero is not None and self.zero.steps > 0
         return rebuilt(
             self,
             weight=weight if guided else 1.0,
@@ -155,23 +158,23 @@ class Guidance:
             rescale_in=self.rescale_in if rescale else "prediction",
             map=self.map if guided else None,
             apg=self.apg if guided else None,
-            zero=self.zero if guided or held else None,
+            zero=self.zero if guided or zero_init else None,
             perturb=perturb,
         )
 
     @property
     def guided(self) -> bool:
-        """Of the guidance of one step: whether the prediction without the prompt is needed."""
+        """Whether a step with this guidance needs uncond, the prediction with the negative prompt."""
         return as_number(self.weight) > 1
 
     @property
     def zero_init(self) -> bool:
-        """Of the guidance of one step: whether CFG-Zero* predicts zeros there and the model is not asked."""
+        """Whether a step with this guidance predicts zeros (zero-init of CFG-Zero*) and does not run the model."""
         return self.zero is not None and self.zero.steps > 0
 
 
 def _content(term: PAG | SEG) -> tuple[str, ...]:
-    """What orders perturbations: their weight last, since it changes over a run."""
+    """The sort key of a perturbation: its weight comes last, since it changes over a run."""
     return (repr(rebuilt(term, weight=0.0)), repr(term.weight))
 
 

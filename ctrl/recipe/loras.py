@@ -13,8 +13,9 @@ from ctrl.recipe.checks import name, number, set_field, suggest_arguments, switc
 class Lora:
     """A LoRA of the model (arXiv 2106.09685).
 
-    - `name` is the one it has in the model.
-    - `weight` multiplies the change it makes, -10 to 10; `text` that of the text encoders, None for the same.
+    - `name` is its name in the model.
+    - `weight`, -10 to 10, multiplies its change to the U-Net; `text` its change to the text encoders, None for the
+      same weight.
     - `on=False` switches it off and keeps its settings.
     """
 
@@ -32,17 +33,17 @@ class Lora:
 
     @property
     def weights(self) -> tuple[float, float]:
-        """Those of the U-Net and of the text encoders."""
+        """The weights for the U-Net and for the text encoders."""
         return (self.weight, self.weight if self.text is None else self.text)
 
     @property
     def sort_key(self) -> tuple[str, float, float]:
-        """Its place among other LoRAs."""
+        """The sort key, so that the order in the recipe does not matter."""
         return (self.name, *self.weights)
 
 
 def effective(loras: Sequence[Lora]) -> tuple[Lora, ...]:
-    """Those that are on and have a weight, in an order of their own; one weight for both parts is spelt once."""
-    acting = [one for one in loras if one.on and any(one.weights)]
-    plain = [replace(one, text=None) if one.weights[0] == one.weights[1] else one for one in acting]
-    return tuple(sorted(plain, key=lambda one: one.sort_key))
+    """The LoRAs that are on and have a weight, sorted; `text` is None where both weights are equal."""
+    acting = [lora for lora in loras if lora.on and any(lora.weights)]
+    plain = [replace(lora, text=None) if lora.weights[0] == lora.weights[1] else lora for lora in acting]
+    return tuple(sorted(plain, key=lambda lora: lora.sort_key))

@@ -1,7 +1,7 @@
 """The recipe: everything that decides a picture, as one frozen, validated value.
 
-A recipe names no file. Its pictures are pixels, so it can travel whole: as JSON, inside a PNG, as Python.
-Reading one is parsing untrusted input: sizes are capped and every field passes the constructor's validator.
+A recipe holds no file names. Its pictures are pixels, so it is complete as JSON, inside a PNG and as Python.
+Recipes that are read are untrusted input: sizes are limited and every field is checked by the constructor.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from ctrl.recipe.styles import Style
 if TYPE_CHECKING:
     from ctrl.recipe.changes import Changes
 
-SHORT = {"dpm++": "dpm++ 2m"}  # what is meant by a bare name
+SHORT = {"dpm++": "dpm++ 2m"}  # short names of samplers
 Unmasked = Literal["pixels", "latents"]
 UNMASKED: tuple[Unmasked, ...] = get_args(Unmasked)
 PNG = b"\x89PNG"  # how its files begin
@@ -59,20 +59,20 @@ KEYWORD = "ctrl-recipe"  # of the PNG text chunk
 class Recipe:
     """Everything that decides a picture.
 
-    - `prompt` may weigh words, `(word:1.2)`; `negative` is what to lead away from, without effect where guidance
+    - `prompt` may weight words, `(word:1.2)`; `negative` is the negative prompt, without effect where guidance
       is off.
     - `regions` are prompts for parts of the picture, `controls` maps it should follow, `styles` references for its
-      look: any number up to 16 of each. Their order does not matter; weight 0 and `on=False` are as not given.
+      look: up to 16 of each. Their order does not matter; weight 0 or `on=False` is the same as leaving one out.
     - `guidance` is a weight, a `Schedule` of weights or a `Guidance`; at 1 or below it is off.
     - `sampler` and `spacing` by their usual names; `steps` as the sampler counts them;
-      `seed` is of the noise it begins with.
-    - `image` is where to start from, and `strength`, 0 to 1, how much of it is made anew: image to image. With a
+      `seed` is the seed of all random numbers of the run.
+    - `image` is the picture to start from, and `strength`, 0 to 1, how much of it is changed: image to image. With a
       `mask`, white where it may change, the rest stays: inpainting. With `unmasked` "pixels" the rest keeps the image's
       own pixels; with "latents" it goes through the VAE, which changes it a little, as in diffusers.
-    - `loras` are merged into the model for this run; `fast()` sets what goes with the LCM-LoRA.
+    - `loras` are merged into the model for this run; `fast()` adds the LCM-LoRA and its settings.
     - `width` and `height` are in pixels, None for the model's own size.
 
-    Recipes are equal, and hash equally, when they make equal pictures on every model: `canonical` says what counts.
+    Recipes are equal, and hash equally, when they make equal pictures on every model; see `canonical`.
     A wrong argument raises a ValueError or TypeError in one sentence.
     """
 
@@ -123,12 +123,12 @@ class Recipe:
         set_field(self, "mask", mask(self.mask))
         one_of("unmasked", self.unmasked, UNMASKED)
         if self.mask is not None and self.image is None:
-            raise ValueError("mask says which part of image is made anew, and there is no image; give image=... too.")
+            raise ValueError("mask is the part of image that may change, and there is no image; give image=... too.")
 
     def replace(self, **changes: Unpack[Changes]) -> Recipe:
         """The same recipe but for `changes`, the constructor's arguments by their names."""
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Recipe(**(own | dict(changes)))
+        current = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Recipe(**(current | dict(changes)))
 
     def fast(self) -> Recipe:
         """The same recipe in four steps by the LCM-LoRA (arXiv 2311.05556), without guidance."""
@@ -137,11 +137,11 @@ class Recipe:
 
     @cached_property
     def canonical(self) -> Recipe:
-        """What of the recipe has an effect, in one spelling: recipes with the same are equal.
+        """The recipe without the settings that have no effect: equal recipes have equal canonical ones.
 
-        What is off or has weight 0 is removed, with what has no effect without it (without guidance: the negative
-        prompt, a style's `negative`, a control's `uncond`, guidance's map, APG and CFG-Zero*). Regions, controls,
-        styles, LoRAs and perturbations stand in an order of their own, a schedule that never changes is a number,
+        Parts that are off or have weight 0 are removed, with the settings that depend on them (without guidance: the
+        negative prompt, a style's `negative`, a control's `uncond`, guidance's map, APG and CFG-Zero*). Regions,
+        controls, styles, LoRAs and perturbations are sorted by content, a schedule that never changes is a number,
         and `guidance` is a `Guidance`.
         """
         return self._effective(simplified, Guidance.of(self.guidance).effective(simplified))
@@ -150,16 +150,16 @@ class Recipe:
         """The recipe of evaluation `index` of a run, counted from 0: all that the step depends on, and nothing else.
 
         `times` are the noise times of the run's evaluations, `model.times(...)`: 1 for pure noise, 0 for none.
-        It is `canonical` with a number for every schedule, so that nothing is left that has no effect in this step.
-        While CFG-Zero* holds the step still (`guidance.zero_init`), no prompt and nothing that acts on the model is
-        left. What holds for the whole run stays: sampler, spacing, steps, seed, size, image, strength and mask.
+        It is `canonical` with a number for every schedule, without the parts that have no effect in this step.
+        In a step of zero-init (`guidance.zero_init`), prompts, regions, controls, styles and LoRAs are all removed.
+        The settings of the whole run stay: sampler, spacing, steps, seed, size, image, strength and mask.
 
         Equal recipes at a step make equal steps of equal latents and solver states, so two runs first differ in the
-        first step at which `at` does. Raises an IndexError where the run has no such evaluation.
+        first step at which `at` does. Raises an IndexError if the run has no such evaluation.
         """
         if not 0 <= index < len(times):
             raise IndexError(f"index must be from 0 to {len(times) - 1}, the run's last evaluation, got {index}.")
-        whole = rebuilt(self.canonical, unmasked=Recipe.unmasked)  # which is of the finished picture
+        whole = rebuilt(self.canonical, unmasked=Recipe.unmasked)  # `unmasked` acts on the finished picture only
         guidance = Guidance.of(whole.guidance).at(index, times)
         if guidance.zero_init:
             none: dict[str, Any] = dict.fromkeys(("regions", "controls", "styles", "loras"), ())
@@ -168,12 +168,12 @@ class Recipe:
 
     def _effective(self, weigh: Weigh, guidance: Guidance) -> Recipe:
         guided = highest(guidance.weight) > 1
-        controls = [one.effective(weigh, guided=guided) for one in self.controls if one.on]
-        styles = [one.effective(weigh, guided=guided) for one in self.styles if one.on]
+        controls = [part.effective(weigh, guided=guided) for part in self.controls if part.on]
+        styles = [part.effective(weigh, guided=guided) for part in self.styles if part.on]
         return rebuilt(
             self,
             negative=self.negative if guided else "",
-            regions=in_order([one for one in self.regions if one.on], key=attrgetter("sort_key")),
+            regions=in_order([part for part in self.regions if part.on], key=attrgetter("sort_key")),
             controls=in_order(controls, key=attrgetter("sort_key")),
             styles=in_order(styles, key=attrgetter("sort_key")),
             loras=effective(self.loras),
@@ -183,10 +183,10 @@ class Recipe:
         )
 
     def diff(self, other: Recipe, model: HasTimes | None = None) -> Difference:
-        """What changes from this recipe to the other: `Change`s, each a sentence and the first step it affects.
+        """The changes from this recipe to the other: `Change`s, each a sentence and the first step it affects.
 
-        Given the `model`, steps are those of its sampler; without it a change whose first
-        step only the sampler knows says so.
+        With `model`, steps are those of its sampler; without it, changes whose first step depends on the sampler
+        say so.
         """
         return diff(self, other, model)
 
@@ -211,27 +211,27 @@ class Recipe:
         return as_json.fingerprint(self.canonical)
 
     def to_json(self) -> str:
-        """The recipe as ASCII JSON, pictures included, and what is switched off too."""
+        """The recipe as ASCII JSON, with its pictures and the parts that are switched off."""
         return as_json.to_json(self)
 
     def to_parts(self) -> tuple[str, tuple[Picture, ...]]:
-        """The recipe as JSON without its pictures, and these, each once: for a file that carries them beside it."""
+        """The recipe as JSON without its pictures, and the pictures, each once, for a file that stores both."""
         return as_json.to_parts(self)
 
     @classmethod
     def from_json(cls, given: str, pictures: Mapping[str, bytes] = MappingProxyType({})) -> Recipe:
         """The recipe written by `to_json`; anything else raises a ValueError.
 
-        `pictures` are files by the sha256 under which the JSON of `to_parts` names them.
+        `pictures` are files, by the sha256 under which the JSON of `to_parts` names them.
         """
         return as_json.from_json(given, Recipe, pictures)
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
-        """The recipe in a picture by `Shot.save`, in a JSON file, or as far as another program's picture says it.
+        """The recipe in a picture by `Shot.save`, in a JSON file, or from another program's picture.
 
-        Read are PNG, JPEG and WebP of AUTOMATIC1111, Forge, Civitai, ComfyUI, InvokeAI and others. What such a
-        picture says that has no counterpart here is left out, each with a warning.
+        It reads PNG, JPEG and WebP by AUTOMATIC1111, Forge, Civitai, ComfyUI, InvokeAI and others. Settings that
+        have no counterpart here are left out, each with a warning.
         """
         path = local_file(path, "path", "a PNG or JSON file")
         data = path.read_bytes()
@@ -242,8 +242,8 @@ class Recipe:
             return cls.from_json(written, png_pictures(data))
         generation = read_generation(data) if data.startswith((PNG, b"\xff\xd8\xff", b"RIFF")) else None
         if generation is None:
-            what = "a PNG without a recipe" if data.startswith(PNG) else "not a PNG, JPEG or WebP with a recipe"
-            raise ValueError(f"{path.name!r} is {what}; Shot.save writes one into a PNG.")
+            description = "a PNG without a recipe" if data.startswith(PNG) else "not a PNG, JPEG or WebP with a recipe"
+            raise ValueError(f"{path.name!r} is {description}; Shot.save writes one into a PNG.")
         arguments, notes = arguments_of(generation)
         for note in notes:
             warnings.warn(f"{path.name}: {note}", stacklevel=2)
@@ -252,17 +252,17 @@ class Recipe:
     def code(self, path: str | Path | None = None) -> str:
         """Python that makes this recipe; run after `import ctrl`, it ends with `recipe` equal to this one.
 
-        Given a `path` that ends in .py, it is written there and its pictures, as PNGs, beside it. Without one they
-        stand in the code as base64, up to 128 KiB in all; beyond, a ValueError asks for the path.
+        With a `path` that ends in .py, the code is written there and its pictures next to it, as PNGs. Without one the
+        pictures are base64 in the code, up to 128 KiB in all; a ValueError for more asks for the path.
         """
         return as_code.to_code(self) if path is None else as_code.write_code(self, Path(path))
 
 
-# What completion offers between the brackets of `recipe.replace()` in a notebook.
+# The arguments that completion offers between the brackets of `recipe.replace()` in a notebook.
 Recipe.replace.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # as functools.wraps sets it
     [
-        one.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=...) if one.name != "self" else one
-        for one in inspect.signature(Recipe.__init__).parameters.values()
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=...) if parameter.name != "self" else parameter
+        for parameter in inspect.signature(Recipe.__init__).parameters.values()
     ],
     return_annotation="Recipe",
 )

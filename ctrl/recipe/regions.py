@@ -1,4 +1,4 @@
-"""Regions: words for a part of the picture."""
+"""Regions: prompts for parts of the picture."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ctrl.recipe.checks import PER_PICTURE, PICTURE, mask, number, prompt, set_f
 @suggest_arguments
 @dataclass(frozen=True)
 class Region:
-    """Words that hold for a part of the picture, beside the recipe's prompt.
+    """A prompt for a part of the picture, in addition to the recipe's prompt.
 
-    - `prompt` are its words; they may be weighted, `(word:1.2)`.
-    - `mask` is a soft picture, white where they hold; where regions leave nothing uncovered the recipe's prompt is
-      not read.
-    - `weight`, 0 to 1, is how far they displace the recipe's prompt.
+    - `prompt` may weight words, `(word:1.2)`.
+    - `mask` is a soft mask, white where the prompt acts; where regions cover the picture fully, the recipe's prompt
+      has no effect.
+    - `weight`, 0 to 1, is how far it replaces the recipe's prompt.
     - `on=False` switches it off and keeps its settings.
     """
 
@@ -36,6 +36,6 @@ class Region:
 
     @property
     def sort_key(self) -> tuple[Any, ...]:
-        """Its place among other regions: by content, so that the order in the recipe does not matter."""
+        """The sort key: by content, so that the order in the recipe does not matter."""
         mask: Any = self.mask
         return (self.prompt, mask.sha256, self.weight)

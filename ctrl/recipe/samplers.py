@@ -1,4 +1,4 @@
-"""The names of samplers and of the spacings of their steps."""
+"""The names of samplers and of timestep spacings."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ Sampler = Literal[
 Spacing = Literal["default", "karras", "exponential", "trailing"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
-ONE_A_STEP = (*(set(SAMPLERS) - {"heun", "pndm"}),)  # which evaluate the model once a step
+ONE_A_STEP = (*(set(SAMPLERS) - {"heun", "pndm"}),)  # samplers that evaluate the model once a step

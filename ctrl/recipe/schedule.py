@@ -1,4 +1,4 @@
-"""Numbers that depend on where in the run a step stands."""
+"""Schedules: weights that change over the steps of a run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MAX_POINTS = 1000
 @suggest_arguments
 @dataclass(frozen=True)
 class Schedule:
-    """A number over the run: straight lines between `points` inside a window, 0 outside it.
+    """A weight over the run: straight lines between `points` inside a window, 0 outside it.
 
-    `points` are pairs (position, value) of rising position, 0 the first step of the window and 1 its last. The
+    `points` are pairs (position, value) with rising positions: 0 is the first step of the window, 1 its last. The
     window goes from `start` to `until`, fractions of the run. By "steps", step i of N is inside when i / N ≥
     `start` and (i + 1) / N ≤ `until`, as diffusers has it for `control_guidance_start` and
     `control_guidance_end`. By "noise" it is inside when its timestep lies between those of the fractions,
@@ -42,14 +42,14 @@ class Schedule:
             raise ValueError(f"start must come before until, got start={self.start:g}, until={self.until:g}.")
 
     def at(self, index: int, count: int, times: Sequence[float] | None = None) -> float:
-        """The number at evaluation `index` of `count`; `times` are their noise times, 1 for pure noise, 0 for none."""
+        """The weight at evaluation `index` of `count`; `times` are their noise times, 1 for pure noise, 0 for none."""
         inside = self.steps(count, times)
         if index not in inside:
             return 0.0
         return self._between((index - inside[0]) / max(1, len(inside) - 1))
 
     def steps(self, count: int, times: Sequence[float] | None = None) -> range:
-        """The evaluations inside the window; empty when it is narrower than one."""
+        """The evaluations inside the window; empty if it contains none."""
         if self.by == "steps":
             first = bisect_left(range(count), self.start, key=lambda i: i / count)
             end = bisect_right(range(count), self.until, key=lambda i: (i + 1) / count)
@@ -61,11 +61,11 @@ class Schedule:
 
     @property
     def highest(self) -> float:
-        """The largest number it takes."""
+        """Its largest value."""
         return max(value for _, value in self.points)
 
     def _repr_svg_(self) -> str:
-        """The number over the run, the first step on the left; the baseline is 0."""
+        """A plot of the weight over the run, the first step on the left; the baseline is 0."""
         top, span = max(self.highest, 1e-9), self.until - self.start
         inside = [(self.start + at * span, value) for at, value in self.points]
         ends = [(self.start, inside[0][1]), (self.until, inside[-1][1])]
@@ -101,15 +101,15 @@ def curve(*points: tuple[float, float], start: float = 0.0, until: float = 1.0, 
 
 
 def weight_at(weight: float | Schedule, index: int, count: int, times: Sequence[float] | None = None) -> float:
-    """What a weight amounts to at evaluation `index` of `count`."""
+    """The value of a weight at evaluation `index` of `count`."""
     return weight.at(index, count, times) if isinstance(weight, Schedule) else weight
 
 
-Weigh = Callable[[float | Schedule], float | Schedule]  # `simplified`, or what a weight amounts to at a step
+Weigh = Callable[[float | Schedule], float | Schedule]  # `simplified`, or the value of a weight at a step
 
 
 def highest(weight: float | Schedule) -> float:
-    """The largest number a weight takes."""
+    """The largest value of a weight."""
     return weight.highest if isinstance(weight, Schedule) else weight
 
 
@@ -126,7 +126,7 @@ def simplified(weight: float | Schedule) -> float | Schedule:
 
 
 def as_number(weight: float | Schedule) -> float:
-    """The weight of a part of `Recipe.at`, where no schedule is left; a TypeError of any other schedule."""
+    """A weight from `Recipe.at`, which has a number for every schedule; a TypeError for a schedule."""
     if isinstance(weight, Schedule):
         raise TypeError("a schedule is a number at one step only; take the recipe's `at(index, times)` first.")
     return weight
@@ -143,11 +143,11 @@ def weight(name: str, value: object, high: float = 10.0) -> float | Schedule:
 def _points(points: object) -> tuple[tuple[float, float], ...]:
     if not isinstance(points, list | tuple) or not 0 < len(points) <= MAX_POINTS:
         raise TypeError(f"points must be 1 to {MAX_POINTS} pairs (position, value), got {points!r:.60}.")
-    found = []
+    checked = []
     for point in points:
         if not isinstance(point, list | tuple) or len(point) != 2:
             raise TypeError(f"points must be pairs (position, value), got {point!r:.60}.")
-        found.append((number("position", point[0], 0, 1), number("value", point[1], 0, 100)))
-    if any(one[0] >= other[0] for one, other in itertools.pairwise(found)):
-        raise ValueError(f"points must have rising positions, got {[point[0] for point in found]!r:.80}.")
-    return tuple(found)
+        checked.append((number("position", point[0], 0, 1), number("value", point[1], 0, 100)))
+    if any(left[0] >= right[0] for left, right in itertools.pairwise(checked)):
+        raise ValueError(f"points must have rising positions, got {[point[0] for point in checked]!r:.80}.")
+    return tuple(checked)

@@ -1,4 +1,4 @@
-"""How a recipe and a difference show themselves in a notebook: short, and only what was said."""
+"""Recipes and differences as text and HTML for notebooks: only the fields that are not their defaults."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ def difference_html(changes: Sequence[Any]) -> str:
     """A table of changes, each with the first step it affects."""
     if not changes:
         return "<i>no difference</i>"
-    return _table([("–" if one.step is None else f"step {one.step + 1}", escape(one.words)) for one in changes])
+    steps = ["–" if change.step is None else f"step {change.step + 1}" for change in changes]
+    return _table([(step, escape(change.words)) for step, change in zip(steps, changes, strict=True)])
 
 
 def _cell(value: Any) -> str:
     thumbnails = [
-        f' <img src="data:image/png;base64,{_thumbnail(one)}" style="vertical-align:middle"/>'
-        for one in _pictures(value)
+        f' <img src="data:image/png;base64,{_thumbnail(picture)}" style="vertical-align:middle"/>'
+        for picture in _pictures(value)
     ]
     return f"<code>{escape(brief(value))}</code>{''.join(thumbnails)}"
 
@@ -57,8 +58,8 @@ def _pictures(value: Any) -> Iterator[Picture | Skeleton | People]:
     if isinstance(value, Picture | Skeleton | People):
         yield value
     elif isinstance(value, tuple):
-        for one in value:
-            yield from _pictures(one)
+        for entry in value:
+            yield from _pictures(entry)
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             yield from _pictures(getattr(value, field.name))

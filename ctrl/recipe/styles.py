@@ -1,4 +1,4 @@
-"""Styles: reference pictures whose look is followed, through the IP-Adapter (arXiv 2308.06721)."""
+"""Styles: reference pictures whose style is followed, through the IP-Adapter (arXiv 2308.06721)."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Style:
     """A reference picture, or several, whose style is followed.
 
     - `picture` is the reference, or a list of references.
-    - `weight` multiplies what it adds to cross-attention, 0 to 10, a number or a schedule; a schedule's window
+    - `weight` multiplies the IP-Adapter's term in cross-attention, 0 to 10, a number or a schedule; a schedule's window
       is when the style acts.
-    - `mask` is a soft picture, white where the style acts.
+    - `mask` is a soft mask, white where the style acts.
     - `blocks` says in which blocks it acts: a preset ("all", "style", "layout", "style+layout", …) or a mapping
       from block names to weights, `{"up_blocks.1": 1.0, "mid_block": 0.5}`; blocks not named are 0.
-    - `negative` is a picture for the prediction without the prompt: what the look should lead away from.
-    - of several pictures, `combine="concat"` shows attention the tokens of all, "average" the mean of their
+    - `negative` is a picture for the unconditional branch: a look to avoid.
+    - `combine`, for several pictures: "concat" attends to the tokens of all, "average" to those of the mean of their
       embeddings.
-    - `adapter` names the IP-Adapter of the model that reads it; None is the model's first.
+    - `adapter` is the name of one of the model's IP-Adapters; None is its first.
     - `on=False` switches it off and keeps its settings.
     """
 
@@ -76,13 +76,14 @@ class Style:
 
     @property
     def sort_key(self) -> tuple[str, ...]:
-        """Its place among other styles: by content, so that the order in the recipe does not matter."""
-        others: tuple[Any, ...] = (self.mask, self.negative)
-        pictures = [*(one.sha256 for one in self.pictures), *("" if one is None else one.sha256 for one in others)]
-        return (*pictures, repr((self.blocks, self.combine, self.adapter)), repr(self.weight))
+        """The sort key: by content, so that the order in the recipe does not matter."""
+        optional: tuple[Any, ...] = (self.mask, self.negative)
+        digests = [picture.sha256 for picture in self.pictures]
+        digests += ["" if picture is None else picture.sha256 for picture in optional]
+        return (*digests, repr((self.blocks, self.combine, self.adapter)), repr(self.weight))
 
     def effective(self, weigh: Weigh, *, guided: bool) -> Self:
-        """The style with its weight weighed and one spelling for what has the same effect; see `Recipe.canonical`.
+        """The style with `weigh` applied to its weight, in one spelling for the same effect; see `Recipe.canonical`.
 
         Without guidance there is no `negative`; one picture is always "concat", and named blocks are sorted.
         """
@@ -95,21 +96,21 @@ class Style:
         )
 
 
-def _pictures(given: Any) -> Any:
-    if not isinstance(given, list | tuple):
-        return _reference(given, "Style's picture")
-    if not 0 < len(given) <= MAX_ENTRIES:
-        raise ValueError(f"Style takes 1 to {MAX_ENTRIES} pictures, got {len(given)}.")
-    read = [_reference(one, f"Style's picture {at + 1}") for at, one in enumerate(given)]
-    return tuple(read) if len(read) > 1 else read[0]
+def _pictures(pictures: Any) -> Any:
+    if not isinstance(pictures, list | tuple):
+        return _reference(pictures, "Style's picture")
+    if not 0 < len(pictures) <= MAX_ENTRIES:
+        raise ValueError(f"Style takes 1 to {MAX_ENTRIES} pictures, got {len(pictures)}.")
+    references = [_reference(picture, f"Style's picture {index + 1}") for index, picture in enumerate(pictures)]
+    return tuple(references) if len(references) > 1 else references[0]
 
 
-def _reference(given: Any, name: str) -> Picture:
-    return Picture.of(given, name=name, background=WHITE, longest=LONGEST)
+def _reference(picture: Any, name: str) -> Picture:
+    return Picture.of(picture, name=name, background=WHITE, longest=LONGEST)
 
 
 def _blocks(blocks: object) -> Any:
-    """A preset, or pairs of block and weight; which blocks there are, the model knows."""
+    """A preset, or pairs of block and weight; the model checks the names of blocks."""
     if isinstance(blocks, str):
         return blocks
     pairs = list(blocks.items()) if isinstance(blocks, Mapping) else blocks

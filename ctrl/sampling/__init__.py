@@ -1,4 +1,4 @@
-"""The sampling room: recipes run, step by step or to their pictures."""
+"""Sampling: run recipes, step by step or to their pictures."""
 
 from ctrl.sampling.loop import sample, sample_many, steps
 from ctrl.sampling.shot import Shot, Step

@@ -1,4 +1,4 @@
-"""All that a run needs to go on from one of its steps, as a value."""
+"""Checkpoints: everything a run needs to resume after a step, as a value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ctrl.model import Solver
     from ctrl.model.solver import SolverState
 
-# What a run has settled before its first step, and so cannot change after it.
+# Fields that a run uses before its first step, so that they cannot change after it.
 SETTLED = ("sampler", "spacing", "steps", "seed", "width", "height", "image", "strength", "mask")
 
 
@@ -37,17 +37,17 @@ class Checkpoint:
         return Checkpoint(index, latents, solver, guidance, _settled(recipe))
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse, by a ValueError, a recipe that cannot go on from here."""
-        for name, mine, theirs in zip(SETTLED, self.settled, _settled(recipe), strict=True):
-            if mine != theirs:
-                got = "another one" if name in ("image", "mask") else f"{theirs!r} instead of {mine!r}"
+        """Raise a ValueError for a recipe that cannot resume from here."""
+        for name, ours, theirs in zip(SETTLED, self.settled, _settled(recipe), strict=True):
+            if ours != theirs:
+                got = "another one" if name in ("image", "mask") else f"{theirs!r} instead of {ours!r}"
                 raise ValueError(
                     f"after is a step of a run with another {name}, which is settled before the first step: the recipe "
                     f"has {got}; give the same, or start without after=."
                 )
 
     def resume(self, solver: Solver) -> tuple[int, Tensor, GuidanceState]:
-        """Put a fresh solver into this state; the index of the next step, its latents and guidance's memory."""
+        """Put a new solver into this state; returns the index of the next step, its latents and the guidance state."""
         solver.resume(self.solver)
         return self.index + 1, self.latents.clone(), self.guidance
 

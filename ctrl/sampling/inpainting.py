@@ -1,4 +1,4 @@
-"""Inpainting in pixels: the image itself where it was to stay, the drawn picture elsewhere."""
+"""Inpainting in pixels: the original image where the mask is black, the drawn picture elsewhere."""
 
 from __future__ import annotations
 

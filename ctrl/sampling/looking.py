@@ -1,4 +1,4 @@
-"""What a watched run hands to the room of maps: its texts, and, as it goes, what was seen."""
+"""The parts of a watched run that attention maps need: its prompts, and the attention recorded so far."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def texts(encoders: TextEncoders, recipe: Recipe) -> dict[str, Text]:
-    """The texts of a recipe with their tokens: "prompt", "negative", "region 0", …"""
+    """The prompts of a recipe with their tokens: "prompt", "negative", "region 0", …"""
     prompts = {"prompt": recipe.prompt, "negative": recipe.negative}
     prompts |= {f"region {number}": region.prompt for number, region in enumerate(recipe.regions)}
     return {source: Text.of(encoders.plain(prompt), encoders.spans(prompt)) for source, prompt in prompts.items()}
 
 
 def look(run: Run, picture: int = 0) -> Callable[[Image], Attention] | None:
-    """For one picture of a run, what makes of an image the attention seen over it; None where nothing watches."""
+    """A function from an image to the attention recorded for this picture of a run; None for a run without `watch`."""
     collector = run.collector
     if collector is None:
         return None

@@ -44,15 +44,15 @@ def steps(
     memory: Memory | None = None,
     watch: Watch | None = None,
 ) -> Iterator[Step]:
-    """Run `recipe` step by step. Stopping is `break`: between steps the model is as it was before.
+    """Run `recipe` step by step. Stop by `break`: between steps the model is unchanged.
 
-    - `after` is a step, or its checkpoint, of a run with the same sampler, steps, seed, size and image: the run goes on
-      with the step after it, as if it had never stopped. Prompts, controls, styles and guidance may be others.
-    - `memory` keeps what was encoded for other runs; without it nothing outlives the run.
-    - `watch` says what to keep of attention; `Step.attention` is then what was seen so far.
+    - `after` is a step, or its checkpoint, of a run with the same sampler, steps, seed, size and image: the run resumes
+      with the step after it, to the same bits. Prompts, controls, styles and guidance may differ.
+    - `memory` caches encoded prompts and pictures for other runs; without it nothing outlives the run.
+    - `watch` selects the attention to record; `Step.attention` then has what was recorded so far.
 
-    What the model cannot do raises a ValueError here, before the first step; latents that stop being finite
-    raise a FloatingPointError.
+    A recipe that the model cannot run raises a ValueError here, before the first step; latents that stop being
+    finite raise a FloatingPointError.
     """
     _check(model, recipe)
     return walk(prepare(model, [recipe], memory, watch=Watch.of(watch)), model, _checkpoint(after, recipe))
@@ -69,7 +69,7 @@ def sample(
 ) -> Shot:
     """Run `recipe` to its picture; `on_step` is called after every step, and its exceptions end the run.
 
-    `after` and `memory` are those of `steps`; with `watch`, `Shot.attention` holds what was seen of attention.
+    `after` and `memory` are those of `steps`; with `watch`, `Shot.attention` holds the recorded attention.
     """
     _check(model, recipe)
     _check_callback(on_step)
@@ -80,8 +80,8 @@ def sample(
 def sample_many(model: Model, recipes: Sequence[Recipe], *, batch: int = 16) -> list[Shot]:
     """The shots of many recipes, in their order, up to `batch` at once.
 
-    Recipes that differ in nothing but prompts, seeds and pixels run as one batch, each from its own seed, where their
-    texts need as many chunks. Pictures agree with single runs up to the rounding of batched sums.
+    Recipes that differ only in prompts, seeds and pixels run as one batch, each from its own seed, if their prompts
+    have the same number of chunks. Pictures agree with single runs up to the rounding of batched sums.
     """
     if not isinstance(recipes, Sequence):
         raise TypeError(f"recipes must be a list of recipes, got {type(recipes).__name__}; write [recipe].")
@@ -101,7 +101,7 @@ def sample_many(model: Model, recipes: Sequence[Recipe], *, batch: int = 16) -> 
 
 
 def _lengths(model: Model, recipe: Recipe) -> tuple[int, int]:
-    """The chunks of its longest text, without and with the negative prompt."""
+    """The number of chunks of its longest prompt, without and with the negative prompt."""
     recipe = recipe.canonical
     regions = [region.prompt for region in recipe.regions]
     longest = max(model.text.chunks(prompt) for prompt in (recipe.prompt, *regions))
@@ -123,13 +123,13 @@ def _check_callback(on_step: object) -> None:
     if not callable(on_step):
         raise TypeError(f"on_step must be a function of a Step, got {on_step!r:.60}.")
     try:
-        takes = inspect.signature(on_step)
-    except ValueError:  # some built-in functions do not tell
+        signature = inspect.signature(on_step)
+    except ValueError:  # some built-in functions have no signature
         return
     try:
-        takes.bind("a step")
+        signature.bind("a step")
     except TypeError:
-        raise TypeError(f"on_step must be a function of one argument, a Step, and it takes {takes}.") from None
+        raise TypeError(f"on_step must be a function of one argument, a Step, and it takes {signature}.") from None
 
 
 def prepare(
@@ -139,7 +139,7 @@ def prepare(
     observers: Sequence[Observer] = (),
     watch: Watch | None = None,
 ) -> Run:
-    """A run of recipes of one `batch_shape`, ready to begin; a ValueError says what the model cannot do."""
+    """A run of recipes of one `batch_shape`, ready to begin; a ValueError if the model cannot run them."""
     memory = Memory(limit=None) if memory is None else memory
     memory.begin_run()
     for style in recipes[0].styles:
@@ -150,13 +150,13 @@ def prepare(
 
 
 def _checkpoint(after: object, recipe: Recipe) -> Checkpoint | None:
-    found = after.checkpoint if isinstance(after, Step) else after
-    if found is None:
+    checkpoint = after.checkpoint if isinstance(after, Step) else after
+    if checkpoint is None:
         return None
-    if not isinstance(found, Checkpoint):
+    if not isinstance(checkpoint, Checkpoint):
         raise TypeError(f"after must be a Step or its checkpoint, got {type(after).__name__}.")
-    found.check(recipe)
-    return found
+    checkpoint.check(recipe)
+    return checkpoint
 
 
 def _drain(
@@ -181,7 +181,7 @@ def walk(run: Run, model: Model, after: Checkpoint | None, known: Branches | Non
         sample = run.solver.scale(moment.rows.stack(latents, latents), index)  # (R, C, h, w)
         branches = known if known and index == first else moment.rows.split(moment.predict(sample))
         prediction, state = guide(branches, moment.guidance, moment.guidance_map, moment.space(sample), state)
-        if prediction is branches.cond:  # a solver keeps it, and so may the caller
+        if prediction is branches.cond:  # the solver keeps this tensor, and the caller may keep `branches`
             prediction = prediction.clone()
         latents, denoised = run.solver.step(prediction, index, latents)
         latents = run.restore_unmasked(latents, begun, index)
@@ -192,12 +192,12 @@ def walk(run: Run, model: Model, after: Checkpoint | None, known: Branches | Non
 
 def finish(run: Run, model: Model, latents: Tensor) -> list[Shot]:
     """The pictures of the last latents of a run."""
-    images = [_restored(image, one) for image, one in zip(model.decode(latents), run.recipes, strict=True)]
-    every = [notes(model, recipe, run.given.texts(recipe), run.given.size) for recipe in run.recipes]
-    seen = [look(run, at) for at in range(len(images))]
-    attention = [None if one is None else one(image) for one, image in zip(seen, images, strict=True)]
-    family = model.family.key
-    return [Shot(*parts, family) for parts in zip(images, run.recipes, every, attention, strict=True)]
+    images = [_restored(image, recipe) for image, recipe in zip(model.decode(latents), run.recipes, strict=True)]
+    sentences = [notes(model, recipe, run.given.texts(recipe), run.given.size) for recipe in run.recipes]
+    looks = [look(run, index) for index in range(len(images))]
+    attention = [None if over is None else over(image) for over, image in zip(looks, images, strict=True)]
+    parts = zip(images, run.recipes, sentences, attention, strict=True)
+    return [Shot(*own, model.family.key) for own in parts]
 
 
 def _restored(image: Image, recipe: Recipe) -> Image:

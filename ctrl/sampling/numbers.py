@@ -1,4 +1,4 @@
-"""The places of a step's parts in the recipe as it was written: what observers and maps call them by."""
+"""Indices of a step's controls, styles and regions in the recipe as written, for observers and maps."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from ctrl.recipe import Control, Region, Style
 
 
 def numbers(now: Sequence[Any], whole: Sequence[Any]) -> list[int]:
-    """The places in `whole`, a recipe's controls, styles or regions, of those at a step (`Recipe.at`).
+    """The indices in `whole`, a recipe's controls, styles or regions, of the parts of a step (`Recipe.at`).
 
-    A step has them sorted, without those that are off, so that the third style may be the first there. Of parts that
-    differ in nothing but their weight the first comes first.
+    A step has them sorted, without those that are off, so the third style may be its first. Parts that differ only in
+    their weight are matched in their order.
     """
-    free: list[Any] = [_bare(part) for part in whole]
-    found = []
+    unmatched: list[Any] = [_bare(part) for part in whole]
+    indices = []
     for part in now:
-        place = free.index(_bare(part))
-        found.append(place)
-        free[place] = None
-    return found
+        index = unmatched.index(_bare(part))
+        indices.append(index)
+        unmatched[index] = None
+    return indices
 
 
 def _bare(part: Control | Style | Region) -> Any:
-    """The part in one spelling, without what changes from step to step."""
+    """The part in one spelling, without its weight, which changes from step to step."""
     if isinstance(part, Region):
         return (part.prompt, part.mask)
     return (type(part), part.effective(lambda _: 1.0, guided=False), None)

@@ -15,14 +15,14 @@ from ctrl.rows import PromptRows, Rows
 
 @dataclass(frozen=True, eq=False)
 class PromptRun:
-    """The prompts of one step. What they are projected to is kept in `memory`."""
+    """The prompts of one step. Their cross-attention keys and values are cached in `memory`."""
 
     prompts: Prompts
     memory: Memory
-    numbers: Sequence[int] = ()  # of its regions in their recipe
+    numbers: Sequence[int] = ()  # the indices of its regions in their recipe
 
     def rows(self, rows: Rows) -> PromptRows:
-        """The prompt embeddings of all rows: always the same tensors, so that their keys and values can be kept."""
+        """The prompt embeddings of all rows: always the same tensors, because their keys and values are cached."""
         cond, uncond = self.prompts.cond, self.prompts.uncond
         return self.memory(("prompt rows", self.prompts.number, rows), lambda: PromptRows.stack(rows, cond, uncond))
 
@@ -37,13 +37,13 @@ class PromptRun:
     ) -> Hooks:
         """The hooks for a network of this `revision`: word weights, regions, then the other `edits`."""
         prompt, regions = self.rows(rows), self._regions(rows)
-        own: list[Edit | At[Edit]] = [] if prompt.weights is None else [WordWeights(prompt.weights)]
+        prompt_edits: list[Edit | At[Edit]] = [] if prompt.weights is None else [WordWeights(prompt.weights)]
         texts: list[Tensor] = [prompt.embeds]
         if regions is not None:
-            own.append(regions)
+            prompt_edits.append(regions)
             texts += [region.states for region in regions.regions]
         known = [(text, (revision, self.prompts.number, rows, number)) for number, text in enumerate(texts)]
-        return Hooks([*own, *edits], observers, TextKV(self.memory, known), rows, step)
+        return Hooks([*prompt_edits, *edits], observers, TextKV(self.memory, known), rows, step)
 
     def _regions(self, rows: Rows) -> Regions | None:
         if not self.prompts.regions:

@@ -39,13 +39,12 @@ class ControlRun:
         observers: Sequence[Observer | At[Observer]],
         step: int,
     ) -> Residuals:
-        """What it adds to the rows of the U-Net's batch."""
-        asked = self._asked(rows)
-        return self._over_all_rows(
-            self._weighed(self._unweighted(asked, rows, sample, t, prompt, observers, step), asked), asked, rows
-        )
+        """The weighted residuals for all rows of the U-Net's batch."""
+        control_rows = self._control_rows(rows)
+        residuals = self._unweighted(control_rows, rows, sample, t, prompt, observers, step)
+        return self._over_all_rows(self._weighed(residuals, control_rows), control_rows, rows)
 
-    def _asked(self, rows: Rows) -> Rows:
+    def _control_rows(self, rows: Rows) -> Rows:
         """The rows its ControlNet runs on: if it does not act on the unconditional branch, the conditional ones only.
 
         A perturbed row reuses the residuals of its conditional row.
@@ -55,7 +54,7 @@ class ControlRun:
 
     def _unweighted(
         self,
-        asked: Rows,
+        control_rows: Rows,
         rows: Rows,
         sample: Tensor,
         t: Tensor,
@@ -63,30 +62,30 @@ class ControlRun:
         observers: Sequence[Observer | At[Observer]],
         step: int,
     ) -> Residuals:
-        first = rows.pictures if rows.guided and not asked.guided else 0
+        first = rows.pictures if rows.guided and not control_rows.guided else 0
         return self.net.residuals(
-            sample[first : first + len(asked)],
+            sample[first : first + len(control_rows)],
             t,
-            prompt.rows(asked),
-            self._embedded(asked),
-            prompt.hooks(asked, self.given.revision, observers=observers, step=step),
+            prompt.rows(control_rows),
+            self._embedded(control_rows),
+            prompt.hooks(control_rows, self.given.revision, observers=observers, step=step),
         )
 
-    def _embedded(self, asked: Rows) -> Tensor:
-        """The control pictures of all rows, as the ControlNet's first layers embed them."""
-        hint, key = self.given.hint, ("embedded hint", self.given.number, len(asked))
-        return self.memory(key, lambda: self.net.embed(torch.cat([hint] * (len(asked) // len(hint)))))
+    def _embedded(self, control_rows: Rows) -> Tensor:
+        """The hints of all rows, embedded by the ControlNet's first layers."""
+        hint, key = self.given.hint, ("embedded hint", self.given.number, len(control_rows))
+        return self.memory(key, lambda: self.net.embed(torch.cat([hint] * (len(control_rows) // len(hint)))))
 
-    def _weighed(self, residuals: Residuals, asked: Rows) -> Residuals:
-        """Times weight, blocks, mask and branch."""
+    def _weighed(self, residuals: Residuals, control_rows: Rows) -> Residuals:
+        """The residuals times weight, blocks, mask and branch weights."""
         uncond = self.now.branch_weights[0]
         weighed = []
         for residual, weight in zip(residuals, self._weights(len(residuals), residuals[0].device), strict=True):
             residual = residual * weight
             if self.given.mask is not None:
                 residual = residual * self._mask(self.given.mask, residual)
-            if asked.guided and uncond != 1:
-                residual = residual * self._branch_weights(uncond, asked, residual)
+            if control_rows.guided and uncond != 1:
+                residual = residual * self._branch_weights(uncond, control_rows, residual)
             weighed.append(residual)
         return tuple(weighed)
 
@@ -97,7 +96,7 @@ class ControlRun:
         if self.now.shallow_weaker:
             weights = list(torch.logspace(-1, 0, count, device=device) * weight)  # 0.1 to 1, diffusers' guess mode
         if self.now.blocks is not None:
-            weights = [one * block for one, block in zip(weights, self.now.blocks, strict=True)]
+            weights = [weight * block for weight, block in zip(weights, self.now.blocks, strict=True)]
         return weights
 
     def _mask(self, mask: Tensor, residual: Tensor) -> Tensor:
@@ -110,21 +109,21 @@ class ControlRun:
 
         return self.memory(("control mask", self.given.number, rows, tuple(size)), fitted)
 
-    def _branch_weights(self, uncond: float, asked: Rows, residual: Tensor) -> Tensor:
-        """(R, 1, 1, 1): `uncond` for the rows without the prompt, 1 for the others."""
-        rows = [uncond] * asked.pictures + [1.0] * asked.pictures
-        key = ("branch weights", uncond, asked, residual.dtype, str(residual.device))
+    def _branch_weights(self, uncond: float, control_rows: Rows, residual: Tensor) -> Tensor:
+        """(R, 1, 1, 1): `uncond` for the rows of uncond, 1 for the others."""
+        rows = [uncond] * control_rows.pictures + [1.0] * control_rows.pictures
+        key = ("branch weights", uncond, control_rows, residual.dtype, str(residual.device))
         return self.memory(key, lambda: residual.new_tensor(rows)[:, None, None, None])
 
-    def _over_all_rows(self, residuals: Residuals, asked: Rows, rows: Rows) -> Residuals:
-        if asked == rows:
+    def _over_all_rows(self, residuals: Residuals, control_rows: Rows, rows: Rows) -> Residuals:
+        if control_rows == rows:
             return residuals
-        return tuple(_spread(residual, asked, rows) for residual in residuals)
+        return tuple(_spread(residual, control_rows, rows) for residual in residuals)
 
 
-def _spread(residual: Tensor, asked: Rows, rows: Rows) -> Tensor:
-    """Residuals of the asked rows over all rows: zeros for uncond if it was not asked, cond's for perturbed."""
+def _spread(residual: Tensor, control_rows: Rows, rows: Rows) -> Tensor:
+    """Residuals of the ControlNet's rows over all rows: zeros for uncond if not among them, cond's for perturbed."""
     cond = residual[-rows.pictures :]
-    if rows.guided and not asked.guided:
+    if rows.guided and not control_rows.guided:
         residual = torch.cat([torch.zeros_like(residual), residual])
     return torch.cat([residual, *[cond] * rows.perturbed]) if rows.perturbed else residual

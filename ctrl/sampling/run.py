@@ -1,4 +1,4 @@
-"""One run: what is drawn at its beginning, and what acts at each of its steps."""
+"""One run: its initial latents and noise, and the inputs of each of its steps."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Begun:
-    """What a run draws before its first step: `latents` to begin with, and the `noise` and `clean` latents they are of.
+    """The initial `latents` of a run, and the `noise` and `clean` latents that they are made of.
 
-    All are (N, C, h, w); `clean` is None where a run starts from noise alone.
+    All are (N, C, h, w); `clean` is None if the run starts from noise alone.
     """
 
     latents: Tensor
@@ -42,9 +42,9 @@ class Begun:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """The recipes of one batch on one model, whose LoRAs are merged already.
+    """The recipes of one batch on one model, with their LoRAs already merged.
 
-    Every step is prepared before the first, so that what the model cannot do is refused in time.
+    All steps are prepared before the first, so that a recipe that the model cannot run is refused at once.
     """
 
     model: Model
@@ -64,14 +64,14 @@ class Run:
         observers: Sequence[Observer | At[Observer]] = (),
         watch: Watch | None = None,
     ) -> Run:
-        """A run that is ready to begin; a ValueError says what does not go together."""
+        """A run that is ready to begin; a ValueError for recipes that the model cannot run."""
         first = recipes[0]  # all have the same settings, see `recipe.batch_shape`
         given = Conditioning(model, size_of(model, first), memory)
         generators = [torch.Generator().manual_seed(recipe.seed) for recipe in recipes]
-        begins = given.start(recipes)
-        strength = 1.0 if begins is None else first.strength
+        start = given.start(recipes)
+        strength = 1.0 if start is None else first.strength
         solver = model.solver(first.sampler, first.spacing, first.steps, generators, strength=strength)
-        run = Run(model, recipes, given, begins, solver, generators, observers)
+        run = Run(model, recipes, given, start, solver, generators, observers)
         for moment in run.moments:
             moment.check()
         check_sites(observers, run.places)
@@ -79,14 +79,15 @@ class Run:
 
     @property
     def places(self) -> list[Site]:
-        """The attention of every network that the run asks."""
+        """The attention sites of all networks that the run uses."""
         nets = {control.net.kind: control.net for moment in self.moments for control in moment.controls}
         return [*self.model.denoiser.sites, *(site for net in nets.values() for site in net.sites)]
 
     def watched(self, watch: Watch) -> Run:
         """The same run with its attention watched."""
-        found = Collector(watch, self.places, [texts(self.model.text, recipe) for recipe in self.recipes], self.count)
-        return replace(self, observers=(*self.observers, *found.observers), collector=found)
+        prompts = [texts(self.model.text, recipe) for recipe in self.recipes]
+        collector = Collector(watch, self.places, prompts, self.count)
+        return replace(self, observers=(*self.observers, *collector.observers), collector=collector)
 
     @property
     def count(self) -> int:
@@ -95,14 +96,14 @@ class Run:
 
     @cached_property
     def moments(self) -> tuple[Moment, ...]:
-        """What acts at each evaluation."""
+        """The inputs of each evaluation."""
         times = self.solver.times
         return tuple(
-            Moment.of(self, index, [one.at(index, times) for one in self.recipes]) for index in range(self.count)
+            Moment.of(self, index, [recipe.at(index, times) for recipe in self.recipes]) for index in range(self.count)
         )
 
     def begin(self) -> Begun:
-        """Draw the beginning of the run, in diffusers' order: the clean latents before the noise."""
+        """Draw the initial latents, in diffusers' order: the clean latents before the noise."""
         clean = None if self.start is None else self._clean(self.start)
         noise = self.model.noise(self.generators, *self.given.size)  # each picture's from its own generator
         if clean is None or (self._inpaints and self.recipes[0].strength == 1.0):
@@ -120,16 +121,16 @@ class Run:
     def _inpaints(self) -> bool:
         return self.start is not None and self.start.mask is not None
 
-    def _clean(self, begins: Start) -> Tensor:
-        """The latents (N, C, h, w) of what the run starts from."""
-        clean = self.model.encode(begins.pixels, self.generators)
-        # The U-Net rounds by the strides of its input: diffusers' inpainting lays these out anew, image to image not.
-        return clean if begins.mask is None else clean.contiguous()
+    def _clean(self, start: Start) -> Tensor:
+        """The latents (N, C, h, w) of the pictures that the run starts from."""
+        clean = self.model.encode(start.pixels, self.generators)
+        # The U-Net rounds by the strides of its input: diffusers copies them for inpainting only.
+        return clean if start.mask is None else clean.contiguous()
 
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """One evaluation of a run: `steps` are its recipes at this step, and the rest is what they need, as tensors."""
+    """One evaluation of a run: `steps` are its recipes at this step, the other fields their tensors."""
 
     run: Run
     index: int
@@ -140,7 +141,7 @@ class Moment:
 
     @staticmethod
     def of(run: Run, index: int, steps: Sequence[Recipe]) -> Moment:
-        """Prepare a step; what the memory has is taken from there."""
+        """Prepare a step, with tensors from the memory where it has them."""
         given, memory = run.given, run.given.memory
         regions = numbers(steps[0].regions, run.recipes[0].regions)
         prompt = PromptRun(given.prompts(steps), memory, regions)
@@ -154,12 +155,12 @@ class Moment:
 
     @property
     def now(self) -> Recipe:
-        """The first recipe at this step: in all but prompts and pictures the others are as it is."""
+        """The first recipe at this step; the others differ from it only in prompts and pictures."""
         return self.steps[0]
 
     @property
     def guidance(self) -> Guidance:
-        """How the step is guided."""
+        """The guidance of this step."""
         return Guidance.of(self.now.guidance)
 
     @property
@@ -175,17 +176,17 @@ class Moment:
         return self.run.given.guidance_map(column)
 
     def check(self) -> None:
-        """Refuse, by a ValueError, blocks that the model does not have."""
-        blocks = [block for one in self.guidance.perturb for block in one.blocks]
+        """Raise a ValueError for blocks that the model does not have."""
+        blocks = [block for term in self.guidance.perturb for block in term.blocks]
         check_blocks(self.run.model.denoiser.sites, blocks, "self")
 
     def space(self, sample: Tensor) -> Space:
-        """The level and kind of the step's predictions, for guidance that converts them."""
+        """The noise level and kind of the step's predictions, for guidance that converts them."""
         solver = self.run.solver
         return Space(sample[: len(self.steps)], solver.level(self.index), solver.kind)
 
     def predict(self, sample: Tensor) -> Tensor:
-        """The U-Net's predictions (R, C, h, w) of `sample`; zeros where zero-init does not ask it."""
+        """The U-Net's predictions (R, C, h, w) of `sample`; zeros in a step of zero-init."""
         if self.guidance.zero_init:
             return torch.zeros_like(sample)
         run, rows, denoiser = self.run, self.rows, self.run.model.denoiser
@@ -198,18 +199,18 @@ class Moment:
             return denoiser.predict(sample, t, self.prompt.rows(rows), summed(residuals), hooks)
 
     def _residuals(self, rows: Rows, sample: Tensor, t: Tensor) -> list[Residuals]:
-        """What each ControlNet adds."""
+        """The residuals of each ControlNet."""
         observers = self.run.observers
-        return [one.residuals(rows, sample, t, self.prompt, observers, self.index) for one in self.controls]
+        return [control.residuals(rows, sample, t, self.prompt, observers, self.index) for control in self.controls]
 
     def _influence(self, rows: Rows, residuals: Sequence[Residuals]) -> AbstractContextManager[None]:
-        """Watches what the ControlNets change, where the run is watched for it."""
+        """Records the influence of the ControlNets, if the run watches it."""
         collector = self.run.collector
         if collector is None or collector.influence is None or not collector.watch.acts(self.index, self.run.count):
             return nullcontext()
         places = numbers(self.now.controls, self.run.recipes[0].controls)
         parts = zip(self.controls, places, residuals, strict=True)
-        named = {f"{control.now.kind} {place}": one for control, place, one in parts}
+        named = {f"{control.now.kind} {place}": added for control, place, added in parts}
         return collector.influence.controls(self.run.model.unet, rows, named, self.index)
 
     def _styles(self, rows: Rows) -> list[Edit]:
@@ -219,10 +220,10 @@ class Moment:
 
     def _perturbations(self, rows: Rows) -> list[At[Edit]]:
         return [
-            At(_perturbation(one, rows.branch(number)), one.blocks, "self", "unet")
-            for number, one in enumerate(self.guidance.perturb)
+            At(_perturbation(term, rows.branch(number)), term.blocks, "self", "unet")
+            for number, term in enumerate(self.guidance.perturb)
         ]
 
 
-def _perturbation(one: PAG | SEG, rows: tuple[int, ...]) -> Edit:
-    return IdentityAttention(rows) if isinstance(one, PAG) else BlurredQueries(rows, one.sigma or math.inf)
+def _perturbation(term: PAG | SEG, rows: tuple[int, ...]) -> Edit:
+    return IdentityAttention(rows) if isinstance(term, PAG) else BlurredQueries(rows, term.sigma or math.inf)

@@ -1,4 +1,4 @@
-"""Shots as files: the picture, its recipe, parameters for galleries, and a mark of its origin."""
+"""Shots as files: the picture, its recipe, AUTOMATIC1111's `parameters`, and the mark that it was generated."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def file_of(image: Image, recipe: Recipe, path: str | Path, *, marked: bool) -> 
 
 
 def shown(image: Image, recipe: Recipe) -> bytes:
-    """A PNG for a notebook's output: with the recipe where it is small."""
+    """A PNG for a notebook's output, with the recipe if that is small."""
     text = recipe.to_json()
     return encode(image, origin=origin_of(recipe), texts={KEYWORD: text} if len(text) <= SHOWN else {})
 
 
 def origin_of(recipe: Recipe) -> Origin:
-    """The IPTC digital source type of a recipe's picture: made by a model, or composed of an image and that."""
+    """The IPTC digital source type of a recipe's picture: made by a model, or by a model from an image."""
     return GENERATED if recipe.image is None else COMPOSITE
 
 
 def generation_of(image: Image, recipe: Recipe) -> Generation:
-    """As much of a recipe as other programs know."""
+    """The fields of a recipe that other programs have too."""
     return Generation(
         program=PROGRAM,
         prompt=recipe.prompt,

@@ -1,4 +1,4 @@
-"""What a run gives: its steps while it goes, a shot when it is done."""
+"""The results of a run: a `Step` after each step, a `Shot` at the end."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Step:
     """One step of a run: the `latents` after it and the model's current estimate of x0, both (N, C, h, w), to keep.
 
     `index` counts from 0 to `count` - 1, `progress` goes up to 1. Samplers of second order evaluate the model, and
-    count, more than once for a step of the recipe. `branches` are the model's predictions before guidance. A run can go
-    on from `checkpoint`, see `ctrl.steps`.
+    count, more than once for a step of the recipe. `branches` are the model's predictions before guidance. A run can
+    resume from `checkpoint`, see `ctrl.steps`.
     """
 
     index: int
@@ -52,13 +52,13 @@ class Step:
 
     @property
     def attention(self) -> Attention | None:
-        """What was seen of attention so far, over a preview; None without `watch`."""
+        """The attention recorded so far, over a preview; None without `watch`."""
         return None if self.look is None else self.look(self.preview())
 
 
 @dataclass(frozen=True)
 class Shot:
-    """What came of a recipe: the picture, the recipe, what its owner should know, and what was seen of attention.
+    """The result of a recipe: the picture, the recipe, notes (warnings) on the run, and the recorded attention.
 
     `attention` is None without `watch`; `family` is the model's, None
     for one of its own kind, as the atelier is.
@@ -82,11 +82,11 @@ class Shot:
         return obedience(self.image, self.recipe, self.family, detectors)
 
     def save(self, path: str | Path, *, marked: bool = True) -> None:
-        """Write the picture, whole or not at all.
+        """Write the picture. If writing fails, no file is left and an old one is unchanged.
 
-        A .png carries the recipe, which `Recipe.load` reads back. That, a .jpg and a .webp carry what galleries read
-        (AUTOMATIC1111's `parameters`) and, unless `marked` is False, the XMP mark that the picture was generated
-        (https://cv.iptc.org/newscodes/digitalsourcetype/). A ValueError says that the name ends otherwise.
+        A .png carries the recipe, which `Recipe.load` reads back. A .png, .jpg and .webp carry AUTOMATIC1111's
+        `parameters`, which galleries read, and, unless `marked` is False, the XMP mark that the picture was generated
+        (https://cv.iptc.org/newscodes/digitalsourcetype/). Any other ending is a ValueError.
         """
         save(path, file_of(self.image, self.recipe, path, marked=marked))
 

@@ -1,4 +1,4 @@
-"""Human poses as values: 18 OpenPose keypoints, hands and faces; named poses, mirror, JSON, and the drawing of them."""
+"""Human poses as values: 18 OpenPose keypoints, hands and faces; named poses, mirroring, JSON and drawing."""
 
 from ctrl.skeleton.draw import COLOURS, LIMBS
 from ctrl.skeleton.of import pose_of

@@ -1,8 +1,8 @@
 """OpenPose's drawing of figures, in the colours and widths that pose ControlNets were trained with.
 
 The drawing is that of controlnet_aux, which follows ControlNet's annotator (arXiv 2302.05543): limbs are ellipses in
-their colour × 0.6, joints discs, hands lines around the colour wheel, faces white dots. It is made for 512 pixels
-along the shorter side and grows with the picture.
+their colour × 0.6, joints discs, hands lines around the colour wheel, faces white dots. Widths are for 512 pixels
+along the shorter side and scale with the picture.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ COLOURS = (
 )  # fmt: skip
 # From the wrist, 0, along each finger.
 FINGERS = tuple((0 if joint % 4 == 1 else joint - 1, joint) for joint in range(1, 21))
-FULL = 512  # pixels along the shorter side, from which whole pixels are fine enough
+FULL = 512  # pixels along the shorter side; smaller pictures are drawn with fractions of a pixel
 WIDTH, FINGER_WIDTH, FACE_RADIUS = 4, 2, 3  # pixels at 512
 _FROM, _TO = (np.array(ends) for ends in zip(*LIMBS, strict=True))
 _TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
 _OUTLINE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=-1)  # (24, 2), the unit circle
-_FINE = 4  # bits below one pixel that cv2 draws with
+_FINE = 4  # fractional bits of cv2's coordinates
 
 
 def draw_figures(skeletons: Sequence[Skeleton], width: int, height: int) -> Canvas:
-    """(height, width, 3) uint8 RGB: each figure's body, hands and face, over those before it."""
+    """(height, width, 3) uint8 RGB: the body, hands and face of each figure, drawn over the previous ones."""
     canvas = np.zeros((height, width, 3), np.uint8)
     scale = min(width, height) / FULL
     draw_body = _draw_body if scale >= 1 else _draw_small_body
-    for one in skeletons:
-        draw_body(canvas, one.points * [width, height], one.shown, max(2, round(WIDTH * scale)))
-        for hand in (one.left_hand, one.right_hand):
+    for figure in skeletons:
+        draw_body(canvas, figure.points * [width, height], figure.shown, max(2, round(WIDTH * scale)))
+        for hand in (figure.left_hand, figure.right_hand):
             if hand is not None:
                 _draw_hand(canvas, hand * [width, height], scale)
-        if one.face is not None:
-            for x, y in _seen(one.face * [width, height]):
+        if figure.face is not None:
+            for x, y in _seen(figure.face * [width, height]):
                 cv2.circle(canvas, (x, y), max(1, round(FACE_RADIUS * scale)), (255, 255, 255), -1)
     return canvas
 
@@ -62,7 +62,7 @@ def to_png(canvas: Canvas) -> bytes:
 
 
 def _draw_body(canvas: Canvas, points: Array, shown: Array, width: int) -> None:
-    """As controlnet_aux draws it, in whole pixels; `points` (18, 2) in pixels."""
+    """The body as controlnet_aux draws it, in whole pixels; `points` (18, 2) in pixels."""
     for limb, (start, end) in enumerate(LIMBS):
         if shown[start] and shown[end]:
             (x, y), (across, down) = points[[start, end]].mean(0), points[start] - points[end]
@@ -75,13 +75,13 @@ def _draw_body(canvas: Canvas, points: Array, shown: Array, width: int) -> None:
 
 
 def _draw_small_body(canvas: Canvas, points: Array, shown: Array, width: int) -> None:
-    """The same, to a sixteenth of a pixel; `points` (18, 2) in pixels."""
-    one, other = points[_FROM], points[_TO]  # (17, 2)
-    along = (other - one) / 2
+    """The body, to a sixteenth of a pixel; `points` (18, 2) in pixels."""
+    start, end = points[_FROM], points[_TO]  # (17, 2)
+    along = (end - start) / 2
     half = np.linalg.norm(along, axis=1, keepdims=True)
     along = np.where(half > 0, along / np.maximum(half, 1e-9), [1.0, 0.0])
     across = np.stack([-along[:, 1], along[:, 0]], axis=1)
-    rim = (one + other)[:, None] / 2 + _OUTLINE[:, :1] * (along * half)[:, None]
+    rim = (start + end)[:, None] / 2 + _OUTLINE[:, :1] * (along * half)[:, None]
     rim = rim + _OUTLINE[:, 1:] * (across * width)[:, None]  # (17, 24, 2)
     rim = np.round(rim * 2**_FINE).astype(np.int32)
     for limb in np.flatnonzero(shown[_FROM] & shown[_TO]):
@@ -94,16 +94,16 @@ def _draw_small_body(canvas: Canvas, points: Array, shown: Array, width: int) ->
 def _draw_hand(canvas: Canvas, points: Array, scale: float) -> None:
     """Lines from the wrist along the fingers, discs in blue; `points` (21, 2) in pixels."""
     ends = points.astype(int).tolist()
-    for at, (start, end) in enumerate(FINGERS):
+    for index, (start, end) in enumerate(FINGERS):
         if min(*ends[start], *ends[end]) > 0:
-            colour = [255 * part for part in colorsys.hsv_to_rgb(at / len(FINGERS), 1, 1)]
+            colour = [255 * part for part in colorsys.hsv_to_rgb(index / len(FINGERS), 1, 1)]
             cv2.line(canvas, ends[start], ends[end], colour, max(1, round(FINGER_WIDTH * scale)))
     for x, y in _seen(points):
         cv2.circle(canvas, (x, y), max(1, round(WIDTH * scale)), (0, 0, 255), -1)
 
 
 def _seen(points: Array) -> list[tuple[int, int]]:
-    """The whole pixels of those of (n, 2) points that are shown: hidden ones are in the first row and column."""
+    """The (n, 2) points that are shown, in whole pixels; hidden ones are in the first row and column."""
     return [(x, y) for x, y in points.astype(int).tolist() if x > 0 and y > 0]
 
 

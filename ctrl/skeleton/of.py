@@ -1,4 +1,4 @@
-"""Whatever a pose may be given as."""
+"""Poses from every accepted form: names, Skeletons, keypoints and OpenPose JSON."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MAX_FILE = 16 * 2**20  # bytes of JSON
 
 
 def pose_of(given: Any) -> Skeleton | People | None:
-    """The figure or figures a pose is given by; None for what may be a picture instead.
+    """The figure or figures of a pose; None if `given` may be a picture instead.
 
     `given` is a Skeleton, `People`, a list of Skeletons, the name of a pose ("waving") or a list of names, keypoints
     as floats of shape (18, 2) or (18, 3) with a confidence, (25, 3), or (n, 18, 2 or 3) for n figures, or
-    OpenPose's JSON: its text, a file that ends in .json, or what it was read to. A ValueError says what is wrong.
+    OpenPose's JSON: its text, a file that ends in .json, or the parsed object. A ValueError says what is wrong.
     """
     if isinstance(given, Skeleton | People):
         return given
@@ -28,9 +28,9 @@ def pose_of(given: Any) -> Skeleton | People | None:
         return _of_text(os.fspath(given))
     if isinstance(given, dict):
         return _one_or_all(_read(given))
-    if isinstance(given, list | tuple) and given and all(isinstance(one, str | Skeleton | People) for one in given):
-        return _one_or_all([one for each in given for one in _figures(each)])
-    if isinstance(given, list) and given and all(isinstance(one, dict) for one in given):
+    if isinstance(given, list | tuple) and given and all(isinstance(pose, str | Skeleton | People) for pose in given):
+        return _one_or_all([figure for pose in given for figure in _figures(pose)])
+    if isinstance(given, list) and given and all(isinstance(frame, dict) for frame in given):
         return _one_or_all(_read(given))
     if isinstance(given, list | tuple) or hasattr(given, "__array__"):
         return _of_keypoints(given)
@@ -53,17 +53,17 @@ def _of_text(text: str | bytes) -> Skeleton | People | None:
 def _file_text(name: str) -> str:
     path = Path(name).expanduser()
     if not path.is_file() or path.stat().st_size > MAX_FILE:
-        raise ValueError(f"a pose's JSON must be a file of at most {MAX_FILE} bytes, and {name!r:.200} is none.")
+        raise ValueError(f"a pose's JSON must be a file of at most {MAX_FILE} bytes, and {name!r:.200} is not one.")
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def _figures(given: str | Skeleton | People) -> tuple[Skeleton, ...]:
-    found = Skeleton.named(given) if isinstance(given, str) else given
-    return found.skeletons if isinstance(found, People) else (found,)
+def _figures(pose: str | Skeleton | People) -> tuple[Skeleton, ...]:
+    figures = Skeleton.named(pose) if isinstance(pose, str) else pose
+    return figures.skeletons if isinstance(figures, People) else (figures,)
 
 
-def _read(given: Any) -> list[Skeleton]:
-    return [Skeleton(**one) for one in read_people(given)]
+def _read(json: Any) -> list[Skeleton]:
+    return [Skeleton(**person) for person in read_people(json)]
 
 
 def _one_or_all(skeletons: list[Skeleton]) -> Skeleton | People:
@@ -73,7 +73,7 @@ def _one_or_all(skeletons: list[Skeleton]) -> Skeleton | People:
 
 
 def _of_keypoints(given: Any) -> Skeleton | People | None:
-    """From an array of keypoints; None for other shapes, and for whole numbers, which are a picture's."""
+    """The figures of an array of keypoints; None for other shapes, and for integers, which are a picture's."""
     try:
         values = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
     except (TypeError, ValueError, RuntimeError):
@@ -86,6 +86,6 @@ def _of_keypoints(given: Any) -> Skeleton | People | None:
 
 
 def _of_rows(rows: Array) -> Skeleton:
-    """(18, 2) or (18, 3)."""
+    """A Skeleton from keypoints (18, 2), or (18, 3) with a confidence."""
     shown = rows[:, 2] > 0 if rows.shape[1] == 3 else np.ones(18, bool)
     return Skeleton(rows[:, :2], shown)

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 Array: TypeAlias = np.ndarray[Any, Any]
-HAND, FACE = (21,), (68, 70)  # how many keypoints they have; OpenPose's face has the two pupils too
+HAND, FACE = (21,), (68, 70)  # numbers of keypoints; OpenPose's face also has the two pupils
 PARTS = {"left_hand": "hand_left_keypoints_2d", "right_hand": "hand_right_keypoints_2d", "face": "face_keypoints_2d"}
 BODIES = {
     18: np.arange(18),
@@ -41,26 +41,25 @@ class Figure(Protocol):
 
 
 def read_people(given: Any, *, size: tuple[int, int] | None = None, frame: int | None = None) -> list[dict[str, Array]]:
-    """Everybody in a file's text or in what it was read to, each as the arguments of a `Skeleton`, whose `from_json`
-    says what is read."""
+    """All people in a JSON text or parsed object, each as the arguments of a `Skeleton`; see `Skeleton.from_json`."""
     canvas = _frame(_parsed(given), frame)
     people = canvas.get("people")
     if not isinstance(people, list) or not all(isinstance(person, dict) for person in people):
         raise ValueError(f"{NOT_ONE}: it has no list of people.")
     if len(people) > MAX_PEOPLE:
         raise ValueError(f"the file holds {len(people)} people; at most {MAX_PEOPLE} are read.")
-    found = [_keypoints(person) for person in people]
-    pixels = any((part[part[:, 2] > 0, :2] > 2).any() for person in found for part in person.values())
-    return [_arguments(person, _canvas_size(canvas, size) if pixels else (1.0, 1.0)) for person in found]
+    keypoints = [_keypoints(person) for person in people]
+    pixels = any((part[part[:, 2] > 0, :2] > 2).any() for person in keypoints for part in person.values())
+    return [_arguments(person, _canvas_size(canvas, size) if pixels else (1.0, 1.0)) for person in keypoints]
 
 
 def write_people(skeletons: Sequence[Figure], width: int, height: int) -> str:
     """Figures in pixels of a canvas, as ControlNet's editors write them."""
     people = []
-    for one in skeletons:
-        person = {"pose_keypoints_2d": _flat(one.points * [width, height], one.shown)}
+    for figure in skeletons:
+        person = {"pose_keypoints_2d": _flat(figure.points * [width, height], figure.shown)}
         for name, key in PARTS.items():
-            if (part := getattr(one, name)) is not None:
+            if (part := getattr(figure, name)) is not None:
                 person[key] = _flat(part * [width, height], part.any(1))
         people.append(person)
     return json.dumps({"people": people, "canvas_width": width, "canvas_height": height})
@@ -100,16 +99,16 @@ def _frame(data: Any, frame: int | None) -> dict[str, Any]:
 
 
 def _keypoints(person: dict[str, Any]) -> dict[str, Array]:
-    """What a person has, under our names: (n, 3) x, y and confidence."""
-    found = {
+    """The keypoints of a person, by the names of `Skeleton`'s fields: (n, 3) x, y and confidence."""
+    parts = {
         name: _triples(key, person[key], FACE if name == "face" else HAND)
         for name, key in PARTS.items()
         if person.get(key)
     }
     body = person.get("pose_keypoints_2d") or person.get("pose_keypoints")  # the latter is OpenPose 1.0's
-    if body is None and not found:
+    if body is None and not parts:
         raise ValueError(f"{NOT_ONE}: a person has no keypoints.")
-    return found | {"body": np.zeros((18, 3)) if body is None else _triples("pose_keypoints_2d", body, tuple(BODIES))}
+    return parts | {"body": np.zeros((18, 3)) if body is None else _triples("pose_keypoints_2d", body, tuple(BODIES))}
 
 
 def _triples(key: str, flat: Any, counts: tuple[int, ...]) -> Array:
@@ -126,15 +125,15 @@ def _triples(key: str, flat: Any, counts: tuple[int, ...]) -> Array:
 
 
 def _canvas_size(canvas: dict[str, Any], size: tuple[int, int] | None) -> Size:
-    found = size or (canvas.get("canvas_width"), canvas.get("canvas_height"))
-    if found[0] is None or found[1] is None:
+    canvas_size = size or (canvas.get("canvas_width"), canvas.get("canvas_height"))
+    if canvas_size[0] is None or canvas_size[1] is None:
         raise ValueError(
-            "the keypoints are in pixels and the file does not say of what canvas; pass size=(width, height)."
+            "the keypoints are in pixels and the file gives no canvas size; pass size=(width, height)."
         )
-    for side in found:
+    for side in canvas_size:
         if isinstance(side, bool) or not isinstance(side, int | float) or not 1 < side < 1e6:
-            raise ValueError(f"the canvas must have a width and a height in pixels, got {found!r:.60}.")
-    return float(found[0]), float(found[1])
+            raise ValueError(f"the canvas must have a width and a height in pixels, got {canvas_size!r:.60}.")
+    return float(canvas_size[0]), float(canvas_size[1])
 
 
 def _arguments(person: dict[str, Array], size: Size) -> dict[str, Array]:

@@ -1,6 +1,6 @@
-"""Ten named poses: x, y and whether the joint is in sight, a row a joint."""
+"""Ten named poses, one row a joint: x, y and whether the joint is visible."""
 
-# The figure of the atelier at rest, seen from the front at a fixed camera: x, y and whether the joint is in sight.
+# The figure of the atelier at rest, seen from the front by a fixed camera: x, y and whether the joint is visible.
 # fmt: off
 POSES: dict[str, tuple[tuple[float, float, int], ...]] = {
     "standing": (

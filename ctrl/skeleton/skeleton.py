@@ -21,7 +21,7 @@ JOINTS = (
     "left wrist", "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle",
     "right eye", "left eye", "right ear", "left ear",
 )  # fmt: skip
-# Which joint a mirror shows in each one's place.
+# The joint that a mirrored figure has in place of each joint.
 MIRRORED = np.array([0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16])
 FRACTIONS = (
     "{} are fractions of the picture's size, got ({:g}, {:g}) for the {}; divide pixels by the width and height."
@@ -30,7 +30,7 @@ FRACTIONS = (
 
 @dataclass(frozen=True, eq=False)
 class Skeleton:
-    """Where the joints of one figure are.
+    """The joints of one figure.
 
     `points` is (18, 2): x to the right and y down as fractions of the picture's width and height. `shown` is
     (18,) bool; a joint that is not shown is not drawn. `left_hand` and `right_hand` are (21, 2), `face` is (68, 2) or
@@ -68,7 +68,7 @@ class Skeleton:
     @classmethod
     def named(cls, name: str) -> Skeleton:
         """A pose from `POSES`, such as "waving"; a ValueError lists them all."""
-        if name not in tuple(POSES):  # a tuple's own question, which a list may be asked
+        if name not in tuple(POSES):  # a tuple, since a list cannot be looked up in a mapping
             raise ValueError(f"there is no pose {name!r:.60}; there are {', '.join(POSES)}.")
         table = np.array(POSES[name])  # (18, 3)
         return cls(table[:, :2], table[:, 2] > 0)
@@ -84,8 +84,8 @@ class Skeleton:
     ) -> Skeleton:
         """From OpenPose's JSON, or ControlNet's and ComfyUI's: 18 or 25 keypoints, hands and a face if it has them.
 
-        They are in pixels of a canvas, whose `size` (width, height) is needed where the file does not say it, or
-        fractions. A file with several people needs `person`, one with several frames `frame`, counted from 0;
+        They are fractions, or pixels of a canvas, whose `size` (width, height) is needed if the file does not give it.
+        A file with several people needs `person`, one with several frames `frame`, counted from 0;
         `People.from_json` takes them all. A ValueError says what is wrong with it.
         """
         people = read_people(text, size=size, frame=frame)
@@ -99,20 +99,20 @@ class Skeleton:
         return write_people([self], width, height)
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Its fields as lists, hands and face where there are any; `from_dict` gives it back."""
-        given = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: value.tolist() for name, value in given.items() if value is not None}
+        """Its fields as lists, without hands and face that are None; `from_dict` reads it."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value.tolist() for name, value in values.items() if value is not None}
 
     @classmethod
     def from_dict(cls, given: dict[str, Any]) -> Skeleton:
         """The inverse of `to_dict`; a ValueError for fields too many or too few."""
-        odd = (given.keys() - {one.name for one in fields(cls)}) | ({"points", "shown"} - given.keys())
+        odd = (given.keys() - {field.name for field in fields(cls)}) | ({"points", "shown"} - given.keys())
         if odd:
             raise ValueError(f"a skeleton has wrong or missing fields: {', '.join(map(repr, sorted(odd)))[:200]}.")
         return cls(**given)
 
     def mirror(self) -> Skeleton:
-        """The pose seen in a mirror: left and right change sides, joints keep their names."""
+        """The mirrored pose: left and right change sides, joints keep their names."""
         points = self.points[MIRRORED] * [-1, 1] + [1, 0]
         left, right, face = (_mirrored(part) for part in (self.right_hand, self.left_hand, self.face))
         return Skeleton(points, self.shown[MIRRORED], left, right, face)
@@ -120,8 +120,8 @@ class Skeleton:
     def draw(self, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """(height, width, 3) uint8 RGB: OpenPose's coloured limbs and joints on black, as ControlNets expect.
 
-        From 512 pixels along the shorter side it is what controlnet_aux draws; smaller drawings are finer placed, as
-        the training pictures of the atelier's pose ControlNet were.
+        From 512 pixels along the shorter side it is what controlnet_aux draws; smaller drawings use fractions of a
+        pixel, as the training pictures of the atelier's pose ControlNet did.
         """
         return draw_figures([self], width, height)
 
@@ -130,7 +130,7 @@ class Skeleton:
 
     @cached_property
     def sha256(self) -> str:
-        """Of points and visibility, in hexadecimal."""
+        """The hash of its fields, in hexadecimal."""
         digest = hashlib.sha256((self.points + 0.0).tobytes() + self.shown.tobytes())  # minus zero is zero
         for name in ("left_hand", "right_hand", "face"):
             if (part := getattr(self, name)) is not None:
@@ -152,31 +152,31 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class People:
-    """Several figures in one picture, drawn one over the other in their order."""
+    """Several figures in one picture, drawn over each other in their order."""
 
     skeletons: tuple[Skeleton, ...]
 
     def __post_init__(self) -> None:
-        given: Any = self.skeletons
-        if not isinstance(given, list | tuple) or not given or not all(isinstance(one, Skeleton) for one in given):
-            raise TypeError(f"People takes a list of Skeletons, at least one, got {given!r:.80}.")
-        object.__setattr__(self, "skeletons", tuple(given))
+        people: Any = self.skeletons
+        if not isinstance(people, list | tuple) or not people or not all(isinstance(one, Skeleton) for one in people):
+            raise TypeError(f"People takes a list of Skeletons, at least one, got {people!r:.80}.")
+        object.__setattr__(self, "skeletons", tuple(people))
 
     @classmethod
     def from_json(cls, text: str, *, size: tuple[int, int] | None = None, frame: int | None = None) -> People:
-        """Everybody in a file that `Skeleton.from_json` reads, at least one."""
+        """All people in a JSON text that `Skeleton.from_json` reads, at least one."""
         people = read_people(text, size=size, frame=frame)
         if not people:
             raise ValueError("the file holds 0 people; it needs one.")
-        return cls(tuple(Skeleton(**one) for one in people))
+        return cls(tuple(Skeleton(**person) for person in people))
 
     def to_json(self, width: int = 512, height: int = 512) -> str:
         """OpenPose's JSON in pixels of a canvas of `width` × `height`."""
         return write_people(self.skeletons, width, height)
 
     def mirror(self) -> People:
-        """All of them seen in a mirror."""
-        return People(tuple(one.mirror() for one in self.skeletons))
+        """All figures mirrored, see `Skeleton.mirror`."""
+        return People(tuple(skeleton.mirror() for skeleton in self.skeletons))
 
     def draw(self, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """(height, width, 3) uint8 RGB, as `Skeleton.draw`."""
@@ -187,12 +187,12 @@ class People:
 
     @cached_property
     def sha256(self) -> str:
-        """Of all of them in their order, in hexadecimal."""
-        return hashlib.sha256(" ".join(one.sha256 for one in self.skeletons).encode()).hexdigest()
+        """The hash of all figures in their order, in hexadecimal."""
+        return hashlib.sha256(" ".join(skeleton.sha256 for skeleton in self.skeletons).encode()).hexdigest()
 
 
 def _far(points: Array) -> Array:
-    """Which of (n, 2) points lie too far outside the picture to be fractions of it: (n,) bool."""
+    """Whether each of (n, 2) points is too far outside the picture to be a fraction of its size: (n,) bool."""
     return np.asarray(((points < -1) | (points > 2)).any(axis=1))
 
 
