@@ -141,7 +141,7 @@ def _style(name: str, style: Style, image: Image.Image, detectors: Mapping[str, 
         reason = "no detector reads styles here; give one, obeys(style=a function of a picture)"
     if reason:
         return Obedience(name, "style", None, reason)
-    read: Callable[[Image.Image], Any] = _atelier_style if reader == "atelier" else reader
+    read: Any = _atelier_style if reader == "atelier" else reader
     seen = read(image.convert("RGB"))
     same = [read(picture.image.convert("RGB")) == seen for picture in style.pictures]
     return Obedience(name, "style", float(np.mean(same)))
@@ -171,7 +171,7 @@ def _at(inside: Array, points: Array) -> Array:
     height, width = inside.shape
     x, y = np.floor(points).astype(int).T
     within = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    return within & inside[y.clip(0, height - 1), x.clip(0, width - 1)]
+    return np.asarray(within & inside[y.clip(0, height - 1), x.clip(0, width - 1)])
 
 
 MEASURES: Mapping[str, tuple[str, Callable[[Control, Image.Image, Any], float]]] = {
