@@ -171,8 +171,7 @@ def _at(inside: Array, points: Array) -> Array:
     height, width = inside.shape
     x, y = np.floor(points).astype(int).T
     within = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    acting: Array = within & inside[y.clip(0, height - 1), x.clip(0, width - 1)]
-    return acting
+    return np.asarray(within & inside[y.clip(0, height - 1), x.clip(0, width - 1)])
 
 
 MEASURES: Mapping[str, tuple[str, Callable[[Control, Image.Image, Any], float]]] = {
