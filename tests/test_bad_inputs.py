@@ -355,7 +355,7 @@ EXTRAS = [
     ("B4.48 of a name", lambda b: b.run(loras=[ctrl.Lora("ink")]), r"has no LoRA 'ink'; it has lcm: load\(..., lora="),
     ("B4.48 of kinds", lambda b: b.load(controlnets=[b.place]),
      "controlnets must map kinds to ControlNets, .* got list"),
-    ("B4.48 of numbers", lambda b: b.load(controlnets={3: b.place}), "is named by a short string, .* got 3"),
+    ("B4.48 of numbers", lambda b: b.load(controlnets={3: b.place}), "must be short strings, .* got 3"),
     ("B4.48 of another", lambda b: b.load(controlnets={"openpose": b.place}),
      "'openpose', which ctrl calls 'pose'"),
     ("B4.48 of no place", lambda b: b.load(controlnets={"a": 3}), r"controlnets\['a'\] must be a path, a hub id"),

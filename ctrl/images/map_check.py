@@ -97,7 +97,7 @@ def _photograph(wanted: Map) -> str:
 
 
 def _inverted_depth(grey: Array) -> tuple[str, ...]:
-    """What is far is mostly at the top; there an inverted map is white. Its rows must darken from top to bottom."""
+    """The far part is mostly at the top, which is white in an inverted map: its rows darken from top to bottom."""
     rows = _reduced(grey, 128).mean(1)
     quarter = len(rows) // 4
     top, bottom = rows[:quarter].mean(), rows[-quarter:].mean()

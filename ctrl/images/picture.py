@@ -71,7 +71,7 @@ class Picture:
 
     @classmethod
     def mask(cls, source: Any, *, name: str = "mask") -> Picture:
-        """A grey picture of where something acts, white where it does, from whatever `of` reads.
+        """A grey picture of where something acts, white where it does, from anything `of` reads.
 
         0 and 1 are black and white in every type; other whole numbers, and floats above 1, go to 255, or to 65535
         where they are larger. A shape painted on a transparent layer is white where it is opaque; black and white

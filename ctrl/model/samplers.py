@@ -70,7 +70,7 @@ def scheduled(
     _check_model(row, config, kind)
     try:
         scheduler = _scheduler(row, spacing, config, kind)
-    except Exception as error:  # whatever diffusers makes of a configuration that is none of its own
+    except Exception as error:  # diffusers raises anything on a foreign configuration
         raise ValueError(f"sampler {row.name!r} cannot follow the model's noise schedule: {why(error)}.") from error
     _check_steps(row, scheduler, steps, strength)
     scheduler.set_timesteps(steps, device=device)
@@ -124,7 +124,7 @@ def _check_model(row: Sampler, config: Mapping[str, Any], kind: Kind) -> None:
 def _check_steps(row: Sampler, scheduler: Any, steps: int, strength: float) -> None:
     least, most = 1, int(scheduler.config.num_train_timesteps)
     if row.name in ("lcm", "tcd"):
-        most = min(most, int(scheduler.config.original_inference_steps))  # they go along the teacher's own
+        most = min(most, int(scheduler.config.original_inference_steps))  # they are a part of the teacher's steps
     if row.name == "pndm" and not scheduler.config.skip_prk_steps:
         least = 4  # three are Runge-Kutta, and placed as if from pure noise
         if strength < 1:

@@ -75,7 +75,7 @@ class Graph:
                 queue += source.inputs.values()
 
     def first(self, node: Node, name: str, *through: str) -> Any:
-        """An input by name: the node's own, or that of the nearest node above which has it."""
+        """The input of this name of the node, else of the nearest node above that has it."""
         if (value := self.value(node, name)) is not None or not through:
             return value
         values = (self.value(source, name) for source in self.above(node, *through))

@@ -28,7 +28,7 @@ HEAD = 64  # channels of a head of every published resampler; no tensor's shape 
 
 @dataclass(frozen=True)
 class Layout:
-    """A published form of `image_proj`: what it reads, and what diffusers' names are called in the file.
+    """A published form of `image_proj`: its input, and the file's names for diffusers' names.
 
     `mark` is the tensor that only this layout has, `entry` the one whose second axis is E, `reads` the field
     of the image encoder's output and `encoders` the CLIP encoders by their E.

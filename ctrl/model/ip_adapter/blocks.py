@@ -66,7 +66,7 @@ def weights(blocks: str | Mapping[str, float], sites: Iterable[str], family: str
 
 
 def _names(site: str) -> list[str]:
-    """Every name a site answers to, from the widest to its own."""
+    """Every name of a block that holds the site, from the widest to the site's own."""
     parts = site.split(".")[1:]
     return [".".join(parts[: end + 1]) for end in range(len(parts))]
 

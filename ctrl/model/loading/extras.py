@@ -135,7 +135,7 @@ def extras_of(
     ip_adapter: Given | Adapter | Mapping[str, Given | Adapter] | None = None,
     lora: Given | Mapping[str, Given] | None = None,
 ) -> Extras:
-    """The extras of a model of this family with extras of its `own`, and with what the user gave for it.
+    """The extras of a model of this family: its `own`, the family's and those that the user gave.
 
     `controlnets` maps kinds to folders, .safetensors files, hub ids or ControlNetModels; `ip_adapter` and `lora` are
     .safetensors files, or map names to them, and `readers` the model's own image encoder for them. Nothing is opened;

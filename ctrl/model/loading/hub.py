@@ -71,10 +71,10 @@ def source_of(name: str, given: str | Path | Hub, revision: str | None = None) -
     return Hub(given, revision=revision)
 
 
-def _existing(given: str | Path) -> Path | None:
+def _existing(name: str | Path) -> Path | None:
     try:
-        path = Path(given).expanduser()
-        return path if given != "" and path.exists() else None
+        path = Path(name).expanduser()
+        return path if name != "" and path.exists() else None
     except (OSError, RuntimeError, ValueError):  # a name too long, the home of an unknown user, a NUL
         return None
 

@@ -84,7 +84,7 @@ def _changed(module: Any, changes: Mapping[str, Sequence[tuple[Change, float]]])
 def _layers(module: Any) -> Iterator[tuple[str, str]]:
     """The layers that a LoRA can change, by where they are and what they are called.
 
-    They differ under the LoRAs of a pipeline that was adopted: PEFT puts a layer of its own around each.
+    They differ in a pipeline with LoRAs: PEFT puts a layer of its own around each.
     """
     for path, layer in module.named_modules():
         inside = any(mark in f".{path}." for mark in PEFT_LAYERS)

@@ -121,8 +121,8 @@ def _copied(tensor: Tensor, key: str, name: str, shaped: Tensor, dtype: torch.dt
 def read_schedule(folder: Path, *, repair: bool) -> dict[str, Any]:
     """The noise schedule of a model folder as a pipeline of diffusers' has it: of the class and with its defaults.
 
-    Perhaps with the two repairs that its SD 1 and 2 pipelines make. A field that the file does not say is the class's
-    own for its own sampler, and the other's own for another (diffusers notes them in `_use_default_values`).
+    Perhaps with the two repairs that its SD 1 and 2 pipelines make. A field that the file does not have takes
+    the default of each sampler's class (diffusers notes such fields in `_use_default_values`).
     """
     read = read_json(folder / "scheduler_config.json", constant=float)  # DPM-Solver's has -Infinity
     config = checked_schedule(read, "scheduler_config.json")

@@ -196,7 +196,7 @@ class _Builder:
         part: Callable[[str, Tensor], Tensor],
         ignored: Sequence[str] = (),
     ) -> Any:
-        """A module of the file's tensors, which go by other names there, and of which none may be left."""
+        """A module from the file's tensors, by their original names; a ValueError if one is left over."""
         config = checked(kind, config, self.file)
         called = f"the {what} in {self.file}"
         picker = TensorPicker(inside, set())
