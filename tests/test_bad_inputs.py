@@ -658,6 +658,7 @@ def test_two_styles_of_which_one_has_no_weight_are_the_other_alone(bench):  # B4
     assert bench.run(styles=pair).image.tobytes() == bench.run(styles=pair[:1]).image.tobytes()
 
 
+@pytest.mark.slow
 def test_thirty_runs_with_everything_leave_no_object_behind(bench):  # B4.35
     small = FULL.replace(steps=1, width=16, height=16, loras=[])
     ctrl.sample(bench.model, small)

@@ -350,6 +350,7 @@ def counted():
     return len(objects), tensors, threading.active_count()
 
 
+@pytest.mark.slow
 def test_many_cycles_leave_nothing_in_memory(warm):
     model, view, _, picture = warm
     before = whole(model, view)

@@ -45,12 +45,14 @@ def fresh():
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "comes"), NOT_BY_LOAD, ids=[module for module, _ in NOT_BY_LOAD])
 def test_a_load_leaves_to_others_what_it_does_not_need(fresh, module, comes):
     assert find_spec(module), f"{module} is called otherwise now; this row tests nothing"
     assert module not in fresh["modules"], f"load() imports {module}, which should come: {comes}"
 
 
+@pytest.mark.slow
 def test_the_collector_rests_while_the_libraries_are_imported_and_then_works_again(fresh):
     assert fresh["during"] <= 1  # the one that is due as soon as it works again; some hundreds if it did not rest
     assert fresh["collects"]

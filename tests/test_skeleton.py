@@ -253,7 +253,7 @@ def test_what_may_be_a_picture_is_left_to_be_one():
         pose_of("wavin")
     with pytest.raises(ValueError, match="the file holds 0 people"):
         pose_of('{"people": []}')
-    with pytest.raises(ValueError, match=r"JSON must be a file of at most \d+ bytes, and 'no.json' is not one"):
+    with pytest.raises(ValueError, match=r"a pose's JSON must be a file of at most \d+ bytes, and 'no.json' is not"):
         pose_of("no.json")
     with pytest.raises(TypeError, match="People takes a list of Skeletons, at least one, got"):
         People([])

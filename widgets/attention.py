@@ -16,13 +16,13 @@ THUMBNAIL = 64  # pixels
 
 
 class AttentionPanel(TokenHeat):
-    """A watched shot: hover a word to see its heat, a place to see its words and where it attends.
+    """A watched shot: hover a word to see its heat, a place to see its words and the places it attends to.
 
     >>> AttentionPanel(ctrl.sample(model, recipe, watch=ctrl.Watch(history=True)))    # doctest: +SKIP
 
-    With `history=True` steps can be scrubbed, with `influence=True` it says who decided each place. A ValueError says
-    that the shot was not watched, a RuntimeError that its maps fail their check. What is chosen are the traits of
-    `TokenHeat`.
+    With `history=True` steps can be scrubbed, with `influence=True` it shows the party (words, style,
+    control) with the largest influence on each place. A ValueError if the shot was not watched, a RuntimeError if its
+    maps fail their check. The selection is in the traits of `TokenHeat`.
     """
 
     def __init__(self, shot: Shot, **chosen: Any) -> None:
@@ -34,12 +34,14 @@ class AttentionPanel(TokenHeat):
 
 
 def heat_of(shot: Shot) -> Heat:
-    """What `TokenHeat` shows of a shot that was watched."""
+    """The `Heat` of a watched shot."""
     attention = shot.attention
     if attention is None:
         raise ValueError("the shot was not watched: sample it with watch=ctrl.Watch(history=True).")
     stack = attention.stack()
-    words = [Word(one.text, one.start, one.end, one.source, _picture(shot, one)) for one in stack.entries]
+    words = [
+        Word(entry.text, entry.start, entry.end, entry.source, _picture(shot, entry)) for entry in stack.entries
+    ]
     shares, parties = stack.shares, _parties(attention, stack.shares.shape[3:])
     if parties:
         maps = np.stack(list(parties.values()))[None, None]
@@ -60,10 +62,10 @@ def heat_of(shot: Shot) -> Heat:
 
 
 def _parties(attention: Any, size: tuple[int, int]) -> dict[str, Any]:
-    """The maps of who decided each place, at the size of the others; none where influence was not watched."""
+    """The influence maps by party, at the size of the attention maps; empty if influence was not watched."""
     if attention.split is None:
         return {}
-    return {name: _sized(one, size).clip(min=0) for name, one in attention.influence.parties.items()}
+    return {name: _sized(heat, size).clip(min=0) for name, heat in attention.influence.parties.items()}
 
 
 def _sized(values: Any, size: tuple[int, int]) -> Any:

@@ -14,13 +14,13 @@ class CurvePad(Leaf):
 
     Args:
         schedule: a `Schedule`, or a number for the same value in every step.
-        steps: evaluations of the run it is drawn over.
+        steps: the number of evaluations of the run.
         limit: the largest value that may be set, 10 for weights of controls and styles, 100 for guidance.
-        label: what the value is, for the axis and for screen readers.
-        times: the run's noise times, 1 for pure noise and 0 for none, one an evaluation. A window by noise acts at
-            steps that only they can tell.
+        label: the name of the value, for the axis and for screen readers.
+        times: the run's noise times, 1 for pure noise and 0 for none, one an evaluation. They are
+            needed to show the steps of a window by noise.
 
-    `schedule` is the curve as a value; assign to it to draw another. `points`, `start`, `until` and `by` are the traits
+    `schedule` is the curve as a value; assign another to draw it. `points`, `start`, `until` and `by` are the traits
     behind it, to observe; `moving` is true during a drag.
 
     Raises:
@@ -76,12 +76,12 @@ class CurvePad(Leaf):
     def _taken(schedule: Schedule | float, limit: float) -> Schedule:
         if isinstance(schedule, bool) or not isinstance(schedule, Schedule | int | float):
             raise TypeError(f"schedule must be a Schedule or a number, got {type(schedule).__name__}.")
-        one = schedule if isinstance(schedule, Schedule) else hold(float(schedule))
-        if one.highest > limit:
+        checked = schedule if isinstance(schedule, Schedule) else hold(float(schedule))
+        if checked.highest > limit:
             raise ValueError(
-                f"schedule goes up to {one.highest:g}, above limit={limit:g}; lower it or raise the limit."
+                f"schedule goes up to {checked.highest:g}, above limit={limit:g}; lower it or raise the limit."
             )
-        return one
+        return checked
 
 
 def _traits(schedule: Schedule) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""PIL pictures as the bytes a browser shows: lossless PNG at rest, JPEG while moving."""
+"""PIL pictures as bytes for the browser: lossless PNG at rest, JPEG while moving."""
 
 from __future__ import annotations
 

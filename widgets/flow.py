@@ -1,4 +1,4 @@
-"""Back-pressure: no more frames on their way to the browser than it has time to show."""
+"""Back-pressure: send frames no faster than the browser shows them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PATIENCE = 0.4  # seconds without an acknowledgement, after which a frame no lon
 
 
 class Numbered(Protocol):
-    """Something with a number of its own, by which the browser acknowledges it."""
+    """An item with a unique number, which the browser sends back to acknowledge it."""
 
     @property
     def number(self) -> int:
-        """Rising with every item."""
+        """A number that rises with every item."""
         ...
 
 
@@ -24,9 +24,9 @@ Item = TypeVar("Item", bound=Numbered)
 
 
 class Flow(Generic[Item]):
-    """Hands items to `send`, at most two unacknowledged; of the rest only the newest waits.
+    """Passes items to `send`, at most two unacknowledged; of the others only the newest waits.
 
-    Where acknowledgements cannot come back (a kernel that handles messages between cells only) items go out at
+    If acknowledgements cannot arrive (a kernel that handles messages between cells only), items are sent at about
     five a second. The last item offered is always sent.
     """
 
@@ -39,7 +39,7 @@ class Flow(Generic[Item]):
         self._closed = False
 
     def offer(self, item: Item) -> None:
-        """Send `item` now, or when there is room, unless a newer one comes first."""
+        """Send `item` now, or when fewer than two are unacknowledged, unless a newer one replaces it."""
         with self._lock:
             self._waiting = item
         self._advance()
@@ -56,7 +56,7 @@ class Flow(Generic[Item]):
             self._waiting = None
 
     def close(self) -> None:
-        """Send nothing any more, and end the timer."""
+        """Stop sending, and end the timer."""
         with self._lock:
             self._closed, self._waiting = True, None
             if self._timer is not None:

@@ -1,7 +1,7 @@
-"""`FrameView`: pictures as they come, compared, zoomed and scrubbed.
+"""`FrameView`: shows pictures as they are made; they can be compared, zoomed and scrubbed.
 
-The leaf needs anywidget and PIL pictures, nothing of the engine. Pictures travel as messages, never as state, so a
-saved notebook stays small; the last ones are kept here and sent again to every view that opens.
+The leaf needs anywidget and PIL pictures, nothing of the engine. Pictures are sent as messages, never as state, so a
+saved notebook stays small; the last ones are kept here and sent to every view that opens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SMALL = 256 * 256  # pixels; a preview up to this size is sent lossless at once
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture with its words. `quality` is "draft", "exact" or "" where neither is meant."""
+    """One picture with its caption and alternative text. `quality` is "draft", "exact" or "" for neither."""
 
     number: int
     image: Image.Image
@@ -50,13 +50,13 @@ class Frame:
 class FrameView(Leaf):
     """Shows a picture, a stream of them, two to compare, or the previews of one run or two.
 
-    Drafts go to the browser as JPEG and in full quality once they come to rest; at most two are on their way at a
-    time, and of the others only the newest is kept. Every method may be called from any thread.
+    Drafts are sent as JPEG, and in full quality when no newer one follows; at most two are unacknowledged at a time,
+    and of the others only the newest is kept. Every method may be called from any thread.
 
     Args:
         image: the picture to begin with, or None for an empty frame.
         caption: words under the picture; plain text, never HTML.
-        alt: what a screen reader says; the caption where this is empty.
+        alt: the alternative text for screen readers; the caption if this is empty.
 
     Raises:
         TypeError: the image is not a PIL image.
@@ -94,7 +94,7 @@ class FrameView(Leaf):
 
     @property
     def caption(self) -> str:
-        """The words under the picture; assign to change them alone."""
+        """The words under the picture; assign to change only them."""
         return self._words[0]
 
     @caption.setter
@@ -103,7 +103,7 @@ class FrameView(Leaf):
 
     @property
     def alt(self) -> str:
-        """What a screen reader says; assign to change it alone."""
+        """The alternative text for screen readers; assign to change only it."""
         return self._words[1]
 
     @alt.setter
@@ -111,7 +111,7 @@ class FrameView(Leaf):
         self._set_words(self.caption, text)
 
     def show(self, image: Image.Image, *, draft: bool = False, caption: str = "", alt: str = "") -> None:
-        """Show another picture; a `draft` is marked as one. Its words replace the last ones."""
+        """Show another picture; a `draft` is marked as one. Caption and alternative text are replaced too."""
         frame = self._frame(image, "draft" if draft else "exact", caption, alt)
         with self._lock:
             dropped = self._before is not None and not self._pinned
@@ -143,11 +143,11 @@ class FrameView(Leaf):
         *,
         captions: Sequence[str] = (),
     ) -> None:
-        """Scrub the previews of a run, or of two side by side; `captions` has one a step."""
+        """Scrub the previews of a run, or of two side by side; `captions` has one for each step."""
         runs = tuple(
-            tuple(checked(image, name=f"{name}[{i}]") for i, image in enumerate(given))
-            for name, given in (("images", images), ("beside", beside))
-            if given is not None
+            tuple(checked(image, name=f"{name}[{i}]") for i, image in enumerate(previews))
+            for name, previews in (("images", images), ("beside", beside))
+            if previews is not None
         )
         for name, run in zip(("images", "beside"), runs, strict=False):
             if not run:
@@ -182,7 +182,7 @@ class FrameView(Leaf):
         return [self._layout(), *sent]
 
     def receive(self, kind: str, content: dict[str, Any], buffers: Sequence[bytes]) -> None:
-        """Acknowledgements, and what the browser asks for."""
+        """Handle acknowledgements and requests of the browser."""
         if kind == "shown":
             self._flow.acknowledge(int(content["number"]))
         elif kind == "sharpen":
@@ -242,7 +242,7 @@ class FrameView(Leaf):
             self.post(message.kind, message.content, message.buffers)
 
     def _refresh(self) -> None:
-        """Send everything again, for what is shown at rest."""
+        """Send everything that is shown again, lossless."""
         self._flow.drop()
         if self.stale:
             self.stale = ""

@@ -1,4 +1,4 @@
-"""`Gallery`: the pictures so far, with their recipes to search, compare and take back."""
+"""`Gallery`: a history of pictures, with their recipes to search, compare and use again."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ BATCH = 24  # thumbnails a message
 
 
 class Gallery(Leaf):
-    """A history of pictures: pin, favourite, search, compare, and take a recipe back.
+    """A history of pictures: pin, favourite, search, compare, and use a recipe again.
 
-    Pointing at a picture shows what would change if its recipe took the place of `current`, and changes nothing.
+    Pointing at a picture shows the differences of its recipe from `current`, and changes nothing.
     "Use these settings" puts the picture's entry into `used`; observe that trait, or give `on_use`.
 
     Args:
         current: the recipe that others are compared to; None for that of the newest picture.
-        on_use: called with the recipe whose settings are to be used.
+        on_use: called with the recipe of "Use these settings".
 
     >>> gallery = Gallery(on_use=panel.update)          # doctest: +SKIP
     >>> gallery.add(ctrl.sample(model, recipe))         # doctest: +SKIP
@@ -107,7 +107,7 @@ class Gallery(Leaf):
         self.post("removed", {"keys": list(keys), "same": self._same_as_current()})
 
     def clear(self, *, keep_favourites: bool = True) -> None:
-        """Remove every picture that is not a favourite, or simply every one; `bring_back` undoes it."""
+        """Remove all pictures that are not favourites, or all pictures; `bring_back` undoes it."""
         self.remove(*(entry.key for entry in self.entries if not (entry.favourite and keep_favourites)))
 
     def bring_back(self) -> None:
@@ -138,7 +138,7 @@ class Gallery(Leaf):
         return [Message("entries", {"same": self._same_as_current()}), *map(_added, batches)]
 
     def receive(self, kind: str, content: dict[str, Any], buffers: Sequence[bytes]) -> None:
-        """What is asked for in the browser."""
+        """Handle requests of the browser."""
         key = int(content.get("key", 0))
         if kind == "mark":
             self.mark(key, **{name: bool(content[name]) for name in ("pinned", "favourite") if name in content})
@@ -178,7 +178,7 @@ class Gallery(Leaf):
         if entry.recipe is None:
             raise ValueError("this picture came without a recipe, so it has no settings to use.")
         self.current = entry.recipe
-        self.used = replace(entry)  # another object each time, so that using one twice is seen twice
+        self.used = replace(entry)  # a new object each time, so that observers are called when an entry is used twice
         if self._on_use is not None:
             self._on_use(entry.recipe)
 
@@ -200,7 +200,7 @@ class Gallery(Leaf):
         return [entry.key for entry in self.entries if entry.recipe is not None and entry.recipe == current]
 
     def _diff(self, other: Any, key: int) -> list[str] | None:
-        """Lines from the current recipe, or from entry `other`, to that of `key`; None where one has no recipe."""
+        """Lines from the current recipe, or from entry `other`, to that of `key`; None if one has no recipe."""
         start = self.current if other is None else self._entry(int(other)).recipe
         end = self._entry(key).recipe
         return None if start is None or end is None else [str(change) for change in start.diff(end)]
@@ -217,7 +217,7 @@ def _thumb(entry: Entry) -> bytes:
 
 
 def _summary(entry: Entry) -> dict[str, Any]:
-    """What the browser shows of an entry and searches in."""
+    """The content of an entry for the browser: shown and searched."""
     recipe = entry.recipe
     facts = [] if recipe is None else _facts(recipe)
     title = (recipe.prompt if recipe is not None else entry.note) or "a picture without words"

@@ -1,7 +1,7 @@
-"""`TokenHeat`: what each word, style picture and place attends to, explored in the browser without the kernel.
+"""`TokenHeat`: heat maps of words, style pictures and places, explored in the browser without the kernel.
 
 The leaf needs anywidget, Pillow and numpy, nothing of the engine: it takes a `Heat`, plain arrays with their scales.
-The maps travel once, as bytes; hovering, choosing layers and scrubbing steps then cost no message.
+The maps are sent once, as bytes; hovering, choosing layers and scrubbing steps need no message.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from widgets.leaf import Leaf, Message, module, styles
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
-MAX_PICTURE = 1024  # pixels along the longer side; what is shown needs no more
+MAX_PICTURE = 1024  # pixels along the longer side; the browser needs no more
 INFLUENCE = "influence"
 LOOKS = ("heat", "spotlight", "outline", "decided")
 WHEN = ("all", "last", "one")
@@ -29,9 +29,9 @@ WHEN = ("all", "last", "one")
 class Word:
     """One word, style picture or party that has maps.
 
-    `start` and `end` are its letters in the text of its `source`: "prompt", "negative", "style", "region", …, the
-    heading it is listed under. The source "influence" is special: its entries are parties ("words", "style 1",
-    "the model itself") whose shares say who decided a place. `picture` is a small PNG shown in place of the text.
+    `start` and `end` are its characters in the text of its `source`, the heading that it is listed under: "prompt",
+    "negative", "style", "region", …. The source "influence" is special: its entries are parties ("words", "style 1",
+    "the model itself") with their shares of the influence. `picture` is a small PNG shown in place of the text.
     """
 
     text: str
@@ -43,16 +43,16 @@ class Word:
 
 @dataclass(frozen=True, eq=False)
 class Heat:
-    """What `TokenHeat` shows, as plain arrays. `Heat.of` makes one from shares.
+    """The content of a `TokenHeat`, as plain arrays. `Heat.of` makes one from shares.
 
     - `picture`: a PNG.
-    - `maps`: uint8 (layers, steps, words, h, w); `scales`: float32 (layers, steps, words), the share that byte 255
-      stands for, so that shares of attention are shown and nothing is rescaled.
-    - `layers`, `steps`: what each is called, such as "up 16×16" and "t = 0.72".
-    - `attends`: uint8 (n, n), row i where place i attends, on a grid of `places` (rows, columns), n = rows · columns;
-      `attends_scales`: float32 (n,). Empty where self-attention was not watched.
-    - `code`: the Python that makes what is shown; `{word}`, `{layers}`, `{steps}` and `{place}` in it become what is
-      chosen. `note`: a line under it all, for receipts.
+    - `maps`: uint8 (layers, steps, words, h, w); `scales`: float32 (layers, steps, words), the share of
+      attention that byte 255 means.
+    - `layers`, `steps`: their names, such as "up 16×16" and "t = 0.72".
+    - `attends`: uint8 (n, n), row i is the attention of place i, on a grid of `places` (rows, columns), n = rows ·
+      columns; `attends_scales`: float32 (n,). Empty if self-attention was not watched.
+    - `code`: the Python that makes the shown map; `{word}`, `{layers}`, `{steps}` and `{place}` in it are replaced by
+      the selection. `note`: a line below everything, for receipts.
 
     Raises a ValueError that names the field whose shape does not fit.
     """
@@ -140,13 +140,13 @@ class Heat:
 
 
 class TokenHeat(Leaf):
-    """Hover a word to see where it acts, hover or circle a place to see its words and where it attends.
+    """Hover a word to see where it acts, hover or circle a place to see its words and the places it attends to.
 
     >>> TokenHeat(heat)    # doctest: +SKIP
 
-    What is chosen are traits, so they can be read, set and observed: `pinned` (indices of at most two words),
+    The selection is in traits, which can be read, set and observed: `pinned` (indices of at most two words),
     `active_layers` (indices; empty for all), `when` ("all", "last" three or "one" step) and `step`, `look` ("heat",
-    "spotlight", "outline", "decided"), `place`: nothing, a point, or an outline of points (x, y) in [0, 1].
+    "spotlight", "outline", "decided"), `place`: empty, a point, or an outline of points (x, y) in [0, 1].
     """
 
     _esm = module("knobs.js", "raster.js", "heat_maps.js", "heat_choice.js", "heat_parts.js", "heat.js")
@@ -170,21 +170,21 @@ class TokenHeat(Leaf):
         super().__init__(**({"code": heat.code} if heat else {}), **chosen)
 
     def show(self, heat: Heat) -> None:
-        """Show another heat; words and place that were chosen are forgotten, the look stays."""
+        """Show another heat; the selected words and place are reset, the look stays."""
         self.heat = heat
         with self.hold_sync():
             self.pinned, self.place, self.active_layers, self.step, self.code = [], [], [], 0, heat.code
         self._open_view()
 
     def opening(self) -> Iterable[Message]:
-        """The maps, or that there are none."""
+        """The message with the maps, or the one for no maps."""
         return (self.heat.message() if self.heat else Message("nothing"),)
 
 
-def _word(given: Word | str | tuple[Any, ...]) -> Word:
-    if isinstance(given, Word):
-        return given
-    return Word(given) if isinstance(given, str) else Word(*given)
+def _word(word: Word | str | tuple[Any, ...]) -> Word:
+    if isinstance(word, Word):
+        return word
+    return Word(word) if isinstance(word, str) else Word(*word)
 
 
 def _check(name: str, array: np.ndarray[Any, Any], shape: tuple[int, ...], kind: str) -> None:
@@ -193,7 +193,7 @@ def _check(name: str, array: np.ndarray[Any, Any], shape: tuple[int, ...], kind:
 
 
 def _quantised(values: Floats, axes: tuple[int, ...]) -> tuple[Bytes, Floats]:
-    """Bytes and the value that 255 stands for, one for every map."""
+    """The values as bytes, and for each map the value that 255 means."""
     scales = values.max(axis=axes, initial=0.0).astype(np.float32)
     whole = np.where(scales > 0, scales, 1).reshape(scales.shape + (1,) * len(axes))
     return np.round(values / whole * 255).astype(np.uint8), scales
@@ -201,7 +201,7 @@ def _quantised(values: Floats, axes: tuple[int, ...]) -> tuple[Bytes, Floats]:
 
 def _finite(name: str, values: Floats) -> Floats:
     if not np.isfinite(values).all() or values.min(initial=0.0) < 0:
-        raise ValueError(f"{name} must be finite and not negative; shares of attention lie in [0, 1].")
+        raise ValueError(f"{name} must be finite and not negative; shares of attention are in [0, 1].")
     return values
 
 

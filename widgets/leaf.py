@@ -1,4 +1,4 @@
-"""What every leaf shares: its module's text, its `problem`, and messages with bytes that reach any front end."""
+"""The base of all leaves: the module's text, `problem`, and messages with bytes that work in every front end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COMMON = ("common.js", "hands.js", "messages.js")
 
 
 def module(*names: str) -> str:
-    """The text of the common files followed by a leaf's own, together one ES module.
+    """The text of the common files and a leaf's own files, joined to one ES module.
 
     Text, because a `Path` in `_esm` keeps every widget alive after `close()` (anywidget#929).
     """
@@ -39,14 +39,14 @@ def styles(*names: str) -> str:
 
 
 def _read(*names: str) -> str:
-    """Files as one text, without indentation and lines of comment: it is sent, and saved, once for every widget."""
+    """Files as one text, without indentation and comment lines, since it is sent and saved with every widget."""
     lines = (line.strip() for name in names for line in (_HERE / name).read_text(encoding="utf-8").splitlines())
     return "\n".join(line for line in lines if line and not line.startswith(("//", "/*")))
 
 
 @dataclass(frozen=True)
 class Message:
-    """What a leaf sends to the browser: a kind, JSON content, and bytes beside it."""
+    """A message from a leaf to the browser: a kind, JSON content, and bytes."""
 
     kind: str
     content: dict[str, Any] = field(default_factory=dict)
@@ -70,8 +70,8 @@ def _as_the_front_end_chose(_data: object, default: object) -> object:
 class Leaf(anywidget.AnyWidget):
     """Base of the leaves. A subclass sets `_esm = module("its.js")` and may override `opening` and `receive`.
 
-    `problem` is what the leaf shows as an alert: `what` happened, `why`, the `next` step, and `details` to copy;
-    empty for none.
+    `problem` is the alert that the leaf shows: `what` happened, `why`, the `next` step, and `details` to copy; empty
+    for none.
     """
 
     _css = styles()
@@ -90,7 +90,7 @@ class Leaf(anywidget.AnyWidget):
         free(self)
 
     def opening(self) -> Iterable[Message]:
-        """What a view that has just opened is sent, so that a reload or a second view shows the same."""
+        """The messages for a view that has just opened, so that a reload or a second view shows the same."""
         return ()
 
     def receive(self, kind: str, content: dict[str, Any], buffers: Sequence[bytes]) -> None:
@@ -145,7 +145,7 @@ class Leaf(anywidget.AnyWidget):
             self.post(message.kind, message.content, message.buffers)
 
     def _collect(self, content: dict[str, Any], buffers: list[bytes]) -> None:
-        """Large uploads come in parts: a front end drops messages above its limit, 1 to 10 MB."""
+        """Join the parts of an upload: front ends drop messages above their limit, 1 to 10 MB."""
         upload = str(content["upload"])
         if content["part"] == 0:
             self._parts = {upload: []}  # one at a time: an abandoned upload is forgotten

@@ -1,6 +1,6 @@
 """`MapPad`: a grey map (depth or a mask) and a palette of named regions, painted in the browser.
 
-The leaf needs anywidget, Pillow and numpy, nothing of the engine. What is painted comes as PIL pictures:
+The leaf needs anywidget, Pillow and numpy, nothing of the engine. The results are PIL pictures:
 `ctrl.Depth(pad.picture)`, and `pad.regions["sky"]` wherever a mask is taken.
 """
 
@@ -38,13 +38,13 @@ class MapPad(Leaf):
     Args:
         picture: the map to begin with, a PIL or ctrl picture, white near or inside; None for black.
         size: (width, height) in pixels; that of `picture` or `background` if left out, else 512 × 512.
-        subject: "depth" or "mask", what the grey map is.
+        subject: "depth" or "mask", the kind of the grey map.
         regions: names of regions, or names with masks.
         background: a picture to paint over; it is no part of the map.
         detect: a function from a PIL picture to its map (PIL or anything with `.image`), such as `ctrl.detect.depth`.
 
-    `picture` and `regions` are what was painted; `revision` is a trait to observe, which rises with every plane that
-    was painted. Further traits are the tool and its numbers: `layer` ("map" or "regions"), `tool`, `radius` and
+    `picture` and `regions` are the results; `revision` is a trait to observe, which rises with every change to one of
+    them. Further traits are the tool and its numbers: `layer` ("map" or "regions"), `tool`, `radius` and
     `soft` of the brush, `value`, `value_to` of a gradient, the range `low` to `high`, `inverted`, `veil`, `relief`.
     """
 
@@ -119,9 +119,9 @@ class MapPad(Leaf):
         """The mask of each region that was painted, by name, mode "L" and white inside. They do not overlap."""
         with self._lock:
             return {
-                one["name"]: Image.fromarray(self._planes[one["id"]])
-                for one in self.palette
-                if one["id"] in self._planes
+                region["name"]: Image.fromarray(self._planes[region["id"]])
+                for region in self.palette
+                if region["id"] in self._planes
             }
 
     @property
@@ -140,10 +140,10 @@ class MapPad(Leaf):
         self._post(self._background_message())
 
     def add_region(self, name: Any, mask: Any = None, *, colour: str | None = None) -> None:
-        """Add a named region, or give the one of this name another mask; white is inside."""
+        """Add a named region, or replace the mask of an existing one; white is inside."""
         if not isinstance(name, str) or not 0 < len(name) <= 60:
             raise ValueError(f"name must be a string of 1 to 60 characters, got {name!r:.80}.")
-        known = {one["name"]: one["id"] for one in self.palette}
+        known = {region["name"]: region["id"] for region in self.palette}
         if name not in known:
             if len(known) == MAX_REGIONS:
                 raise ValueError(f"a palette holds at most {MAX_REGIONS} regions.")
@@ -155,13 +155,13 @@ class MapPad(Leaf):
             self._take_from_others(known[name], self._fitted(mask, "mask"))
 
     def opening(self) -> list[Message]:
-        """All that is painted, for a view that has just opened."""
+        """All planes and the background, for a view that has just opened."""
         with self._lock:
             planes = [self._plane_message(name, plane, opening=True) for name, plane in self._planes.items()]
         return [*planes, self._background_message(), Message("opened")]
 
     def receive(self, kind: str, content: dict[str, Any], buffers: Sequence[bytes]) -> None:
-        """A plane that was painted, a picture to paint over, or the wish to have its map detected."""
+        """Handle a painted plane, a picture to paint over, or a request to detect its map."""
         if kind == "plane":
             self._store(str(content["id"]), buffers[0] if buffers else None)
         elif kind == "backdrop":
@@ -184,7 +184,7 @@ class MapPad(Leaf):
                 self._planes[name] = np.frombuffer(data, np.uint8).reshape(self.height, self.width)
 
     def _detect(self) -> None:
-        """In a thread of its own, since a detector may take seconds and messages must not wait for it."""
+        """Detect in a separate thread: a detector may take seconds, and messages must not wait for it."""
         try:
             picture = self.background
             if self._detector is None or picture is None:
@@ -197,7 +197,7 @@ class MapPad(Leaf):
 
     def _take_from_others(self, name: str, mask: Plane) -> None:
         with self._lock:
-            others = [one for one in self._planes if one not in (MAP, name)]
+            others = [plane for plane in self._planes if plane not in (MAP, name)]
         for other in others:
             self._put(other, (self._planes[other] * (255.0 - mask) / 255 + 0.5).astype(np.uint8))
         self._put(name, mask)

@@ -129,11 +129,11 @@ class PosePad(Leaf):
             self.figures = figures
 
     def opening(self) -> list[Message]:
-        """The background, which travels as a message to keep saved notebooks small."""
+        """The background, sent as a message to keep saved notebooks small."""
         return [_background_message(self._background)]
 
     def receive(self, kind: str, content: dict[str, Any], buffers: Sequence[bytes]) -> None:
-        """A file dropped, pasted or opened in the browser."""
+        """Handle a file dropped, pasted or opened in the browser."""
         if kind == "json":
             self.load_json(str(content["text"]))
         elif kind == "background":
@@ -142,7 +142,7 @@ class PosePad(Leaf):
             threading.Thread(target=self._detect, name="PosePad detect", daemon=True).start()
 
     def _detect(self) -> None:
-        """In a thread of its own, since a detector may take seconds and messages must not wait for it."""
+        """Detect in a separate thread: a detector may take seconds, and messages must not wait for it."""
         try:
             if self._detector is None or self._background is None:
                 raise ValueError("there is no picture, or no detector; make the pad with PosePad(detect=…).")
@@ -186,7 +186,7 @@ def _figures(people: Any) -> list[Figure]:
     skeletons = (pose,) if isinstance(pose, Skeleton) else pose.skeletons if isinstance(pose, People) else ()
     if len(skeletons) > MAX_FIGURES:
         raise ValueError(f"a pad holds {MAX_FIGURES} figures at most, got {len(skeletons)}.")
-    return [figure_of(one) for one in skeletons]
+    return [figure_of(skeleton) for skeleton in skeletons]
 
 
 def _canvas_of(text: str) -> tuple[int, int] | None:

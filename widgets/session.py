@@ -38,7 +38,7 @@ class Entry:
 
 
 def save(entries: Iterable[Entry], path: Path) -> None:
-    """Write a session file, whole or not at all."""
+    """Write a session file. If writing fails, no file is left and an old one is unchanged."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -52,7 +52,7 @@ def save(entries: Iterable[Entry], path: Path) -> None:
 
 
 def load(data: bytes, *, first_key: int = 1) -> list[Entry]:
-    """The entries of a session file's bytes, with keys from `first_key` on.
+    """The entries in a session file's bytes, with keys from `first_key` on.
 
     Raises:
         ValueError: it is no session file, of a later version, or a part is missing, broken or too large.
@@ -63,7 +63,7 @@ def load(data: bytes, *, first_key: int = 1) -> list[Entry]:
             _check(table)
             return [_read(archive, row, first_key + i) for i, row in enumerate(table["entries"])]
     except (zipfile.BadZipFile, KeyError, TypeError, RecursionError, json.JSONDecodeError, OSError) as error:
-        raise ValueError(f"this is no session file that can be read whole: {error!r:.120}.") from error
+        raise ValueError(f"this session file cannot be read completely: {error!r:.120}.") from error
 
 
 def _write(archive: zipfile.ZipFile, index: int, entry: Entry) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""`StyleShelf`: reference pictures whose look is followed, each with its crop, weight, blocks and window.
+"""`StyleShelf`: style reference pictures, each with its crop, weight, blocks and window.
 
-The references are kept here as `ctrl.Style` values and shown in the browser as thumbnails; `shelf.styles` is what goes
-into a recipe.
+The references are kept here as `ctrl.Style` values and shown in the browser as thumbnails; `shelf.styles` is the value
+for a recipe.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from widgets.encode import jpeg
 from widgets.leaf import Leaf, Message, module, styles
 
 PRESETS = ("all", "style", "layout", "style+layout")
-CUSTOM = "custom"  # blocks or a schedule that a preset or a number does not express: kept as they came
+CUSTOM = "custom"  # blocks or a schedule that are no preset or number: kept unchanged
 LIMIT = 16  # references on one shelf, as many as a recipe takes
 THUMB, SEEN = 320, 112  # pixels along the longer side
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -34,13 +34,13 @@ class StyleShelf(Leaf):
     Args:
         styles: `ctrl.Style` values, or pictures in any form a Style takes.
         sees: a function from a PIL picture to the part the image encoder sees, such as
-            `model.ip_adapter().style_crop`. It is called in a thread. Without it the crop alone is shown.
+            `model.ip_adapter().style_crop`. It is called in a thread. Without it only the crop is shown.
 
     `styles` are the references that are on, top first, as `ctrl.Style` values. `items` is a trait to observe: for each
     reference its id, name, whether it is on, `weight`, `blocks` (a preset), the window `start` to `until` and its
-    `crop`: nothing for the whole picture, or [x, y, side], the left, the top and the side of a square as parts of
-    the picture's width, height and shorter side. What a knob cannot say (a curve over the steps, weights of single
-    blocks, masks, negatives) is kept as it came.
+    `crop`: empty for the whole picture, or [x, y, side], the left, the top and the side of a square as fractions
+    of the picture's width, height and shorter side. Settings that have no knob (a curve over the steps, weights of
+    single blocks, masks, negatives) are kept unchanged.
 
     >>> shelf = StyleShelf([ink_drawing], sees=model.ip_adapter().style_crop)    # doctest: +SKIP
     >>> recipe.replace(styles=shelf.styles)                              # doctest: +SKIP
@@ -73,7 +73,7 @@ class StyleShelf(Leaf):
 
     @styles.setter
     def styles(self, styles: Iterable[Any]) -> None:
-        """Other references; the cards of those that are equal stay as they are."""
+        """Set the references; the cards of equal ones stay."""
         wanted = [style if isinstance(style, ctrl.Style) else ctrl.Style(style) for style in styles]
         if len(wanted) > LIMIT:
             raise ValueError(f"the shelf holds {LIMIT} references at most, got {len(wanted)}.")
@@ -102,12 +102,12 @@ class StyleShelf(Leaf):
         return [self._reference(key, style) for key, style in list(self._came.items())]
 
     def receive(self, kind: str, content: dict[str, Any], buffers: Sequence[bytes]) -> None:
-        """A picture that was dropped, pasted or opened."""
+        """Handle a picture that was dropped, pasted or opened."""
         if kind == "add":
             self.add(_opened(buffers[0]), name=str(content.get("name", ""))[:60])
 
     def _follow(self, change: Any) -> None:
-        """Forget references that were removed, and ask what the encoder sees of those that are new or cropped anew."""
+        """Forget removed references, and get the encoder's crop of new or newly cropped ones."""
         kept = {item["id"] for item in change["new"]}
         for memory in (self._came, self._seen):
             for key in memory.keys() - kept:
@@ -120,7 +120,7 @@ class StyleShelf(Leaf):
                 threading.Thread(target=self._look, args=(item,), name="StyleShelf sees", daemon=True).start()
 
     def _look(self, item: dict[str, Any]) -> None:
-        """In a thread of its own: the first call loads the encoder."""
+        """Get the encoder's crop in a separate thread: the first call loads the encoder."""
         came = self._came.get(item["id"])
         if came is None or self._sees is None:
             return
@@ -130,8 +130,8 @@ class StyleShelf(Leaf):
         except Exception as error:
             self.show_problem(f"What the encoder sees cannot be shown: {error}", details=traceback.format_exc())
             return
-        current = next((one for one in self.items if one["id"] == item["id"]), None)
-        if current is not None and current["crop"] == item["crop"]:  # else removed, or a newer crop is looked at
+        current = next((entry for entry in self.items if entry["id"] == item["id"]), None)
+        if current is not None and current["crop"] == item["crop"]:  # else it was removed, or has a newer crop
             self._seen[item["id"]] = _thumbnail(seen, SEEN)
             self._post(self._reference(item["id"], came))
 
@@ -147,7 +147,7 @@ class StyleShelf(Leaf):
 
 
 def _item(key: str, name: str, style: ctrl.Style) -> dict[str, Any]:
-    """A style as the knobs show it."""
+    """The knobs' values for a style."""
     weight, start, until = style.weight, 0.0, 1.0
     if isinstance(weight, ctrl.Schedule):
         start, until = weight.start, weight.until
@@ -166,7 +166,7 @@ def _item(key: str, name: str, style: ctrl.Style) -> dict[str, Any]:
 
 
 def _styled(came: ctrl.Style, item: dict[str, Any]) -> ctrl.Style:
-    """A style as the knobs say; what they do not say, and what nobody moved, stays as it came."""
+    """The style with the knobs' values; settings without a knob, and of knobs that were not moved, are unchanged."""
     was = _item(item["id"], "", came)
     changed: dict[str, Any] = {}
     if any(item[knob] != was[knob] for knob in ("weight", "start", "until")):
@@ -180,7 +180,7 @@ def _styled(came: ctrl.Style, item: dict[str, Any]) -> ctrl.Style:
 
 
 def _cropped(picture: ctrl.Picture, crop: Sequence[float]) -> ctrl.Picture:
-    """The square of a crop [x, y, side]; the whole picture where there is none."""
+    """The square of a crop [x, y, side]; the whole picture for an empty crop."""
     if not crop:
         return picture
     width, height = picture.size

@@ -124,6 +124,7 @@ def test_the_loss_does_not_ask_what_cannot_be_seen(lesson):
     assert torch.equal(before, stage.loss(raw, lesson))
 
 
+@pytest.mark.slow
 def test_they_learn(pool):
     torch.manual_seed(0)
     lesson = stage.lesson(pool, range(4))
@@ -139,6 +140,7 @@ def test_they_learn(pool):
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.slow
 def test_the_stage_trains_and_saves(tmp_path, pool):
     filled = open_pool(tmp_path / "pool128", 64, 128)
     for name in ("picture", "near", "part", "keypoints", "visible"):
@@ -158,6 +160,7 @@ def test_foreign_eyes_are_refused(tmp_path):
         sight.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_eyes_in_the_package_see():
     exam = stage.Exam.of(24)
     seen = sight.load().read(exam.view.picture)

@@ -15,6 +15,8 @@ import recipe_files
 import tensor_files
 from corpus import MARK, PLANTED
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 MEGABYTES = 300  # that reading a file may take at once

@@ -321,6 +321,7 @@ def test_weights_that_changed_under_it_are_noticed(folder):
     assert at_rest(bench, RECIPE)
 
 
+@pytest.mark.slow
 @few(40)
 @given(data=st.data())
 def test_the_frame_at_rest_is_a_fresh_run_whatever_came_before(model, data):

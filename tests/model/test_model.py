@@ -182,13 +182,6 @@ def test_a_lora_by_kohyas_names_and_with_a_strength_of_its_own(copy, model):
     assert changed == len(renamed) // 3
 
 
-def test_a_variant_of_lora_is_refused(copy):
-    file = copy / "lora" / "pytorch_lora_weights.safetensors"
-    save_file(load_file(file), file, {"lora_adapter_metadata": json.dumps({"unet.use_rslora": True})})
-    with pytest.raises(ValueError, match="a LoRA with use_rslora"):
-        laid(ctrl.load(copy, device="cpu"))
-
-
 def test_an_adapter_for_another_model_is_refused(copy):
     style = copy / "ip_adapter" / "ip_adapter.safetensors"
     lora = copy / "lora" / "pytorch_lora_weights.safetensors"

@@ -75,6 +75,7 @@ def test_a_control_s_mode_is_a_row_of_the_table_of_branches_and_blocks():
     assert ctrl.Depth(PICTURE, mode="control first", uncond=0.3).branch_weights == (0.3, 1)
 
 
+@pytest.mark.slow
 def test_a_recipe_s_hash_is_the_same_in_every_process():
     code = "import ctrl; print(ctrl.Recipe('a', controls=[ctrl.Pose(ctrl.Skeleton.named('waving'))]).hash)"
     found = {

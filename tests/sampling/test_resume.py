@@ -50,6 +50,7 @@ def test_every_sampler_goes_on_from_every_step_in_every_task(model, sampler, tas
         assert same(values(ctrl.steps(model, recipe, after=step)), values(whole[step.index + 1 :]))
 
 
+@pytest.mark.slow
 @few(200)
 @given(recipe=recipes(), data=st.data())
 def test_random_recipes_go_on_from_a_random_step(model, recipe, data):
@@ -59,6 +60,7 @@ def test_random_recipes_go_on_from_a_random_step(model, recipe, data):
     assert same(values(ctrl.steps(model, recipe, after=step)), values(whole[step.index + 1 :]))
 
 
+@pytest.mark.slow
 @few(60)
 @given(recipe=recipes(), data=st.data())
 def test_a_change_that_begins_later_goes_on_from_before_it(model, recipe, data):
@@ -113,6 +115,7 @@ with open(out, "wb") as file:
 """
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_to_another_process(model, folder, tmp_path):
     pairs = [
         EVERYTHING.replace(steps=4, sampler=sampler) for sampler in ("dpm++ 2m sde", "unipc", "pndm", "heun", "tcd")

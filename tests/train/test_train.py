@@ -47,6 +47,8 @@ from ctrl.train.rows import Rows, choose, mirror
 from ctrl.train.team import Team
 from ctrl.train.turns import Turn, turn
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:

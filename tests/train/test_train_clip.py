@@ -17,6 +17,8 @@ from ctrl.train.options import Options
 from ctrl.train.pool import Pool, fill
 from ctrl.train.tokenizer import train_tokenizer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from transformers import CLIPTokenizer
@@ -15,6 +16,8 @@ from ctrl.model.loading.load import ATELIER
 from ctrl.train import denoiser, grounding
 from ctrl.train.clip_data import spelt
 from ctrl.train.rows import Rows
+
+pytestmark = pytest.mark.slow
 
 LENGTH = 44
 

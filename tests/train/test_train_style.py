@@ -13,6 +13,8 @@ from ctrl.atelier.scene import STYLES, sample
 from ctrl.train import style
 from ctrl.train.denoiser import loss, noised
 
+pytestmark = pytest.mark.slow
+
 WIDTH = 16
 
 
