@@ -693,7 +693,7 @@ def test_a_unet_that_was_moved_is_said(bench, when, where):  # B4.38, B5.19, B5.
 
     if when == "before":
         move()
-    with pytest.raises(RuntimeError, match=f"its U-Net in torch.float32 on cpu, and now it is in {where}: make"):
+    with pytest.raises(RuntimeError, match=f"its U-Net in torch.float32 on cpu, and now it is in {where}: load"):
         ctrl.sample(model, RECIPE, on_step=move)
 
 
