@@ -85,7 +85,7 @@ def edges(
     "canny" is `cv2.Canny` on RGB with the thresholds `low` and `high`, which no other detector has.
 
     `size` is how many pixels along the shorter side the picture is read at, and the map has. Lines get lost when
-    a map is reduced, so let it be the size of the picture to be made. It is 128 for "atelier", 512 for the networks
+    a map is reduced, so let it be the size of the picture to be made. It is 256 for "atelier", 512 for the networks
     and the picture's own for "canny" and functions unless you say otherwise. `picture` is anything `Picture.of`
     takes. A picture without any edge gives a black map and a warning.
     """

@@ -12,7 +12,7 @@ from ctrl.images import Picture
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 LANCZOS = Image.Resampling.LANCZOS
-TRAINED, READ = 128, 512  # pixels along the shorter side: the edges of the atelier, the networks of controlnet_aux
+TRAINED, READ = 256, 512  # pixels along the shorter side: the edges of the atelier, the networks of controlnet_aux
 LONGEST = 2048  # pixels along the longer side, which no picture is enlarged beyond
 
 
