@@ -106,8 +106,8 @@ def test_what_is_near_is_white(pictures, near, size):
         assert np.abs(found.image.resize((128, 128)) - true.astype(float)).mean() <= 20
 
 
-def test_the_edges_of_the_atelier_are_those_its_controlnet_learned(pictures):
-    for picture in pictures[:4]:
+def test_the_edges_of_the_atelier_are_those_its_controlnet_learned():
+    for picture in pixels(look([sample(EVALUATION_SEEDS + at) for at in range(4)], 256).picture):
         assert np.array_equal(detect.edges(picture).pixels, edges_of(picture))
         assert edge_f1(detect.edges(enlarged(picture)).pixels, edges_of(picture)) >= 0.9
 

@@ -32,7 +32,7 @@ class Change:
     def delta(self, weight: Tensor) -> Tensor:
         """It, in float32 and in the weight's shape; a ValueError says that it is for a weight of another."""
         parts = {name: part.to(weight.device, torch.float32) for name, part in self.parts.items()}
-        shapes = " times ".join(str(tuple(part.shape)) for part in parts.values())
+        shapes = " times ".join(str(tuple(parts[name].shape)) for name in sorted(parts, reverse=True))  # up before down
         try:
             product = _product(parts)
         except RuntimeError as error:

@@ -109,8 +109,7 @@ def _place(source: Any, revision: str | None) -> Path | Hub:
     if source is None and not ATELIER.is_dir():
         raise FileNotFoundError("the atelier model's weights are missing from this installation; reinstall it.")
     if not isinstance(source, str | Path | Hub | None):
-        got = type(source).__name__
-        raise TypeError(f"source must be a path, a hub id like 'owner/name', a Hub or a pipeline, got {got}.")
+        raise TypeError(f"source must be a path, a hub id like 'owner/name', a Hub or a pipeline, got {source!r:.60}.")
     return source_of("source", ATELIER if source is None else source, revision)
 
 
