@@ -259,7 +259,7 @@ NUMBERS = [
     ("B3.28 of load", lambda b: ctrl.load(b.folder, divice="cpu"), "unexpected keyword argument 'divice'"),
     ("B3.29", lambda b: b.run(guidance=ctrl.Guidance(6, perturb=[ctrl.PAG(ctrl.hold(1, start=0.5), ("nope",))])),
      "blocks: 'nope' has no self-attention in unet; there is down_blocks.0"),
-    ("B3.30", lambda b: ctrl.Shot(Image.new("RGB", (8, 8)), RECIPE).save(b.place / "a.jpeg"), "path must end in .png"),
+    ("B3.30", lambda b: ctrl.Shot(Image.new("RGB", (8, 8)), RECIPE).save(b.place / "a.bmp"), "path must end in .png"),
     ("B3.30 of a sampler", lambda b: b.run(sampler="eular"), "sampler 'eular' is unknown; did you mean 'euler'"),
     ("B3.30 of a list", lambda b: b.run(sampler=["euler"]), r"sampler \['euler'\] is unknown"),
     ("B3.30 of a spacing", lambda b: b.run(sampler="ddim", spacing="karras"), "sampler 'ddim' has no 'karras' spacing"),
@@ -275,7 +275,7 @@ NUMBERS = [
     ("B3.35", lambda b: b.run(seed=[1, 2]), r"seed must be a whole number .* got \[1, 2\]"),
     ("B3.39", lambda b: b.run(image=RGB, strength=0), "strength must be above 0 and at most 1; got 0"),
     ("B3.39 of a step", lambda b: b.run(image=RGB, strength=0.1), "strength 0.1 of 2 steps is less than one of them"),
-    ("B3.39 of nothing", lambda b: b.run(mask=GREY), "mask says which part of image .* there is no image"),
+    ("B3.39 of nothing", lambda b: b.run(mask=GREY), "mask is the part of image .* there is no image"),
 ]  # fmt: skip
 
 
