@@ -63,7 +63,7 @@ def load(data: bytes, *, first_key: int = 1) -> list[Entry]:
             _check(table)
             return [_read(archive, row, first_key + i) for i, row in enumerate(table["entries"])]
     except (zipfile.BadZipFile, KeyError, TypeError, RecursionError, json.JSONDecodeError, OSError) as error:
-        raise ValueError(f"this session file cannot be read completely: {error!r:.120}.") from error
+        raise ValueError(f"this is no session file that can be read completely: {error!r:.120}.") from error
 
 
 def _write(archive: zipfile.ZipFile, index: int, entry: Entry) -> dict[str, Any]:

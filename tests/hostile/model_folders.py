@@ -52,7 +52,7 @@ UNET = [
     ("down_block_types", ["os.system"] * 3, SIZES),
     ("mid_block_type", "eval", SIZES),
     ("encoder_hid_dim_type", "ip_image_proj", "describes no|conditioned by"),
-    ("sample_size", 16384, "at most 4096"),
+    ("sample_size", 16384, "above the limit of 4096"),
     ("sample_size", -64, SIZES),
     ("sample_size", [16, 16, 16], "a number or two"),
     ("sample_size", "16", SIZES),

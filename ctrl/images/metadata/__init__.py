@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from ctrl.images.metadata import a1111, comfyui, fields, invokeai
 from ctrl.images.metadata.generation import Generation
 from ctrl.images.metadata.texts import read_texts
@@ -33,6 +35,16 @@ def read_generation(data: bytes) -> Generation | None:
 
 def _read_parameters(text: str) -> Generation:
     """A1111's text; but some programs write JSON in its place."""
-    if not text.lstrip().startswith("{"):
+    if not _is_json(text):
         return a1111.read(text)
     return comfyui.read(text, None) if '"class_type"' in text else fields.read(text, "SwarmUI or Fooocus")
+
+
+def _is_json(text: str) -> bool:
+    """Whether it is a JSON object, and no prompt that begins with a brace."""
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
