@@ -182,7 +182,7 @@ PICTURES = [
     ("B1.36 of a file", lambda b: ctrl.Depth(b.written("c.png", b.png().read_bytes()[:900])), "'c.png' cannot be read"),
     ("B1.38", lambda b: ctrl.Style(b.written("a.svg", b"<svg/>")), "'a.svg' is none of PNG, JPEG, WEBP, AVIF, GIF"),
     ("B1.38 of PostScript", lambda b: ctrl.Depth(b.png("a.eps")), "'a.eps' is none of PNG"),
-    ("B1.38 not decoded", lambda b: ctrl.Depth(Image.open(b.png("a.eps"))),
+    ("B1.38 not decoded", lambda b: ctrl.Depth(Image.open(io.BytesIO(b.png("a.eps").read_bytes()))),
      "the format EPS, not yet decoded, and ctrl"),
     ("B1.42", lambda b: ctrl.Depth(closed(b.png())), "Depth's picture cannot be read: Operation on closed image"),
     ("B1.42 of base64", lambda b: ctrl.Picture.from_base64("!"), "a carried picture cannot be read"),
