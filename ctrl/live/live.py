@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -145,8 +146,8 @@ class Live:
                         self._tell(told)
             except Exception as error:  # whatever it is: the session goes on, and says what went wrong
                 self._fail(wish, error)
-        self._show(State("closed"))
         self._done.cancel()
+        self._show_last(State("closed"))
 
     def _tell(self, told: Frame | State) -> None:
         if isinstance(told, State):
@@ -172,7 +173,11 @@ class Live:
         with self._lock:
             if self._mailbox.peek() is None and not self._done.done():
                 self._done.set_exception(error)
+        self._show_last(State("failed", wish.recipe.hash, message=f"{error}; change the recipe to go on"))
+
+    def _show_last(self, state: State) -> None:
+        """Show a state after which no callback is left to tell: what `on_state` raises then is logged."""
         try:
-            self._show(State("failed", wish.recipe.hash, message=f"{error}; change the recipe to go on"))
+            self._show(state)
         except Exception:
-            return
+            logging.getLogger(__name__).exception("on_state raised an error at the state %r", state.phase)

@@ -211,3 +211,17 @@ def test_a_recording_becomes_a_film(model, tmp_path, suffix):
             assert np.array_equal(pixels(film.convert("RGB")), fresh(model, RECIPE.replace(seed=1)))
     with pytest.raises(ValueError, match="must end in"):
         recording.film(model, tmp_path / "film.avi")
+
+
+def test_an_on_state_that_always_raises_is_logged_and_the_session_still_ends(model, caplog):
+    def broken(state):
+        raise RuntimeError(f"no room for {state.phase}")
+
+    live = ctrl.Live(model, RECIPE, on_state=broken)
+    with pytest.raises(RuntimeError, match="no room for running"):
+        live.wait(WAIT)
+    live.close()
+    assert [record.getMessage() for record in caplog.records if record.name == "ctrl.live.live"] == [
+        "on_state raised an error at the state 'failed'",
+        "on_state raised an error at the state 'closed'",
+    ]

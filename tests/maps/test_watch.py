@@ -441,7 +441,6 @@ def test_files_carry_their_settings(seen, tmp_path):
 
 
 def test_a_figure_leaves_pyplot_alone(seen):
-    pytest.importorskip("matplotlib")
     import sys
 
     figure = seen["plain"].attention["red"].figure()

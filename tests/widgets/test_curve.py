@@ -4,8 +4,6 @@ import pytest
 
 from ctrl import Schedule, curve, hold, ramp
 
-pytest.importorskip("anywidget")
-
 SCHEDULES = [
     hold(1.0),
     hold(0.0),

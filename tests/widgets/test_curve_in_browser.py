@@ -6,7 +6,6 @@ from test_curve import SCHEDULES
 
 from ctrl import curve, hold, ramp
 
-pytest.importorskip("anywidget")
 COUNTS = (1, 4, 7, 20, 50)
 
 

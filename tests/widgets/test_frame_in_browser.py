@@ -5,8 +5,6 @@ import re
 import pytest
 from scenes import scene
 
-pytest.importorskip("anywidget")
-
 
 @pytest.fixture
 def view():

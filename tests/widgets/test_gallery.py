@@ -14,7 +14,6 @@ from scenes import scene
 import ctrl
 from ctrl import Recipe
 
-pytest.importorskip("anywidget")
 BALL = Recipe("a red ball", seed=1)
 CUBE = Recipe("a blue cube on a hill", seed=2, guidance=ctrl.ramp(9, 3), negative="fog")
 POSED = Recipe("a person", seed=3, controls=(ctrl.Pose(ctrl.Skeleton.named("waving")),))

@@ -6,7 +6,6 @@ from scenes import scene
 import ctrl
 from ctrl import Recipe
 
-pytest.importorskip("anywidget")
 BALL = Recipe("A red ball on a table", seed=7, guidance=6.0)
 OTHERS = [
     BALL.replace(guidance=9.0),

@@ -8,8 +8,6 @@ from variety import MAP, PLAIN
 
 import ctrl
 
-pytest.importorskip("anywidget")
-
 RECIPE = PLAIN.replace(steps=2, guidance=5.0, controls=[ctrl.Pose(MAP, 0.8), ctrl.Edges(MAP, 0.5, on=False)])
 WAIT = 60.0
 

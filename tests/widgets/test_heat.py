@@ -14,8 +14,6 @@ import pytest
 from PIL import Image
 from scenes import scene
 
-pytest.importorskip("anywidget")
-
 from widgets.heat import Heat, TokenHeat, Word
 
 SIDE = 16

@@ -34,7 +34,6 @@ print("busy cell over")
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, chromium):
-    pytest.importorskip("jupyterlab")
     home = tmp_path_factory.mktemp("lab")
     with running(home) as address:
         yield address, home

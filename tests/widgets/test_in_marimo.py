@@ -46,7 +46,6 @@ def _(mo, pad):
 
 @pytest.fixture
 def address(tmp_path):
-    pytest.importorskip("marimo")
     (tmp_path / "leaves.py").write_text(NOTEBOOK)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

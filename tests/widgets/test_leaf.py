@@ -8,8 +8,6 @@ import weakref
 
 import pytest
 
-pytest.importorskip("anywidget")
-
 PROBE = bytes([0, 127, 128, 255])
 
 

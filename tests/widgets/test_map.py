@@ -14,8 +14,6 @@ import pytest
 from PIL import Image
 from scenes import scene
 
-pytest.importorskip("anywidget")
-
 import ctrl
 from widgets.map import MapPad
 

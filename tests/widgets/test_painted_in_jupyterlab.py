@@ -23,7 +23,6 @@ shelf = StyleShelf([ground, ctrl.Style(ground.rotate(90), weight=0.4)])
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory, chromium):
-    pytest.importorskip("jupyterlab")
     home = tmp_path_factory.mktemp("lab")
     with running(home) as address:
         context = chromium.new_context(viewport={"width": 1280, "height": 1000})

@@ -10,8 +10,6 @@ from PIL import Image
 import ctrl
 from ctrl.skeleton import POSES
 
-pytest.importorskip("anywidget")
-
 
 @pytest.fixture
 def pad():

@@ -8,7 +8,6 @@ from scenes import scene
 
 import ctrl
 
-pytest.importorskip("anywidget")
 LEFT_WRIST = ctrl.skeleton.JOINTS.index("left wrist")
 NECK = ctrl.skeleton.JOINTS.index("neck")
 

@@ -12,8 +12,6 @@ import pytest
 from PIL import Image
 from scenes import scene
 
-pytest.importorskip("anywidget")
-
 import ctrl
 from widgets.shelf import StyleShelf
 
