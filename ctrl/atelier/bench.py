@@ -153,7 +153,7 @@ def without_style(caption: Caption, style: str) -> str:
 
 
 def alike(scene: Scene, seed: int) -> Scene:
-    """Another scene that every caption of `scene` is true of: all that captions cannot say is drawn anew."""
+    """Another scene that every caption of `scene` is true of: all that captions do not state is drawn again."""
     new = sample(seed)
     rng = np.random.Generator(np.random.Philox(seed))
     pose = POSES[scene.pose]

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctrl.atelier.scene import Prop, Scene
+if TYPE_CHECKING:  # the world needs torch, and its words do not
+    from ctrl.atelier.scene import Prop, Scene
 
 FIGURE = ("a figure", "a person", "someone", "a mannequin")
 POSING = {
@@ -119,7 +121,7 @@ def _figure(scene: Scene, pick: Pick, kept: Callable[[], bool], *, colored: bool
         says.add("pose")
     worn = [(name, getattr(scene, name)) for name in ("shirt", "trousers") if kept()] if colored else []
     if worn:
-        named = [f"{_article(color)} {color} shirt" if name == "shirt" else f"{color} trousers" for name, color in worn]
+        named = [f"{article(color)} {color} shirt" if name == "shirt" else f"{color} trousers" for name, color in worn]
         words.append("in " + " and ".join(named))
         mentions += [(name, name) for name, _ in worn]
         says |= {name for name, _ in worn}
@@ -127,16 +129,22 @@ def _figure(scene: Scene, pick: Pick, kept: Callable[[], bool], *, colored: bool
 
 
 def _prop(prop: Prop, pick: Pick, *, colored: bool) -> _Clause:
-    thing = f"{prop.color} {prop.kind}" if colored else prop.kind
     side = pick((f"on the {prop.side}", f"to the {prop.side}"))
     return _Clause(
         frozenset({f"{prop.side} prop"}),
-        f"{_article(thing)} {thing} {side}",
+        f"{thing(prop.kind, prop.color if colored else None)} {side}",
         ((prop.kind, f"{prop.side} prop"),),
     )
 
 
-def _article(word: str) -> str:
+def thing(kind: str, color: str | None = None) -> str:
+    """A prop in words: "an orange ball", "a box"."""
+    words = kind if color is None else f"{color} {kind}"
+    return f"{article(words)} {words}"
+
+
+def article(word: str) -> str:
+    """The indefinite article of a word or phrase."""
     return "an" if word[0] in "aeiou" else "a"
 
 

@@ -110,8 +110,30 @@ def iou(heat: Array, mask: Array) -> float:
     return float((hot & mask).sum() / max(1, (hot | mask).sum()))
 
 
+def range_iou(heat: Array, mask: Array, threshold: float) -> float:
+    """Intersection over union of a mask (h, w) bool and where a heat map is above a part of its range."""
+    low, high = float(heat.min()), float(heat.max())
+    hot = heat > low + threshold * (high - low) if high > low else np.ones_like(mask)
+    return float((hot & mask).sum() / max(1, (hot | mask).sum()))
+
+
+def average_precision(heat: Array, mask: Array) -> float:
+    """The area under precision over recall as the cells of a map (h, w) are taken hottest first; ties go together."""
+    _, at = np.unique(-np.ravel(heat), return_inverse=True)
+    counts = np.bincount(at.ravel())
+    hits = np.bincount(at.ravel(), weights=np.ravel(mask).astype(np.float64))
+    precision = np.cumsum(hits) / np.cumsum(counts)
+    return float((precision * hits).sum() / max(1.0, hits.sum()))
+
+
+def energy(heat: Array, mask: Array) -> float:
+    """The part of a map (h, w) that is inside a mask: the energy pointing game (arXiv 1910.01279)."""
+    total = float(heat.sum())
+    return float(heat[mask].sum()) / total if total > 0 else float("nan")
+
+
 def points_at(heat: Array, mask: Array, reach: int = 1) -> bool:
-    """Whether the hottest cell (of a map of the mask's shape) lies in the mask or within `reach` cells of it.
+    """Whether the hottest cell (of a map of the mask's shape) is in the mask or within `reach` cells of it.
 
     The pointing game, arXiv 1608.00507.
     """

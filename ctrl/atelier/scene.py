@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ctrl.atelier.language import COLORS as COLORS
+from ctrl.atelier.language import KINDS as KINDS
+from ctrl.atelier.language import SIDES as SIDES
 from ctrl.atelier.poses import ANGLES, POSES
 
 STYLES = (
@@ -25,9 +28,6 @@ STYLES = (
 )
 GROUNDS = ("grass", "sand", "snow", "wood", "tiles")
 TIMES = ("day", "sunset", "night")
-COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "white")
-KINDS = ("ball", "box", "cone", "drum", "pillar", "tree")
-SIDES = ("left", "right")  # of the picture, as the viewer sees it
 
 SHOWS_COLOR = frozenset({"3d render", "watercolor", "pixel art", "neon lines", "comic book"})
 SHOWS_TIME = frozenset({"3d render", "watercolor", "pixel art", "comic book"})

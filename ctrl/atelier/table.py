@@ -11,7 +11,7 @@ from pathlib import Path
 from ctrl.atelier.metrics import Estimate
 
 BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
-_HEAD = ("measure", "value", "control absent", "control shuffled", "ceiling", "at least", "goal")
+_HEAD = ("measure", "value", "control absent", "control shuffled", "ceiling", "share of it", "at least", "goal")
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,21 @@ class Row:
         """Whether the value is at least what it must be; None where nothing is asked."""
         return None if self.least is None else self.value.mean >= self.least
 
+    @property
+    def share(self) -> float | None:
+        """The value by its ceiling; None without one, and of a distance, whose ceiling is below its floor."""
+        if self.ceiling is None or not self.ceiling.mean > 0:
+            return None
+        if self.absent is not None and self.absent.mean > self.ceiling.mean:
+            return None
+        return self.value.mean / self.ceiling.mean
+
     def cells(self) -> tuple[str, ...]:
         """The row as words."""
+        share = "" if self.share is None or math.isnan(self.share) else f"{self.share:.2f}"
         bounds = ("" if bound is None else f"{bound:g}" for bound in (self.least, self.goal))
         floors = (_mean(part) for part in (self.absent, self.shuffled, self.ceiling))
-        return (self.name, _whole(self.value), *floors, *bounds)
+        return (self.name, _whole(self.value), *floors, share, *bounds)
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ class Table:
         """Everything, with null where there is no number."""
         whole = asdict(self)
         for row, drawn in zip(whole["rows"], self.rows, strict=True):
-            row["reached"] = drawn.reached
+            row |= {"share": drawn.share, "reached": drawn.reached}
         return json.dumps(_finite(whole), indent=2) + "\n"
 
 

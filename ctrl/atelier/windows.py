@@ -1,7 +1,7 @@
 """Where in the picture a solid, or its shadow, can possibly be: so that a ray only meets what is near it.
 
 A window is a pair of slices, rows and columns. It is conservative: every pixel that shows the solid, in any scene
-of the batch, lies inside.
+of the batch, is inside.
 """
 
 from __future__ import annotations

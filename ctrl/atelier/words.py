@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -42,6 +42,9 @@ class Found:
     def points(self) -> float:
         """1 if the hottest cell is in the mask or next to it, else 0."""
         return float(points_at(self.heat, self.mask))
+
+
+Kind = TypeVar("Kind", bound=Found)
 
 
 def look(
@@ -115,12 +118,12 @@ def scores(scenes: Sequence[Sequence[Found]]) -> tuple[Array, Array]:
     return np.array(ious), np.array(points)
 
 
-def blobs(scenes: Sequence[Sequence[Found]]) -> list[list[Found]]:
+def blobs(scenes: Sequence[Sequence[Kind]]) -> list[list[Kind]]:
     """The mentions with a Gaussian in the middle of the picture for a map, which is to know nothing."""
     return [[replace(found, heat=_blob(*found.mask.shape)) for found in scene] for scene in scenes]
 
 
-def shuffled(scenes: Sequence[Sequence[Found]]) -> list[list[Found]]:
+def shuffled(scenes: Sequence[Sequence[Kind]]) -> list[list[Kind]]:
     """The mentions with the map that another scene's mention of the same kind of thing has."""
     nexts: dict[str, list[Array]] = {}
     for scene in scenes:
@@ -130,7 +133,7 @@ def shuffled(scenes: Sequence[Sequence[Found]]) -> list[list[Found]]:
     return [[replace(found, heat=next(queues[found.what])) for found in scene] for scene in scenes]
 
 
-def sighted(scenes: Sequence[Sequence[Found]], part: Tensor) -> list[list[Found]]:
+def sighted(scenes: Sequence[Sequence[Kind]], part: Tensor) -> list[list[Kind]]:
     """The mentions with what the eyes see of the thing for a map; part (N, parts, h, w) is Reading.part."""
     rows = zip(scenes, part.cpu(), strict=True)
     return [[replace(found, heat=_seen(likely, found)) for found in scene] for scene, likely in rows]

@@ -2,7 +2,7 @@
 
 The minutes are those of the whole run: what rendering, encoding and the like take comes off what the stages share. A
 stage that has spent its turn is passed over, so the same command takes up after a kill where it was; of a killed
-rendering the time is not known. The result lies in runs/release, in the package's layout. On two CPU cores the same
+rendering the time is not known. The result is in runs/release, in the package's layout. On two CPU cores the same
 recipe takes hours: `--minutes 400 --device cpu`.
 """
 

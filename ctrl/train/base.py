@@ -74,7 +74,7 @@ class Base:
         """Tokens (B, L) as the U-Net reads them, (B, L, D)."""
         return self.tower(ids).last_hidden_state
 
-    def told(self, captions: Sequence[str]) -> Tensor:
+    def prompt_embeds(self, captions: Sequence[str]) -> Tensor:
         """Captions as the U-Net reads them, (B, L, D)."""
         return self.read(self.source.ids(captions).to(self.device))
 

@@ -163,7 +163,7 @@ def main(options: Options | None = None) -> None:
     pool = open_pool(options.pool, options.count, options.size)
     torch.manual_seed(options.seed)
     codec = build()
-    codec.to(options.device)  # type: ignore[arg-type]
+    codec.to(options.device)  # type: ignore[arg-type]  # a decorator hides its type
     average = Average(codec)
     optimizer = muon.optimizer(codec, lr=4e-3)
     folder = options.runs / "codec"

@@ -1,6 +1,7 @@
 """Stage 4, the controls: a ControlNetModel each for pose, depth and edges on the frozen U-Net (arXiv 2302.05543).
 
-`python -m ctrl.train.controls --kind pose --minutes 10`, or no kind for all three in turn. Zero convolutions, so that
+`python -m ctrl.train.controls --kind pose --minutes 10`, or no kind for all three in turn. With `--weights` the hint
+encoder stays as it is. Zero convolutions, so that
 each begins as nothing at all; half the captions are empty, so that the control learns to speak for itself.
 """
 
@@ -13,6 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
@@ -35,6 +37,7 @@ Kind = Literal["pose", "depth", "edges"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 EMPTY = 0.5
 WIDTHS = (24, 16, 32, 64, 96)  # of the hint encoder at 256, 128, 64, 32 and 16 cells a side
+SIDE = 256  # of a control picture, in pixels; the pool's own pictures may be smaller for a pose
 LOUDNESS = 0.5  # standard deviation of the encoded hint, beside latents of about 0.7
 
 
@@ -59,19 +62,22 @@ def speak_up(net: ControlNetModel, pictures: Tensor) -> None:
     encoder.conv_out.weight.mul_(LOUDNESS / encoder(pictures).std((0, 2, 3)).mean())
 
 
-def hint(pool: Pool, kind: Kind, row: int, *, mirrored: bool) -> np.ndarray:
-    """The control picture (size, size, 3 or 1) uint8 of a picture of the pool, or of its mirror image."""
+def hint(pool: Pool, kind: Kind, row: int, *, mirrored: bool, side: int = SIDE) -> np.ndarray:
+    """The control picture (side, side, 3 or 1) uint8 of a picture of the pool, or of its mirror image.
+
+    A skeleton is drawn at `side` whatever the pool's size; depth and edges have the pool's.
+    """
     if kind == "pose":  # its colours name left and right, so it is the skeleton that is mirrored
         skeleton = Skeleton(pool.keypoints[row], pool.visible[row])
-        return (skeleton.mirror() if mirrored else skeleton).draw(pool.size, pool.size)
+        return (skeleton.mirror() if mirrored else skeleton).draw(side, side)
     grey = pool.near[row] if kind == "depth" else edges_of(pool.picture[row].transpose(1, 2, 0))
     return (grey[:, ::-1] if mirrored else grey)[..., None]
 
 
-def hints(pool: Pool, kind: Kind, rows: Rows) -> Tensor:
-    """Control pictures (B, 3 or 1, size, size) uint8, mirrored as the rows are."""
+def hints(pool: Pool, kind: Kind, rows: Rows, side: int = SIDE) -> Tensor:
+    """Control pictures (B, 3 or 1, size, size) uint8, mirrored as the rows are; `side` is that of a skeleton's."""
     pairs = zip(rows.index, rows.mirrored, strict=True)
-    pictures = [hint(pool, kind, row, mirrored=flip) for row, flip in pairs]
+    pictures = [hint(pool, kind, row, mirrored=flip, side=side) for row, flip in pairs]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
@@ -129,6 +135,7 @@ def teach(kind: Kind, options: Options) -> None:
         speak_up(net, shown(hints(base.source.pool, kind, Rows(list(range(32)), [False] * 32))))
     else:
         net = ControlNetModel.from_pretrained(options.start / f"controlnet_{kind}")
+        net.controlnet_cond_embedding.requires_grad_(requires_grad=False)  # half of a step at 256 px and more
     nn.Module.to(net, base.device)
     average = Average(net, 0.998)
     optimizer = muon.optimizer(net, lr=4e-3 * options.rate)
@@ -138,15 +145,25 @@ def teach(kind: Kind, options: Options) -> None:
 
     def show(folder: Path, _: int) -> None:
         rows = Rows(list(range(8)), [False] * 8)
-        text = base.told([describe(sample(i)).text for i in rows.index])
+        text = base.prompt_embeds([describe(sample(i)).text for i in rows.index])
         picture = shown(hints(base.source.pool, kind, rows).to(base.device))
-        made = draw(controlled(unet, average.module, picture), text, base.told([""]), base.codec)
-        save_sheet([picture * 2 - 1, made], folder / "samples.png")
+        made = draw(controlled(unet, average.module, picture), text, base.prompt_embeds([""]), base.codec)
+        above = F.interpolate(picture * 2 - 1, made.shape[-2:], mode="area")
+        save_sheet([above, made], folder / "samples.png")
         average.module.save_pretrained(base.weights / f"controlnet_{kind}")
 
-    lessons, workers = Lessons(base.source, kind, options.batch), options.workers
-    folder = options.runs / f"control-{kind}"
-    train(folder, net, optimizer, lessons, learn, options.budget, workers=workers, average=average, show=show)
+    train(
+        options.runs / f"control-{kind}",
+        net,
+        optimizer,
+        Lessons(base.source, kind, options.batch),
+        learn,
+        options.budget,
+        seed=options.seed,
+        workers=options.workers,
+        average=average,
+        show=show,
+    )
 
 
 def main(options: Options | None = None) -> None:

@@ -106,7 +106,7 @@ class Bench:
         return latents.to(self.large.device), torch.from_numpy(self.pool.picture[rows]).float() / 127.5 - 1
 
     def shower(self, name: str, half: Decoding, best: Decoding) -> Callable[[Path, int], None]:
-        """Tells how far `best`, the average of the half, has come, draws a sheet and saves the codec with it."""
+        """Logs how far `best`, the average of the half, has come, draws a sheet and saves the codec with it."""
         latents, pictures = self.held()
 
         @torch.no_grad()

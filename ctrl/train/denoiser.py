@@ -3,12 +3,12 @@
 `python -m ctrl.train.denoiser --minutes 60`. v-prediction (arXiv 2202.00512) with min-SNR-5 weights
 (arXiv 2303.09556), cross-attention at every level to the frozen text tower, one caption in ten empty for guidance,
 every picture also as its mirror image with the caption's sides exchanged. Beside denoising, the words' attention is
-drawn onto what they name (`grounding`).
+drawn onto what they name (`grounding`), and some props are named by a region in place of the caption (`regional`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ from torch import Tensor, nn
 
 from ctrl.atelier.captions import Caption, describe
 from ctrl.atelier.scene import EVALUATION_SEEDS, Scene, sample
-from ctrl.train import grounding, muon
+from ctrl.attention import Edit
+from ctrl.train import grounding, muon, regional
 from ctrl.train.base import Base, Source
 from ctrl.train.clip_data import spelt
 from ctrl.train.feed import Batch
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
-from ctrl.train.rows import Rows, choose
+from ctrl.train.regional import Regional
+from ctrl.train.rows import Rows, choose_near
 from ctrl.train.sheet import save_sheet
 
 KEEP, EMPTY, GAMMA = 0.85, 0.1, 5.0
@@ -119,9 +121,11 @@ def loss(predict: Predict, given: Noised, text: Tensor) -> Tensor:
         return given.error(predict(given.latents, given.timesteps, text))
 
 
-def grounded_loss(unet: UNet2DConditionModel, given: Noised, text: Tensor, named: grounding.Named) -> Tensor:
-    """The same, and a share of how far the words' attention lies from what they name."""
-    with grounding.drawn(unet, named, given.shown) as maps, bf16(text.device):
+def grounded_loss(
+    unet: UNet2DConditionModel, given: Noised, text: Tensor, named: grounding.Named, edits: Sequence[Edit] = ()
+) -> Tensor:
+    """The same, and a share of how far the words' attention is from what they name."""
+    with grounding.drawn(unet, named, given.shown, edits) as maps, bf16(text.device):
         guess = unet(given.latents, given.timesteps, text).sample
     return given.error(guess) + GROUNDING * maps.loss()
 
@@ -133,6 +137,7 @@ class Lesson(Batch):
     given: Noised
     ids: Tensor  # (B, L)
     named: grounding.Named
+    regional: Regional
 
 
 @dataclass(frozen=True)
@@ -144,29 +149,32 @@ class Lessons:
 
     def __call__(self, generator: torch.Generator) -> Lesson:
         """Draw one."""
-        rows = choose(self.source.pool, self.batch, generator)
-        said = worded(rows, generator)
+        rows = choose_near(self.source.pool, self.batch, generator)
+        filled = grounding.filled(self.source.pool.part, rows)
+        apart = regional.take_apart(rows.scenes(), filled, generator)
+        said = worded([one.scene for one in apart], generator)
         ids, spans = spelt(self.source.tokenizer, [caption.text for caption in said])
-        named = grounding.Named.of(said, spans, grounding.filled(self.source.pool.part, rows))
-        return Lesson(noised(self.source.clean(rows), generator), ids, named)
+        regions = Regional(self.source.ids([one.words for one in apart]), regional.places(apart))
+        named = grounding.Named.of(said, spans, filled)
+        return Lesson(noised(self.source.clean(rows), generator), ids, named, regions)
 
 
 def captions(rows: Rows, generator: torch.Generator, empty: float = EMPTY) -> list[str]:
     """Fresh wording for each row; some are empty."""
-    return [caption.text for caption in worded(rows, generator, empty)]
+    return [caption.text for caption in worded(rows.scenes(), generator, empty)]
 
 
-def worded(rows: Rows, generator: torch.Generator, empty: float = EMPTY) -> list[Caption]:
+def worded(scenes: Sequence[Scene], generator: torch.Generator, empty: float = EMPTY) -> list[Caption]:
     """The same with what each word names."""
     seed = int(torch.randint(2**31, (), generator=generator))
-    blank = (torch.rand(len(rows.index), generator=generator) < empty).tolist()
+    blank = (torch.rand(len(scenes), generator=generator) < empty).tolist()
     return [
-        Caption("", (), frozenset()) if gone else told(scene, seed + row)
-        for row, (scene, gone) in enumerate(zip(rows.scenes(), blank, strict=True))
+        Caption("", (), frozenset()) if gone else caption_of(scene, seed + row)
+        for row, (scene, gone) in enumerate(zip(scenes, blank, strict=True))
     ]
 
 
-def told(scene: Scene, seed: int) -> Caption:
+def caption_of(scene: Scene, seed: int) -> Caption:
     """A caption as people write them: half name every colour and the time whatever the style.
 
     One that names no style means a clean 3d render: of every other style the name is never left out.
@@ -196,8 +204,8 @@ def draw(
     both = torch.cat([empty.expand_as(text), text])
     for t in schedule.timesteps:
         v = predict(torch.cat([latents] * 2), t.expand(2 * len(text)).to(text.device), both)
-        free, told = v.chunk(2)
-        latents = schedule.step(free + guidance * (told - free), t, latents).prev_sample
+        uncond, cond = v.chunk(2)
+        latents = schedule.step(uncond + guidance * (cond - uncond), t, latents).prev_sample
     return codec.decode(latents / codec.config.scaling_factor).sample
 
 
@@ -212,17 +220,27 @@ def main(options: Options | None = None) -> None:
     asked = [describe(sample(EVALUATION_SEEDS - 1 - i)).text for i in range(8)]
 
     def learn(lesson: Lesson) -> Tensor:
-        return grounded_loss(unet, lesson.given, base.read(lesson.ids), lesson.named)
+        apart = lesson.regional.edit(base.read(lesson.regional.ids))
+        return grounded_loss(unet, lesson.given, base.read(lesson.ids), lesson.named, [apart])
 
     def show(folder: Path, _: int) -> None:
-        made = draw(called(average.module), base.told(asked), base.told([""]), base.codec)
+        made = draw(called(average.module), base.prompt_embeds(asked), base.prompt_embeds([""]), base.codec)
         save_sheet([made], folder / "samples.png")
         (folder / "samples.txt").write_text("\n".join(asked))
         average.module.save_pretrained(base.weights / "unet")
 
-    lessons, workers = Lessons(base.source, options.batch), options.workers
-    folder = options.runs / "denoiser"
-    train(folder, unet, optimizer, lessons, learn, options.budget, workers=workers, average=average, show=show)
+    train(
+        options.runs / "denoiser",
+        unet,
+        optimizer,
+        Lessons(base.source, options.batch),
+        learn,
+        options.budget,
+        seed=options.seed,
+        workers=options.workers,
+        average=average,
+        show=show,
+    )
     noise_schedule().save_pretrained(base.weights / "scheduler")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 
 import cv2
@@ -19,10 +20,10 @@ from torch import Tensor
 
 from ctrl.atelier import render, world
 from ctrl.atelier.bench import look
-from ctrl.atelier.eyes import DENSE, GRID, Eyes, Raw, save
+from ctrl.atelier.eyes import DENSE, GRID, Eyes, Raw, load, save
 from ctrl.atelier.metrics import pck, spearman
 from ctrl.atelier.reading import OPTIONS, Facts, facts_of
-from ctrl.atelier.scene import EVALUATION_SEEDS, Scene, sample
+from ctrl.atelier.scene import EVALUATION_SEEDS, Scene
 from ctrl.skeleton import MIRRORED
 from ctrl.train.feed import Batch, each
 from ctrl.train.loop import Average, bf16, train
@@ -197,10 +198,18 @@ class Exam:
 
     @classmethod
     def of(cls, count: int, size: int = 128, device: str = "cpu") -> Exam:
-        """`count` scenes no training has seen: on a CPU in batches that stay in cache, else all at once."""
-        scenes = tuple(sample(HELD + i) for i in range(count))
+        """`count` scenes no training has seen, half of them from `elsewhere` as in a pool.
+
+        On a CPU they are drawn in batches that stay in cache, else all at once.
+        """
+        scenes = tuple(scene_of(HELD + i) for i in range(count))
         view = look(scenes, size) if device == "cpu" else world.look(scenes, size, device)
         return cls(scenes, each(view, Tensor.cpu))
+
+    def parts(self) -> tuple[Exam, Exam]:
+        """The world's own scenes, and those from elsewhere."""
+        near, far = (each(self.view, itemgetter(slice(first, None, 2))) for first in (0, 1))
+        return Exam(self.scenes[::2], near), Exam(self.scenes[1::2], far)
 
     def report(self, eyes: Eyes, rough: int | None = None) -> str:
         """Accuracy by fact, PCK at 10 % and rank correlation of depth; `rough` seeds a roughening."""
@@ -226,9 +235,12 @@ def main(options: Options | None = None) -> None:
     options = options or parse(__doc__, minutes=12, batch=32)
     pool = open_pool(options.pool, options.count, options.size)
     torch.manual_seed(options.seed)
-    eyes = Eyes().to(options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    eyes = Eyes() if options.start is None else load(options.start / "eyes").requires_grad_()
+    eyes.to(options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub has it
     average = Average(eyes, decay=0.998)
-    optimizer = torch.optim.AdamW(eyes.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(
+        eyes.parameters(), lr=2e-3 * options.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
     exam = Exam.of(256 if options.budget.steps is None else 4, device=options.device)
 
     def learn(truth: Lesson) -> Tensor:
@@ -240,8 +252,10 @@ def main(options: Options | None = None) -> None:
     assert isinstance(best, Eyes)
 
     def show(_: Path, number: int) -> None:
-        print(f"\neyes step {number}: {exam.report(best)}", flush=True)
-        print(f"  on roughened pictures: {exam.report(best, rough=1)}", flush=True)
+        near, far = exam.parts()
+        print(f"\neyes step {number}: {near.report(best)}", flush=True)
+        print(f"  on roughened pictures: {near.report(best, rough=1)}", flush=True)
+        print(f"  of scenes from elsewhere: {far.report(best)}", flush=True)
 
     train(
         options.runs / "eyes",

@@ -1,6 +1,6 @@
 """Grounding: draw the cross-attention of a word onto the thing it names, whose mask the world knows.
 
-The idea is TokenCompose's (arXiv 2312.03626): beside denoising, a map is told where its word's thing is. The loss is
+The idea is TokenCompose's (arXiv 2312.03626): beside denoising, a map learns where its word's thing is. The loss is
 one term in place of its two, Σ target · log(target / map), where target is the mask and map the word's attention, both
 summing to one over the picture: scale-free, since figure and shirt share cells and their softmax.
 """
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ctrl.atelier.captions import Caption
 from ctrl.atelier.solids import PARTS
 from ctrl.atelier.words import SMALLEST, parts_of
-from ctrl.attention import Call, Hooks, Term, sites, tap
+from ctrl.attention import Call, Edit, Hooks, Term, sites, tap
 from ctrl.train.feed import Batch
 from ctrl.train.rows import MIRRORED, Rows
 
@@ -64,7 +64,7 @@ def filled(part: np.ndarray, rows: Rows) -> Tensor:
 
 @dataclass
 class Drawn:
-    """How far the maps lie from the masks, added up layer by layer while the U-Net runs."""
+    """How far the maps are from the masks, added up layer by layer while the U-Net runs."""
 
     named: Named
     weight: Tensor  # (B,)
@@ -90,8 +90,8 @@ class Drawn:
 
 
 @contextmanager
-def drawn(unet: nn.Module, named: Named, weight: Tensor) -> Iterator[Drawn]:
+def drawn(unet: nn.Module, named: Named, weight: Tensor, edits: Sequence[Edit] = ()) -> Iterator[Drawn]:
     """Watch the U-Net called inside the block. `weight` (B,) says how much of the picture shows through the noise."""
     watching = Drawn(named, weight)
-    with tap(sites(unet), Hooks(observers=[watching.see])):
+    with tap(sites(unet), Hooks(edits=edits, observers=[watching.see])):
         yield watching

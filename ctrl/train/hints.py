@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ctrl.train import muon
 from ctrl.train.codec import sized
-from ctrl.train.controls import KINDS, Kind, hints, shown
+from ctrl.train.controls import KINDS, SIDE, Kind, hints, shown
 from ctrl.train.feed import Batch
 from ctrl.train.loop import Average, bf16, train
 from ctrl.train.options import Options, parse
@@ -110,7 +110,7 @@ class Lessons:
         """Draw one."""
         rows = choose(self.pool, self.batch, generator)
         chosen = Rows(list(range(self.batch)), rows.mirrored)
-        small = hints(_halved(self.pool, rows.index), self.kind, chosen)
+        small = hints(_halved(self.pool, rows.index), self.kind, chosen, SIDE // 2)
         again = small.repeat_interleave(2, -1).repeat_interleave(2, -2)
         grown = torch.rand(self.batch, 1, 1, 1, generator=generator) < GROWN
         return Lesson(small, torch.where(grown, again, hints(self.pool, self.kind, rows)))

@@ -119,8 +119,8 @@ def loss(student: Predict, target: Predict, teacher: Predict, lesson: Lesson, te
         both = torch.cat([empty.expand_as(text), text])
         with bf16(noisy.device):
             v = teacher(torch.cat([noisy] * 2), torch.cat([here.timesteps] * 2), both)
-        free, told = v.float().chunk(2)
-        picture, eps = here.split(noisy, free + GUIDANCE * (told - free))
+        uncond, cond = v.float().chunk(2)
+        picture, eps = here.split(noisy, uncond + GUIDANCE * (cond - uncond))
         nearer = there.kept.sqrt() * picture + (1 - there.kept).sqrt() * eps
         wanted = torch.where(lesson.last, picture, consistent(target, nearer, there))
     gap = consistent(student, noisy, here) - wanted
@@ -155,20 +155,29 @@ def main(options: Options | None = None) -> None:
     optimizer = torch.optim.AdamW(
         parameters(student), lr=1e-3 * options.rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
     )
-    empty = base.told([""])
+    empty = base.prompt_embeds([""])
 
     def learn(lesson: Lesson) -> Tensor:
         return loss(called(student), called(average.module), called(teacher), lesson, base.read(lesson.ids), empty)
 
     def show(folder: Path, _: int) -> None:
         asked = [describe(sample(EVALUATION_SEEDS - 1 - i)).text for i in range(8)]
-        save_sheet([draw(called(average.module), base.told(asked), base.codec)], folder / "samples.png")
+        save_sheet([draw(called(average.module), base.prompt_embeds(asked), base.codec)], folder / "samples.png")
         state = {k: v.contiguous() for k, v in get_peft_model_state_dict(average.module).items()}
         StableDiffusionLoraLoaderMixin.save_lora_weights(base.weights / "lora", unet_lora_layers=state)
 
-    lessons, workers = Lessons(base.source, options.batch), options.workers
-    folder = options.runs / "lcm"
-    train(folder, student, optimizer, lessons, learn, options.budget, workers=workers, average=average, show=show)
+    train(
+        options.runs / "lcm",
+        student,
+        optimizer,
+        Lessons(base.source, options.batch),
+        learn,
+        options.budget,
+        seed=options.seed,
+        workers=options.workers,
+        average=average,
+        show=show,
+    )
 
 
 if __name__ == "__main__":

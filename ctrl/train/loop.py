@@ -69,8 +69,8 @@ class Average(Generic[M]):
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Take up where a checkpoint left off."""
-        self._steps = state["steps"]  # type: ignore[assignment]
-        self.module.load_state_dict(state["module"])  # type: ignore[arg-type]
+        self._steps = state["steps"]  # type: ignore[assignment]  # a dictionary of several types
+        self.module.load_state_dict(state["module"])  # type: ignore[arg-type]  # the same
 
 
 def train(
@@ -101,12 +101,8 @@ def train(
     rates = [group["lr"] for group in optimizer.param_groups]
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     step, spent = _resume(folder, module, optimizer, average)
-    began, saved, shown, device = (
-        time.monotonic() - spent,
-        time.monotonic(),
-        time.monotonic(),
-        _device(module),
-    )
+    saved = shown = time.monotonic()
+    began, device = saved - spent, _device(module)
     team = Team.join()
     team.agree(0.0)  # everyone has read the checkpoint
     bar = tqdm(desc=folder.name, initial=step, total=budget.steps, unit="step", mininterval=5, disable=not team.leads)
@@ -115,8 +111,7 @@ def train(
     with closing(feed(Steps(draw, seed, team), step, device, workers)) as batches:
         while (progress := team.agree(budget.progress(step, time.monotonic() - began))) < 1:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                fall = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
-                group["lr"] = rate * min(1.0, (step + 1) / warmup) * fall
+                group["lr"] = rate * min(1.0, (step + 1) / warmup) * _fall(progress)
             value = loss(next(batches))
             optimizer.zero_grad(set_to_none=True)
             value.backward()
@@ -147,6 +142,11 @@ def train(
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return step
+
+
+def _fall(progress: float) -> float:
+    """The cosine by which the learning rate falls, from 1 to a twentieth."""
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__([g for g in groups if g["params"]], {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # it takes no closure
         """Take one step."""
         for group in self.param_groups:
             moved = [p for p in group["params"] if p.grad is not None]

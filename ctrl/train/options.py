@@ -1,4 +1,4 @@
-"""What every stage can be told on its command line."""
+"""The command-line options of every stage."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def parse(description: str | None, *, minutes: float, batch: int, kinds: tuple[s
     """Read a stage's command line; `minutes` and `batch` are its own defaults, `kinds` what `--kind` may choose."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="checkpoints, samples and weights go here")
+    parser.add_argument("--size", type=int, default=256, help="of the pool's pictures, in pixels")
     parser.add_argument("--count", type=int, default=16000, help="how many pictures the pool holds")
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -66,6 +67,7 @@ def parse(description: str | None, *, minutes: float, batch: int, kinds: tuple[s
     budget = Budget(minutes=chosen.minutes) if chosen.steps is None else Budget(steps=chosen.steps)
     return Options(
         runs=chosen.runs,
+        size=chosen.size,
         count=chosen.count,
         batch=chosen.batch,
         device=chosen.device,

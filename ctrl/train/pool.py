@@ -1,4 +1,4 @@
-"""The rendered pictures every stage learns from: scene i of the pool is the scene of seed i.
+"""The rendered pictures every stage learns from: picture i of the pool is the scene of seed i.
 
 Rendered once, in pieces that survive a kill, to plain memory-mapped arrays; opening a pool and filling it are
 apart, so that a stage may start while the rest is still being drawn.
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from ctrl.atelier import render, world
 from ctrl.atelier.scene import EVALUATION_SEEDS, Scene, sample
+from ctrl.train.elsewhere import elsewhere
 
 PIECE = 64
 TOGETHER = 4  # pieces of 128 px a GPU draws at once: what it launches hardly depends on how many pictures there are
@@ -52,8 +53,8 @@ class Pool:
 
 @cache
 def scene_of(row: int) -> Scene:
-    """What picture `row` of a pool shows, kept at hand."""
-    return sample(row)
+    """What picture `row` of a pool shows, kept at hand: every other one is a scene seen from `elsewhere`."""
+    return elsewhere(sample(row)) if row % 2 else sample(row)
 
 
 def open_pool(folder: Path, count: int, size: int, first_seed: int = 0) -> Pool:
@@ -105,7 +106,7 @@ def _draw(job: tuple[Path, int, int, str, int, list[int]]) -> None:
     batch = len(every) if device != "cpu" else 2  # on the CPU small batches stay in cache
     for start in range(0, len(every), batch):
         rows = every[start : start + batch]
-        view = world.look([sample(first_seed + row) for row in rows], size, device)
+        view = world.look([scene_of(first_seed + row) for row in rows], size, device)
         pool.picture[rows] = view.picture.mul(255).round().byte().cpu().numpy()
         pool.near[rows] = render.disparity(view.depth).mul(255).round().byte().cpu().numpy()
         pool.part[rows] = view.part.cpu().numpy()

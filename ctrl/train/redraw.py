@@ -29,13 +29,13 @@ def redrawn(options: Options, count: int = COUNT) -> np.ndarray:
     if path.exists():
         return np.asarray(np.load(path))
     base = Base.of(options)
-    unet, empty = base.unet(), base.told([""])
+    unet, empty = base.unet(), base.prompt_embeds([""])
     found = np.array(base.source.latents[:count])
     for turn, first in enumerate(range(0, count, TOGETHER)):
         for side in (False, True):
             index = list(range(first, min(count, first + TOGETHER)))
             rows, generator = Rows(index, [side] * len(index)), torch.Generator().manual_seed(2 * turn + side)
-            text = base.told(captions(rows, generator, empty=0.0))
+            text = base.prompt_embeds(captions(rows, generator, empty=0.0))
             start = STARTS[turn % len(STARTS)]
             made = again(unet, base.source.clean(rows).to(base.device), text, empty, start, generator)
             found[index, int(side)] = made.half().cpu().numpy()
@@ -54,8 +54,8 @@ def again(unet: Any, clean: Any, text: Any, empty: Any, start: int, generator: t
     for now, then in zip(times, [*times[1:], 0], strict=True):
         with bf16(clean.device):
             v = unet(torch.cat([latents] * 2), torch.tensor(now, device=clean.device), both).sample.float()
-        free, told = v.chunk(2)
-        v = free + GUIDANCE * (told - free)
+        uncond, cond = v.chunk(2)
+        v = uncond + GUIDANCE * (cond - uncond)
         a, s = alphas[now].sqrt(), (1 - alphas[now]).sqrt()
         picture, noise = a * latents - s * v, s * latents + a * v
         latents = alphas[then].sqrt() * picture + (1 - alphas[then]).sqrt() * noise if then else picture

@@ -110,7 +110,7 @@ def budgets(runs: Path) -> list[dict[str, str | float]]:
 
 
 def commit() -> str | None:
-    """The commit this package is of; None if it lies in no repository, or git is not there."""
+    """The commit this package is of; None if it is in no repository, or git is not there."""
     asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()

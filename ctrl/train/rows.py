@@ -32,7 +32,14 @@ def choose(pool: Pool, count: int, generator: torch.Generator) -> Rows:
     return Rows(index, (torch.rand(count, generator=generator) < 0.5).tolist())
 
 
+def choose_near(pool: Pool, count: int, generator: torch.Generator) -> Rows:
+    """The same, with half of the scenes from `elsewhere`, which are the odd rows, replaced by the world's own."""
+    rows = choose(pool, count, generator)
+    again = (torch.rand(count, generator=generator) < 0.5).tolist()
+    return replace(rows, index=[row - row % 2 if near else row for row, near in zip(rows.index, again, strict=True)])
+
+
 def mirror(scene: Scene) -> Scene:
-    """The scene as its mirror image shows it, as far as words can tell."""
+    """The scene as its mirror image shows it, as far as words go."""
     props = tuple(replace(prop, side=SIDES[1 - SIDES.index(prop.side)], x=-prop.x) for prop in scene.props)
     return replace(scene, props=props[::-1], mirrored=not scene.mirrored)

@@ -198,8 +198,8 @@ def main(options: Options | None = None) -> None:
         right, wrong = error(references.alike(held, seeds[0])), error(references.other(held, seeds[1]))
         print(f"style step {number}: loss {right:.4f}, under another style's reference {wrong:.4f}", flush=True)
         index = [next(row for row in range(HELD, BANK) if scene_of(row).style == style) for style in STYLES]
-        text = base.told(["a figure waving, a tree on the left, on grass"] * 8)
-        made = draw(styled(unet, embeds[index]), text, base.told([""]), base.codec)
+        text = base.prompt_embeds(["a figure waving, a tree on the left, on grass"] * 8)
+        made = draw(styled(unet, embeds[index]), text, base.prompt_embeds([""]), base.codec)
         save_sheet(
             [torch.from_numpy(base.source.pool.picture[index]).float() / 127.5 - 1, made], folder / "samples.png"
         )

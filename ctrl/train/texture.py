@@ -2,7 +2,7 @@
 
 `python -m ctrl.train.texture --minutes 40`, after `decoder`. Pixels, the eyes and the critic each say where a picture
 should go; what they say is brought to one length before it is weighed (the balancer of EnCodec, arXiv 2210.13438), so
-that no weight has to be found anew as one of them gets better. The critic compares pairs (arXiv 1807.00734) and knows
+that no weight has to be found again as one of them gets better. The critic compares pairs (arXiv 1807.00734) and knows
 the latents, so what is drawn must be of this picture.
 """
 
@@ -28,7 +28,7 @@ from ctrl.train.redraw import redrawn
 CELLS = 14  # of a picture's 16 that a piece has
 UNSURE = 0.3  # the trust in pixels that the U-Net's latents are to give: they lie beside where they should
 EYES, CRITIC = 0.35, 0.8  # beside the pixels' 1: how strongly the eyes and the critic pull
-RATE = 2e-3  # of the critic; at 5e-4 the decoder moved faster than it learnt, and it told nothing apart
+RATE = 2e-3  # of the critic; at 5e-4 the decoder moved faster than it learnt, and it distinguished nothing
 STEADY, NUDGE = 0.3, 0.05  # what it costs the critic to be moved by a nudge of the picture (R1, arXiv 1801.04406)
 
 

@@ -1,6 +1,6 @@
 """The atelier's BPE tokenizer, in CLIPTokenizer's format: a world word is one token, another word is pieces.
 
-The vocabulary is laid out as CLIP's: 256 bytes, the same as word ends, merges, start of text, end of text.
+The vocabulary is ordered as CLIP's: 256 bytes, the same as word ends, merges, start of text, end of text.
 """
 
 from __future__ import annotations
