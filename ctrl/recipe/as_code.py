@@ -1,7 +1,12 @@
-"""Recipes as Python: the call that makes them, with the pictures as base64 above it or as files next to it."""
+"""Recipes as Python: the call that makes them, below a line for each picture that loads it.
+
+A picture is a file next to the code. Where no file is written, tiny pictures are base64 in their line, and all others
+are named as the files that `recipe.code("recipe.py")` writes.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,23 +15,23 @@ from typing import Any
 
 from ctrl.images import Picture, save
 from ctrl.recipe.as_json import changed
+from ctrl.recipe.blends import Blend
 from ctrl.recipe.schedule import Schedule
 from ctrl.skeleton import POSES, People, Skeleton
 
-BARE = ("prompt", "kind", "picture", "name")  # arguments that are typed without their names
-MAX_BASE64 = 128 * 2**10  # characters of pictures in one piece of code
+BARE = ("prompt", "kind", "picture", "name", "source", "target", "words")  # arguments typed without their names
+MAX_BASE64 = 4096  # characters of a recipe's pictures that are put into code
+NAME = Path("recipe.py")  # in code that is not written to a file
 
 
-def to_code(recipe: Any) -> str:
+def to_code(recipe: Any, *, inline: bool = False) -> str:
     """See `Recipe.code`, without a path."""
     pictures, call = _call(recipe)
     texts = [picture.to_base64() for picture in pictures]
-    if (length := sum(map(len, texts))) > MAX_BASE64:
-        raise ValueError(
-            f"the recipe's pictures are {length / 2**20:.1f} MB as text, too long for readable code; "
-            "give a file to write, recipe.code('recipe.py'), and they are saved next to it."
-        )
-    return _code([f'ctrl.Picture.from_base64("{text}")' for text in texts], pictures, call)
+    if inline or sum(map(len, texts)) <= MAX_BASE64:
+        return _code([f'ctrl.Picture.from_base64("{text}")' for text in texts], pictures, call)
+    hint = f"# recipe.code({str(NAME)!r}) writes this code, and its pictures as files next to it\n"
+    return hint + _code([f"ctrl.Picture.of({str(file)!r})" for file in _files(NAME, pictures)], pictures, call)
 
 
 def write_code(recipe: Any, path: Path) -> str:
@@ -34,7 +39,7 @@ def write_code(recipe: Any, path: Path) -> str:
     if path.suffix != ".py":
         raise ValueError(f"path must end in .py, got {str(path)!r}.")
     pictures, call = _call(recipe)
-    files = [path.with_name(f"{path.stem}_{number}.png") for number in range(1, len(pictures) + 1)]
+    files = _files(path, pictures)
     for picture, file in zip(pictures, files, strict=True):
         buffer = io.BytesIO()
         picture.image.save(buffer, "PNG")
@@ -42,6 +47,11 @@ def write_code(recipe: Any, path: Path) -> str:
     code = _code([f"ctrl.Picture.of({str(file)!r})" for file in files], pictures, call)
     save(path, code.encode())
     return code
+
+
+def _files(path: Path, pictures: list[Picture]) -> list[Path]:
+    """The files of the pictures in code at `path`."""
+    return [path.with_name(f"{path.stem}_{number}.png") for number in range(1, len(pictures) + 1)]
 
 
 def brief(value: Any) -> str:
@@ -91,6 +101,9 @@ class _Writer:
             return self.skeleton(value) if name is None else f"{self.prefix}Skeleton.named({name!r})"
         if isinstance(value, Schedule):
             return self.prefix + _schedule(value)
+        if isinstance(value, Blend):
+            parts = ", ".join(f"{text!r}: {self.write(weight)}" for text, weight in value.pairs)
+            return f"{self.prefix}Blend({{{parts}}})"
         if isinstance(value, People):
             return self.write(value.skeletons)
         if isinstance(value, tuple):
@@ -101,7 +114,10 @@ class _Writer:
 
     def arguments(self, value: Any) -> list[str]:
         pairs = [(name, self.write(argument)) for name, argument in changed(value)]
-        return [code if name in BARE else f"{name}={code}" for name, code in pairs]
+        names = [field.name for field in dataclasses.fields(value) if field.init]
+        bare = [name in BARE and names[place] == name for place, (name, _) in enumerate(pairs)]
+        count = (*bare, False).index(False)  # what is bare stands in its place, before all that is named
+        return [code for _, code in pairs[:count]] + [f"{name}={code}" for name, code in pairs[count:]]
 
 
 def _schedule(schedule: Schedule) -> str:

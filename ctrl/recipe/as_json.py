@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 from ctrl.images import Picture
+from ctrl.recipe.masks import Words
 from ctrl.skeleton import People, Skeleton
 
 VERSION = 2
@@ -174,7 +175,7 @@ def _build(cls: type, arguments: dict[str, Any]) -> Any:
         value = arguments.get(argument.name)
         pictures = value if isinstance(value, tuple) else (value,)
         if "picture" in argument.metadata and not all(
-            isinstance(picture, Picture | Skeleton | People | None) for picture in pictures
+            isinstance(picture, Picture | Skeleton | People | Words | None) for picture in pictures
         ):
             raise ValueError(f"{argument.name} must be a picture in the recipe itself, got {value!r:.60}.")
     return cls(**arguments)

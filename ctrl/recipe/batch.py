@@ -13,14 +13,15 @@ from ctrl.skeleton import People, Skeleton
 
 
 def batch_shape(recipe: Recipe) -> Hashable:
-    """A key that recipes share if they can run in one batch: `canonical` without prompts, seed and pixels.
+    """A key that recipes share if they can run in one batch: `canonical` without prompts, directions, seed and pixels.
 
     Of pictures, only their presence counts. The key also marks controls and styles that differ only in their weight:
     their order may change from step to step, and must change in the same way in every recipe of the batch.
     """
     effective = recipe.canonical
     twins = [_twins(parts) for parts in (effective.controls, effective.styles)]
-    return (_shape(effective), *twins)
+    references = [] if effective.aligned is None else [batch_shape(effective.aligned.reference)]
+    return (_shape(effective), *twins, *references)
 
 
 def _shape(value: Any) -> Hashable:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import inspect
 import math
+import sys
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from ctrl.caller import ends_at_caller, is_of_call, unknown_argument, wrong_call
 from ctrl.images import Picture
 from ctrl.prompts import parse
 from ctrl.recipe.foreign import argument_hint, value_hint
@@ -27,16 +30,23 @@ def suggest_arguments(cls: type[T]) -> type[T]:
     A subclass's docstring is completed by the list of arguments in its parent's.
     """
     make: Any = cls.__init__
-    names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]  # a dataclass
 
+    @ends_at_caller
     @functools.wraps(make)
     def checked(self: T, *args: Any, **kwargs: Any) -> None:
         for name in kwargs:
             if name not in names:
-                raise TypeError(unknown_argument(type(self).__name__, name, names))
-        make(self, *args, **kwargs)
+                raise TypeError(_unknown(type(self), name, names))
+        try:
+            make(self, *args, **kwargs)
+        except TypeError as error:
+            if not is_of_call(error, sys._getframe().f_code):
+                raise
+            raise TypeError(wrong_call(type(self).__name__, make, (self, *args), kwargs) or str(error)) from None
 
-    cls.__init__ = checked  # type: ignore[assignment]
+    cls.__init__ = checked  # type: ignore[assignment]  # it takes what the old one takes
+    cls.__setattr__ = _frozen  # type: ignore[method-assign]  # it refuses what the old one refuses
     parent = cls.__mro__[1].__doc__ or ""
     if dataclasses.is_dataclass(cls.__mro__[1]) and "\n    - `" in parent:
         arguments = parent[parent.index("\n    - `") :].rpartition("\n\n")[0]
@@ -44,14 +54,21 @@ def suggest_arguments(cls: type[T]) -> type[T]:
     return cls
 
 
-def unknown_argument(owner: str, name: str, names: Sequence[str]) -> str:
-    """The error message for an argument that `owner` does not have."""
-    hint = argument_hint(owner, name)
+@ends_at_caller
+def _frozen(self: object, name: str, value: object) -> NoReturn:
+    """What setting a field of a value does."""
+    kind = type(self).__name__
+    other = f"recipe.replace({name}=...)" if kind == "Recipe" else f"dataclasses.replace(value, {name}=...)"
+    raise dataclasses.FrozenInstanceError(f"a {kind} is a value and cannot be changed; {other} makes another.")
+
+
+def _unknown(cls: type, name: str, names: Sequence[str]) -> str:
+    """The error message for an argument that the constructor of `cls` does not have."""
+    owner = cls.__name__
+    hint = next(filter(None, (argument_hint(base.__name__, name) for base in cls.__mro__)), None)
     if hint is not None:
         return f"{owner} has no argument {name!r}; {hint}; it takes {', '.join(names)}."
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f"did you mean {near[0]!r}? It takes" if near else "it takes"
-    return f"{owner} has no argument {name!r}; {hint} {', '.join(names)}."
+    return unknown_argument(owner, name, names)
 
 
 def set_field(value: object, name: str, to: object) -> None:
@@ -62,6 +79,13 @@ def set_field(value: object, name: str, to: object) -> None:
 def field_values(value: Any) -> tuple[Any, ...]:
     """The fields of a dataclass, in their order."""
     return tuple(getattr(value, field.name) for field in dataclasses.fields(value))
+
+
+def keyword_only(cls: type) -> inspect.Signature:
+    """The signature of a method that takes a constructor's arguments, each by its name, and returns such a value."""
+    kinds, given = inspect.Parameter, inspect.signature(cls).parameters.values()
+    named = [parameter.replace(kind=kinds.KEYWORD_ONLY, default=...) for parameter in given]
+    return inspect.Signature([kinds("self", kinds.POSITIONAL_OR_KEYWORD), *named], return_annotation=cls.__name__)
 
 
 def rebuilt(value: T, cls: type[T] | None = None, /, **changes: Any) -> T:
@@ -108,7 +132,8 @@ def switch(name: str, value: object) -> bool:
 def text(name: str, value: object) -> str:
     """A string that can be encoded as UTF-8, of bounded length."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, got {type(value).__name__}; make one recipe a prompt.")
+        advice = "; make one recipe a prompt" if isinstance(value, list | tuple) else ""
+        raise TypeError(f"{name} must be a string, got {type(value).__name__}{advice}.")
     if len(value) > MAX_PROMPT:
         raise ValueError(f"{name} has {len(value)} characters; at most {MAX_PROMPT} are accepted.")
     for index, letter in enumerate(value):
@@ -154,11 +179,39 @@ def all_of(name: str, values: Any, kind: type[T] | tuple[type[T], ...], what: st
     return tuple(values)
 
 
+def optional(name: str, value: object, kind: type) -> None:
+    """A value of this kind, or None."""
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name} must be {kind.__name__}(...) or None, got {type(value).__name__}.")
+
+
 def mask(value: Any, name: str = "mask") -> Picture | None:
     """A soft mask in grey, or None."""
     return None if value is None else Picture.mask(value, name=name)
 
 
 def in_order(parts: Sequence[T], key: Callable[[T], Any]) -> tuple[T, ...]:
-    """The parts whose weight is not 0, sorted: a sum of floats depends on its order, and a recipe must not."""
-    return tuple(sorted((part for part in parts if getattr(part, "weight", 0.0) != 0), key=key))
+    """The parts that act somewhere, sorted: a sum of floats depends on its order, and a recipe must not."""
+    return tuple(sorted((part for part in parts if _acts(part)), key=key))
+
+
+def _acts(part: Any) -> bool:
+    """Whether its weight is not 0 and its mask, if it has one, not black."""
+    mask = getattr(part, "mask", None)  # `Words` are known in a run only
+    return getattr(part, "weight", 0.0) != 0 and not (isinstance(mask, Picture) and mask.range == (0, 0))
+
+
+def check_callback(name: str, function: object, given: str) -> None:
+    """Raise a TypeError for what cannot be called with one argument, which is `given`; None is no function to call."""
+    if function is None:
+        return
+    if not callable(function):
+        raise TypeError(f"{name} must be a function of {given}, got {function!r:.60}.")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some built-in functions have no signature
+        return
+    try:
+        signature.bind(given)
+    except TypeError:
+        raise TypeError(f"{name} must be a function of one argument, {given}, and it takes {signature}.") from None

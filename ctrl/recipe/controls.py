@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from ctrl.images import BLACK, Picture, PictureLike
-from ctrl.recipe.checks import PICTURE, mask, name, number, one_of, rebuilt, set_field, suggest_arguments, switch
+from ctrl.recipe.checks import PICTURE, name, number, one_of, rebuilt, set_field, suggest_arguments, switch
+from ctrl.recipe.masks import MaskLike, mask, partial_mask
 from ctrl.recipe.schedule import Schedule, Weigh, weight
 from ctrl.skeleton import People, Skeleton, pose_of
 
@@ -32,7 +33,7 @@ class Control:
     - `picture` is the map: a file, a PIL image, an array, a tensor, or a `Picture`.
     - `weight` multiplies the ControlNet's residuals, 0 to 10, a number or a schedule; a schedule's window is when
       the control acts.
-    - `mask` is a soft mask, white where the control acts.
+    - `mask` is a soft mask, white where the control acts, or `Words`.
     - `mode`: "balanced"; "prompt first" weakens the shallow blocks (weights from 0.1 to 1, geometric, the
       deepest full); "control first" does so and acts on the conditional branch only, which is diffusers'
       guess mode.
@@ -48,7 +49,7 @@ class Control:
     kind: str
     picture: PictureLike | PoseLike = field(metadata=PICTURE)
     weight: float | Schedule = 1.0
-    mask: PictureLike | None = field(default=None, metadata=PICTURE)
+    mask: MaskLike | None = field(default=None, metadata=PICTURE)
     mode: Mode = "balanced"
     uncond: float | None = None
     blocks: Sequence[float] | None = None
@@ -98,19 +99,32 @@ class Control:
             self,
             subclasses[0] if subclasses and type(self) is Control else type(self),
             weight=weigh(self.weight),
+            mask=partial_mask(self.mask),
             mode="prompt first" if self.shallow_weaker else "balanced",
             uncond=self.branch_weights[0] if guided else 1.0,
             resize=self.resize if isinstance(self.picture, Picture) else "stretch",
         )
 
+    @property
+    def drawn_from(self) -> tuple[Any, ...]:
+        """All that `hint` depends on, to be a key."""
+        return (type(self).__name__, self.picture, self.resize)
+
+    def around(self, mask: PictureLike | None) -> Control:
+        """The control in a recipe with this mask: itself, but for kinds that take the mask as their hole."""
+        return self
+
     def hint(self, width: int, height: int) -> Pixels:
-        """The ControlNet's input, (height, width, 3) float32 in [0, 1]."""
+        """The network's input, (height, width, 3) float32 in [0, 1]."""
         pixels: Pixels = Picture.of(self.picture).fit(width, height, self.resize)
         return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
     def _read(self, picture: Any) -> Any:
         owner = type(self).__name__ if type(self) is not Control else f"Control {self.kind!r}"
-        return Picture.of(picture, name=f"{owner}'s picture", background=BLACK)
+        read = Picture.of(picture, name=f"{owner}'s picture", background=BLACK)
+        if self.kind == "inpaint" and any("transparent" in remark for remark in read.remarks):
+            raise ValueError("a picture that is transparent where its hole is must be given as ctrl.Inpaint(picture).")
+        return read
 
 
 @suggest_arguments

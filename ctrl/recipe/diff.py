@@ -11,15 +11,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ctrl.images import Picture
+from ctrl.recipe.blends import Blend
 from ctrl.recipe.checks import rebuilt
 from ctrl.recipe.guidance import Guidance
+from ctrl.recipe.masks import Words
 from ctrl.recipe.samplers import ONE_A_STEP
 from ctrl.recipe.schedule import Schedule
 from ctrl.recipe.show import difference_html
-from ctrl.skeleton import People, Skeleton
+from ctrl.recipe.wording import name_of, window, words_for
 
-PARTS = ("regions", "controls", "styles", "loras")
+PARTS = ("directions", "regions", "controls", "styles", "loras")
+VALUES = ("edit", "aligned")
 RUN = (
     "steps",
     "sampler",
@@ -143,19 +145,28 @@ def _known(old: Any, new: Any) -> list[float] | None:
     Windows by steps need only the number of evaluations, which is `steps` for most samplers; numbers need no times.
     """
     weights = [*_weights(old, new), *_weights(new, old)]
-    windows = [weight for weight in weights if isinstance(weight, Schedule)]
+    windows = [weight for weight in weights if isinstance(weight, Schedule | Words)]
     counted = old.sampler in ONE_A_STEP and (old.image is None or old.strength == 1.0)
-    if windows and (not counted or any(window.by == "noise" for window in windows)):
+    if windows and (not counted or any(isinstance(window, Schedule) and window.by == "noise" for window in windows)):
         return None
     return [1 - index / old.steps for index in range(old.steps)]
 
 
 def _weights(recipe: Any, other: Any) -> list[Any]:
-    """A recipe's weights that can decide when two differ: of guidance, and of parts that the other does not have."""
+    """A recipe's weights and masks that can decide when two differ: of guidance, and of parts that the other lacks."""
     canonical = recipe.canonical
-    weights = [canonical.guidance.weight, *(term.weight for term in canonical.guidance.perturb)]
+    guidance = canonical.guidance
+    weights = [guidance.weight, guidance.map, *(term.weight for term in guidance.perturb)]
+    weights += [] if guidance.nag is None else [guidance.nag.weight]
+    weights += [] if canonical.edit is None else [*canonical.edit.weights.values(), canonical.edit.mask]
+    weights += [] if canonical.aligned is None else [canonical.aligned.weight]
+    for name in ("prompt", "negative"):
+        prompt = getattr(canonical, name)
+        if isinstance(prompt, Blend) and prompt != getattr(other.canonical, name):
+            weights += [weight for _, weight in prompt.pairs]
     pairs = [(getattr(canonical, name), getattr(other.canonical, name)) for name in PARTS]
-    return weights + [part.weight for parts, others in pairs for part in parts if part not in others]
+    parts = [part for mine, others in pairs for part in mine if part not in others]
+    return weights + [value for part in parts for value in (part.weight, getattr(part, "mask", None))]
 
 
 def _edits(old: Any, new: Any) -> Iterator[_Edit]:
@@ -166,43 +177,46 @@ def _edits(old: Any, new: Any) -> Iterator[_Edit]:
         if field.name in PARTS:
             yield from _part_edits(field.name, old, new)
         elif field.name == "guidance":
-            yield from _guidance_edits(old, new)
+            yield from _value_edits(old, new, field.name, Guidance.of(before), Guidance.of(after))
+        elif field.name in VALUES and before is not None and after is not None:
+            yield from _value_edits(old, new, field.name, before, after)
         else:
-            yield _edit(old, new, field.name, before, after, f"{field.name} {_words(before)} → {_words(after)}")
+            yield _edit(old, new, field.name, before, after, f"{field.name} {words_for(before)} → {words_for(after)}")
 
 
 def _edit(old: Any, new: Any, name: str, before: Any, after: Any, words: str) -> _Edit:
+    """The edit that makes a field of the old recipe `after`, and makes that of the new one `before` again."""
     return _Edit(words, ((old, rebuilt(old, **{name: after})), (rebuilt(new, **{name: before}), new)))
 
 
-def _guidance_edits(old: Any, new: Any) -> Iterator[_Edit]:
-    old_guidance, new_guidance = Guidance.of(old.guidance), Guidance.of(new.guidance)
-    for field in dataclasses.fields(Guidance):
-        before, after = getattr(old_guidance, field.name), getattr(new_guidance, field.name)
+def _value_edits(old: Any, new: Any, name: str, value: Any, other: Any) -> Iterator[_Edit]:
+    """The fields in which two values of a field of recipes differ, such as their guidance."""
+    for field in dataclasses.fields(value):
+        before, after = getattr(value, field.name), getattr(other, field.name)
         if before != after:
-            name = "guidance" if field.name == "weight" else f"guidance's {field.name}"
-            words = f"{name} {_words(before)} → {_words(after)}{_window(after, new.steps)}"
-            applied = rebuilt(old_guidance, **{field.name: after})
-            reverted = rebuilt(new_guidance, **{field.name: before})
-            yield _Edit(words, ((old, rebuilt(old, guidance=applied)), (rebuilt(new, guidance=reverted), new)))
+            own = name if name == "guidance" and field.name == "weight" else f"{name}'s {field.name}"
+            words = f"{own} {words_for(before)} → {words_for(after)}{window(after, new.steps)}"
+            words = f"{name} switched {'on' if after else 'off'}" if field.name == "on" else words
+            applied, reverted = rebuilt(value, **{field.name: after}), rebuilt(other, **{field.name: before})
+            yield _edit(old, new, name, reverted, applied, words)
 
 
 def _part_edits(name: str, old: Any, new: Any) -> Iterator[_Edit]:
-    """Regions, controls, styles or LoRAs: equal ones are skipped; two of the same name are one changed part."""
+    """Of the fields in `PARTS`: equal parts are skipped; two of the same name are one changed part."""
     old_parts, new_parts = list(getattr(old, name)), list(getattr(new, name))
     removed, added = _without(old_parts, new_parts), _without(new_parts, old_parts)
     if not removed and not added:
         yield _edit(old, new, name, tuple(old_parts), tuple(new_parts), f"the same {name} in another order")
     for part in list(removed):
-        match = next((candidate for candidate in added if _name(candidate) == _name(part)), None)
+        match = next((candidate for candidate in added if name_of(candidate) == name_of(part)), None)
         if match is not None:
             removed.remove(part)
             added.remove(match)
             yield from _field_edits(name, old, new, part, match)
     for part in removed:
-        yield _edit_list(name, old, new, part, None, f"{_name(part)} removed")
+        yield _edit_list(name, old, new, part, None, f"{name_of(part)} removed")
     for part in added:
-        yield _edit_list(name, old, new, None, part, f"{_name(part)} added{_window(part.weight, new.steps)}")
+        yield _edit_list(name, old, new, None, part, f"{name_of(part)} added{window(part.weight, new.steps)}")
 
 
 def _field_edits(name: str, old: Any, new: Any, part: Any, match: Any) -> Iterator[_Edit]:
@@ -210,23 +224,17 @@ def _field_edits(name: str, old: Any, new: Any, part: Any, match: Any) -> Iterat
         before, after = getattr(part, field.name), getattr(match, field.name)
         if before != after:
             words = f"switched {'on' if after else 'off'}" if field.name == "on" else (
-                f"{field.name} {_words(before)} → {_words(after)}{_window(after, new.steps)}"
+                f"{field.name} {words_for(before)} → {words_for(after)}{window(after, new.steps)}"
             )  # fmt: skip
-            applied, reverted = rebuilt(part, **{field.name: after}), rebuilt(match, **{field.name: before})
-            yield _Edit(
-                f"{_name(part)} {words}",
-                (
-                    (old, rebuilt(old, **{name: _put(getattr(old, name), part, applied)})),
-                    (rebuilt(new, **{name: _put(getattr(new, name), match, reverted)}), new),
-                ),
-            )
+            own, other = rebuilt(match, **{field.name: before}), rebuilt(part, **{field.name: after})
+            reverted, applied = _put(getattr(new, name), match, own), _put(getattr(old, name), part, other)
+            yield _edit(old, new, name, reverted, applied, f"{name_of(part)} {words}")
 
 
 def _edit_list(name: str, old: Any, new: Any, part: Any, match: Any, words: str) -> _Edit:
     """The edit that removes `part` (`match` is None), or adds `match` (`part` is None)."""
-    applied = _put(getattr(old, name), part, match)
-    reverted = _put(getattr(new, name), match, part)
-    return _Edit(words, ((old, rebuilt(old, **{name: applied})), (rebuilt(new, **{name: reverted}), new)))
+    reverted, applied = _put(getattr(new, name), match, part), _put(getattr(old, name), part, match)
+    return _edit(old, new, name, reverted, applied, words)
 
 
 def _put(parts: Sequence[Any], out: Any, into: Any) -> tuple[Any, ...]:
@@ -247,35 +255,3 @@ def _without(parts: Sequence[Any], others: Sequence[Any]) -> list[Any]:
         else:
             rest.append(part)
     return rest
-
-
-def _window(weight: Any, steps: int) -> str:
-    """The window of a schedule, as far as it can be told without the sampler."""
-    if not isinstance(weight, Schedule):
-        return ""
-    if weight.by == "noise":
-        return f", active while the noise is between {weight.start:g} and {weight.until:g} of the way"
-    inside = weight.steps(steps)
-    return (
-        f", active in steps {inside[0] + 1}–{inside[-1] + 1} of {steps}"
-        if inside
-        else f", active in 0 of {steps} steps"
-    )
-
-
-def _name(part: Any) -> str:
-    name = type(part).__name__
-    return f"{name} {part.kind!r}" if name == "Control" else f"{name} {part.name!r}" if name == "Lora" else name
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, Schedule):
-        values = " to ".join(f"{number:g}" for number in dict.fromkeys(v for _, v in value.points))
-        return f"{values} from {value.start:g} until {value.until:g}{' by noise' if value.by == 'noise' else ''}"
-    if isinstance(value, Picture | Skeleton | People):
-        return f"{type(value).__name__.lower()} {value.sha256[:8]}"
-    if isinstance(value, tuple) and not all(isinstance(entry, str | float) for entry in value):
-        return f"{len(value)} of them"
-    return repr(value)

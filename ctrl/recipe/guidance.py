@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from ctrl.images import PictureLike
 from ctrl.recipe.checks import (
     PICTURE,
     all_of,
     in_order,
     integer,
-    mask,
     number,
     one_of,
+    optional,
     rebuilt,
     set_field,
     suggest_arguments,
 )
+from ctrl.recipe.masks import MaskLike, at_step, mask, partial_mask
 from ctrl.recipe.schedule import Schedule, Weigh, as_number, highest, weight, weight_at
 
 Within = Literal["prediction", "v", "x0"]
@@ -94,6 +94,32 @@ class SEG:
 
 @suggest_arguments
 @dataclass(frozen=True)
+class NAG:
+    """Normalized attention guidance (arXiv 2505.21179): a negative prompt that acts where guidance is off.
+
+    It leads the output of cross-attention away from what the recipe's `negative` would give, in the same evaluation of
+    the model. `weight`, 0 to 100, a number or a schedule, is the paper's φ (the authors' code takes φ + 1 as
+    `nag_scale`); `tau`, 1 to 100, bounds how much larger than the prompt's own output the result may be; `alpha`, 0
+    to 1, is how far the output is replaced by the result.
+    """
+
+    weight: float | Schedule = 4.0
+    tau: float = 2.5
+    alpha: float = 0.25
+
+    def __post_init__(self) -> None:
+        set_field(self, "weight", weight("weight", self.weight, MAX_GUIDANCE))
+        set_field(self, "tau", number("tau", self.tau, 1, 100))
+        set_field(self, "alpha", number("alpha", self.alpha, 0, 1))
+
+    def effective(self, weigh: Weigh) -> NAG | None:
+        """The same with `weigh` applied to its weight; None if it has no effect."""
+        now = rebuilt(self, weight=weigh(self.weight))
+        return now if now.weight != 0 and now.alpha else None
+
+
+@suggest_arguments
+@dataclass(frozen=True)
 class Guidance:
     """Classifier-free guidance (arXiv 2207.12598) and its refinements.
 
@@ -101,28 +127,29 @@ class Guidance:
       guidance interval of arXiv 2404.07724 (`hold(7, start=0.2, until=0.8, by="noise")`).
     - `rescale`: 0 to 1, how far the result is brought to cond's standard deviation (arXiv 2305.08891), in the
       space `rescale_in`: "prediction" as diffusers does, "v" as ComfyUI does, or "x0".
-    - `map`: a soft mask of where guidance acts; black is off, white is the full weight.
+    - `map`: a soft mask of where guidance acts, or `Words`; black is off, white is the full weight.
     - `apg`, `zero`: an `APG`, a `CFGZero`, or None.
     - `perturb`: any number of `PAG` and `SEG`; each adds one branch to the batch.
+    - `nag`: a `NAG` or None. It needs no guidance, and adds no branch: few-step recipes have a negative prompt by
+      `Guidance(1, nag=NAG(4))`.
     """
 
     weight: float | Schedule = 6.0
     rescale: float = 0.0
     rescale_in: Within = "prediction"
-    map: PictureLike | None = field(default=None, metadata=PICTURE)
+    map: MaskLike | None = field(default=None, metadata=PICTURE)
     apg: APG | None = None
     zero: CFGZero | None = None
     perturb: Sequence[PAG | SEG] = ()
+    nag: NAG | None = None
 
     def __post_init__(self) -> None:
         set_field(self, "weight", weight("guidance", self.weight, MAX_GUIDANCE))
         set_field(self, "rescale", number("rescale", self.rescale, 0, 1))
         one_of("rescale_in", self.rescale_in, SPACES)
         set_field(self, "map", mask(self.map, "map"))
-        for name, kind in (("apg", APG), ("zero", CFGZero)):
-            refinement = getattr(self, name)
-            if refinement is not None and not isinstance(refinement, kind):
-                raise TypeError(f"{name} must be {kind.__name__}(...) or None, got {refinement!r:.60}.")
+        for name, kind in (("apg", APG), ("zero", CFGZero), ("nag", NAG)):
+            optional(name, getattr(self, name), kind)
         set_field(self, "perturb", all_of("perturb", self.perturb, (PAG, SEG), "PAG or SEG"))
 
     @staticmethod
@@ -139,6 +166,7 @@ class Guidance:
         if self.zero is not None and index < self.zero.steps:
             return Guidance(1.0, zero=CFGZero(1))
         now = self if self.zero is None else rebuilt(self, zero=CFGZero(0))
+        now = at_step(now, index, len(times), "map")
         return now.effective(lambda weight: weight_at(weight, index, len(times), times))
 
     def effective(self, weigh: Weigh) -> Guidance:
@@ -156,10 +184,11 @@ class Guidance:
             weight=weight if guided else 1.0,
             rescale=rescale,
             rescale_in=self.rescale_in if rescale else "prediction",
-            map=self.map if guided else None,
+            map=partial_mask(self.map) if guided else None,
             apg=self.apg if guided else None,
             zero=self.zero if guided or zero_init else None,
             perturb=perturb,
+            nag=None if self.nag is None else self.nag.effective(weigh),
         )
 
     @property

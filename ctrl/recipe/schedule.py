@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ctrl.caller import ends_at_caller
 from ctrl.recipe.checks import number, one_of, rebuilt, set_field, suggest_arguments
 
 By = Literal["steps", "noise"]
@@ -23,7 +24,7 @@ class Schedule:
     `points` are pairs (position, value) with rising positions: 0 is the first step of the window, 1 its last. The
     window goes from `start` to `until`, fractions of the run. By "steps", step i of N is inside when i / N ≥
     `start` and (i + 1) / N ≤ `until`, as diffusers has it for `control_guidance_start` and
-    `control_guidance_end`. By "noise" it is inside when its timestep lies between those of the fractions,
+    `control_guidance_end`. By "noise" it is inside when its timestep is between those of the fractions,
     (1 − start) · 999 and (1 − until) · 999, as ComfyUI has it: then the window stands for the same noise
     whatever the sampler and its spacing.
     """
@@ -85,16 +86,19 @@ class Schedule:
         return left[1] + (position - left[0]) / (right[0] - left[0]) * (right[1] - left[1])
 
 
+@ends_at_caller
 def hold(value: float, *, start: float = 0.0, until: float = 1.0, by: By = "steps") -> Schedule:
     """`value` inside the window from `start` to `until` (fractions of the run), 0 outside."""
     return Schedule(((0.0, value),), start, until, by)
 
 
+@ends_at_caller
 def ramp(first: float, last: float, *, start: float = 0.0, until: float = 1.0, by: By = "steps") -> Schedule:
     """A straight line from `first` to `last` over the window, 0 outside."""
     return Schedule(((0.0, first), (1.0, last)), start, until, by)
 
 
+@ends_at_caller
 def curve(*points: tuple[float, float], start: float = 0.0, until: float = 1.0, by: By = "steps") -> Schedule:
     """Straight lines between (position, value) pairs over the window, 0 outside: `curve((0, 1), (1, 0))`."""
     return Schedule(points, start, until, by)
@@ -111,6 +115,12 @@ Weigh = Callable[[float | Schedule], float | Schedule]  # `simplified`, or the v
 def highest(weight: float | Schedule) -> float:
     """The largest value of a weight."""
     return weight.highest if isinstance(weight, Schedule) else weight
+
+
+def values_of(weight: float | Schedule) -> str:
+    """The values of a weight in words: "0.5", or "1 to 0" for a schedule."""
+    values = [value for _, value in weight.points] if isinstance(weight, Schedule) else [weight]
+    return " to ".join(f"{value:g}" for value in dict.fromkeys(values))
 
 
 def simplified(weight: float | Schedule) -> float | Schedule:

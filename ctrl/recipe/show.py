@@ -39,7 +39,7 @@ def difference_html(changes: Sequence[Any]) -> str:
 
 def _cell(value: Any) -> str:
     thumbnails = [
-        f' <img src="data:image/png;base64,{_thumbnail(picture)}" style="vertical-align:middle"/>'
+        f' <img src="data:image/png;base64,{_thumbnail(picture)}" alt="" style="vertical-align:middle"/>'
         for picture in _pictures(value)
     ]
     return f"<code>{escape(brief(value))}</code>{''.join(thumbnails)}"

@@ -10,7 +10,6 @@ from ctrl.images import WHITE, Picture, PictureLike
 from ctrl.recipe.checks import (
     MAX_ENTRIES,
     PICTURE,
-    mask,
     name,
     number,
     one_of,
@@ -19,6 +18,7 @@ from ctrl.recipe.checks import (
     suggest_arguments,
     switch,
 )
+from ctrl.recipe.masks import MaskLike, mask, partial_mask
 from ctrl.recipe.schedule import Schedule, Weigh, weight
 
 Combine = Literal["concat", "average"]
@@ -37,7 +37,7 @@ class Style:
     - `picture` is the reference, or a list of references.
     - `weight` multiplies the IP-Adapter's term in cross-attention, 0 to 10, a number or a schedule; a schedule's window
       is when the style acts.
-    - `mask` is a soft mask, white where the style acts.
+    - `mask` is a soft mask, white where the style acts, or `Words`.
     - `blocks` says in which blocks it acts: a preset ("all", "style", "layout", "style+layout", …) or a mapping
       from block names to weights, `{"up_blocks.1": 1.0, "mid_block": 0.5}`; blocks not named are 0.
     - `negative` is a picture for the unconditional branch: a look to avoid.
@@ -49,7 +49,7 @@ class Style:
 
     picture: PictureLike | Sequence[PictureLike] = field(metadata=PICTURE)
     weight: float | Schedule = 1.0
-    mask: PictureLike | None = field(default=None, metadata=PICTURE)
+    mask: MaskLike | None = field(default=None, metadata=PICTURE)
     blocks: Preset | Mapping[str, float] | Sequence[tuple[str, float]] = "all"
     negative: PictureLike | None = field(default=None, metadata=PICTURE)
     combine: Combine = "concat"
@@ -90,6 +90,7 @@ class Style:
         return rebuilt(
             self,
             weight=weigh(self.weight),
+            mask=partial_mask(self.mask),
             negative=self.negative if guided else None,
             combine=self.combine if len(self.pictures) > 1 else "concat",
             blocks=self.blocks if isinstance(self.blocks, str) else tuple(sorted(self.blocks)),
