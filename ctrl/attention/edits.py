@@ -24,7 +24,7 @@ class WordWeights:
 
     def __call__(self, call: Call, terms: list[Term]) -> list[Term]:
         """The terms with the text's values scaled."""
-        return [replace(term, v=_scaled(term.v, self.weights)) if term.source == PROMPT else term for term in terms]
+        return [replace(term, v=scaled(term.v, self.weights)) if term.source == PROMPT else term for term in terms]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Regions:
         out = [replace(term, mask=_both(term.mask, rest)) if term.source == PROMPT else term for term in terms]
         for place, (region, mask) in enumerate(zip(self.regions, masks, strict=True)):
             k, v = call.project(region.states)
-            v = v if region.weights is None else _scaled(v, region.weights)
+            v = v if region.weights is None else scaled(v, region.weights)
             number = place if region.number is None else region.number
             out.append(Term(call.q, k, v, mask=mask, source=Source("region", number)))
         return out
@@ -85,5 +85,6 @@ def _both(mask: Tensor | None, other: Tensor) -> Tensor:
     return other if mask is None else mask * other
 
 
-def _scaled(v: Tensor, weights: Tensor) -> Tensor:
+def scaled(v: Tensor, weights: Tensor) -> Tensor:
+    """Values (R, heads, T, d) times the weights (R or 1, T) of their tokens."""
     return v * weights.to(v.device, v.dtype)[:, None, :, None]

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctrl.attention.terms import Call, Term
+from ctrl.attention.terms import Call, Edit, Term
+from ctrl.recipe import PAG, SEG
 
 MAX_SIGMA = 9999.9  # a blur beyond this is the mean, as in the code of SEG's authors
 
@@ -68,3 +69,12 @@ def _smooth(image: Tensor, sigma: float) -> Tensor:
     kernel = torch.exp(-0.5 * (torch.arange(-half, half + 1, device=image.device) / sigma) ** 2)
     padded = F.pad(image, (half, half, 0, 0), mode="reflect")
     return F.conv2d(padded, (kernel / kernel.sum()).view(1, 1, 1, -1))
+
+
+def perturbation(term: PAG | SEG, rows: tuple[int, ...]) -> Edit:
+    """The edit that a guidance term asks for, in these rows."""
+    match term:
+        case PAG():
+            return IdentityAttention(rows)
+        case SEG(sigma=sigma):
+            return BlurredQueries(rows, sigma or math.inf)

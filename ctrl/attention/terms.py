@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -25,12 +26,12 @@ class Site:
     module: nn.Module
     block: nn.Module  # the transformer around it, whose input still has a height and a width
 
-    @property
+    @cached_property
     def component(self) -> str:
         """The network it is in: "unet", or the kind of a ControlNet."""
         return self.name.partition(".")[0]
 
-    @property
+    @cached_property
     def norm(self) -> nn.Module | None:
         """The layer before the module, which reads the features that the module's output is added to."""
         within = self.name.partition(".transformer_blocks.")[2].rpartition(".")[0]
@@ -39,7 +40,7 @@ class Site:
         parent = self.block.get_submodule(f"transformer_blocks.{within}")
         return getattr(parent, "norm2" if self.kind == "cross" else "norm1", None)
 
-    @property
+    @cached_property
     def path(self) -> str:
         """Its name within the component."""
         return self.name.partition(".")[2]
@@ -47,12 +48,13 @@ class Site:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a term's keys and values come from: the prompt, a region or style of the recipe by number, or the picture.
+    """Where a term's keys and values come from: the prompt, a region or style of the recipe by number, the negative
+    prompt where it is read beside the prompt (NAG), or the picture.
 
     The tokens of a style's reference pictures follow one another, equally many of each of its `pictures`.
     """
 
-    kind: Literal["prompt", "region", "style", "self"]
+    kind: Literal["prompt", "region", "style", "negative", "self"]
     index: int = 0
     pictures: int = 1
 
@@ -102,22 +104,40 @@ class Call:
 class Term:
     """One summand, gate · mask · SDPA(q, k, v, bias); `mask` broadcasts to (R, heads, height·width, d).
 
-    In the rows `identity` each place attends to itself alone, so that SDPA is v.
+    `gate` is how strongly the term acts, a number or (R, 1, height·width or 1, 1); `mask` says where. With a `spread`
+    (R or 1, K, T) the K keys stand for other tokens than the T values, and it is SDPA(q, k, spread · v, bias); one of
+    (R or 1, 1, T) is diagonal. In the rows `identity` each place attends to itself alone, so that SDPA is v.
     """
 
     q: Tensor
     k: Tensor
     v: Tensor
     bias: Tensor | None = None
-    gate: float = 1.0
+    gate: float | Tensor = 1.0
     mask: Tensor | None = None
     identity: tuple[int, ...] = ()
     source: Source = PROMPT
+    spread: Tensor | None = None
+
+    @property
+    def values(self) -> Tensor:
+        """What each key brings, (R, heads, K, d)."""
+        if self.spread is None:
+            return self.v
+        return self.spread.mT[:, None] * self.v if self.spread.shape[1] == 1 else self.spread[:, None] @ self.v
+
+    def weighed(self, out: Tensor) -> Tensor:
+        """gate · mask · `out`, which is SDPA(q, k, v, bias); `out` itself where there is nothing to multiply."""
+        out = out if self.mask is None else out * self.mask
+        return out if isinstance(self.gate, float) and self.gate == 1.0 else self.gate * out
 
 
 Edit = Callable[[Call, list[Term]], list[Term]]
 # An observer may answer with a function, which is then called with the output (R, heads, height·width, d) of the call.
 Observer = Callable[[Call, Sequence[Term]], Callable[[Tensor], None] | None]
+# For what is not linear in the terms: of the terms after all edits and SDPA(q, k, v, bias) of each, (R, heads,
+# height·width, d), the same terms with other gates.
+Combine = Callable[[Call, Sequence[Term], Sequence[Tensor]], list[Term]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,34 +7,64 @@ nothing was trained on or tuned to; the atelier was trained with true masks, so 
 - each token's share as it is: no start token taken out, no range, softmax or threshold of its own, which all lose;
 - for where a thing is, the last three steps: one call at time 0.1 has .779, three from 0.35 to 0.65 have .739;
 - for a mask, half of the range, self-attention squared once, and the picture's colours as a guide (`refine`).
+
+Tried and left out (change of the mean IoU at half of the range with 95 % intervals, 40 noised renders of scenes on the
+training side, by the up blocks; the atelier's weights, then weights of the first commit, trained without true masks):
+
+- heads weighted by the size of what they add at a place: −.034 [−.049, −.022], −.004 [−.014, .006];
+  one weight for the whole picture: −.021 [−.032, −.011], .002 [−.004, .008];
+- heads weighted by their share of it, as influence splits it: −.061 [−.076, −.047], −.004 [−.017, .010];
+- the mirrored picture asked too, left and right swapped in the text: .000 [−.011, .011], .022 [.011, .033]; a second
+  noise instead, at the same price: .003 [−.007, .013], .013 [.001, .025]. On 24 evaluation scenes of the first commit's
+  weights .024 [.010, .037] and .008 [−.004, .021]: it costs a run of its own, and helps where maps are poor.
+
+Self-attention at every fourth step and the last alone, not the last three, loses nothing: `where` at the picture's size
+changes by .000 [−.001, .002] in 40 runs of 20 steps, .002 [−.001, .005] in 32 of the first commit's weights.
 """
 
 from ctrl.maps.attention import Attention
 from ctrl.maps.collect import Collector
-from ctrl.maps.heat import Difference, HeatMap
+from ctrl.maps.heat import Difference, Ground, HeatMap
+from ctrl.maps.left_out import WithoutHead, WithoutTokens
+from ctrl.maps.names import Names
 from ctrl.maps.pipeline import PipelineStep, Watching, watching
 from ctrl.maps.place import Place
+from ctrl.maps.probe import BlockCall, Probe, probing
 from ctrl.maps.receipt import Receipt
+from ctrl.maps.seen import Seen
 from ctrl.maps.split import Split
 from ctrl.maps.stack import Entry, Stack
+from ctrl.maps.stream import Asked, Recorder, WordMaps, WordReader
 from ctrl.maps.texts import Text, Token, Word
 from ctrl.maps.watch import Watch
 
 __all__ = [
+    "Asked",
     "Attention",
+    "BlockCall",
     "Collector",
     "Difference",
     "Entry",
+    "Ground",
     "HeatMap",
+    "Names",
     "PipelineStep",
     "Place",
+    "Probe",
     "Receipt",
+    "Recorder",
+    "Seen",
     "Split",
     "Stack",
     "Text",
     "Token",
     "Watch",
     "Watching",
+    "WithoutHead",
+    "WithoutTokens",
     "Word",
+    "WordMaps",
+    "WordReader",
+    "probing",
     "watching",
 ]

@@ -5,8 +5,8 @@ t are the tokens kept of a source; h and w the cells of the latent grid.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,14 @@ import numpy as np
 
 from ctrl.maps import draw
 from ctrl.maps.heat import Ground, HeatMap
+from ctrl.maps.means import History, Means, mean_of, steps_of
+from ctrl.maps.names import SAME, Names
 from ctrl.maps.place import Place, mask_of
 from ctrl.maps.receipt import Receipt
 from ctrl.maps.refine import resized
 from ctrl.maps.split import Split
 from ctrl.maps.stack import Stack
-from ctrl.maps.sums import Array, Key, Layers, When
+from ctrl.maps.sums import Array, Key, When
 from ctrl.maps.texts import Text, Word
 from ctrl.maps.watch import LAST
 
@@ -43,32 +45,43 @@ class Attention:
     ground: Ground
     cells: tuple[int, int]
     receipt: Receipt
-    means: Mapping[Key, tuple[Array, int]] = field(repr=False)
+    means: Means = field(repr=False)
     kept: Mapping[str, tuple[int, ...]] = field(repr=False)
     styles: Mapping[str, int] = field(default_factory=dict, repr=False)
-    history: Mapping[int, Mapping[tuple[Layers, str], Array]] = field(default_factory=dict, repr=False)
+    history: History = field(default_factory=dict, repr=False)
     split: Split | None = field(default=None, repr=False)
 
     @staticmethod
-    def of(collector: Collector, picture: int, image: Image, cells: tuple[int, int], *, seed: int | str) -> Attention:
-        """What a collector has seen by now, for one picture of its batch."""
+    def of(
+        collector: Collector,
+        picture: int,
+        image: Image,
+        cells: tuple[int, int],
+        *,
+        seed: int | str,
+        names: Names = SAME,
+    ) -> Attention:
+        """What a collector has seen by now, for one picture of its batch; `names` are those of its sources."""
         collector.history.close()
+        if collector.influence is not None:
+            collector.influence.close()
         between = collector.between
         seen = None if between.total is None else (between.total[picture] / between.count).cpu().numpy()
         history = {
-            step: {key: kept.shares(picture) for key, kept in maps.items()}
+            step: {(layers, names(source)): kept.shares(picture) for (layers, source), kept in maps.items()}
             for step, maps in collector.history.steps.items()
         }
         ground = Ground(image, seed, seen, between.grid)
         influence, text = collector.influence, collector.texts[picture]["prompt"]
-        split = None if influence is None else Split.of(influence, picture, ground, cells, text)
+        split = None if influence is None else Split.of(influence, picture, ground, cells, text, names)
+        receipt = collector.receipt(picture)
         return Attention(
             ground,
             cells,
-            collector.receipt(picture),
-            collector.sums.means(picture),
-            {source: collector.kept(source) for source in collector.texts[picture]},
-            dict(collector.pictures),
+            replace(receipt, texts={names(source): text for source, text in receipt.texts.items()}),
+            names.keys(collector.sums.means(picture)),
+            {names(source): collector.kept(source) for source in collector.texts[picture]},
+            {names(source): pictures for source, pictures in collector.pictures.items()},
             history,
             split,
         )
@@ -117,9 +130,7 @@ class Attention:
 
     def words(self, source: str = "prompt") -> tuple[Word, ...]:
         """The words of a text that have a map."""
-        kept = set(self.kept.get(source, ()))
-        text = self.text(source)
-        return tuple(word for word in text.words if kept.issuperset(text.between(word.start, word.end)))
+        return self.text(source).words_of(self.kept.get(source, ()))
 
     def map(
         self,
@@ -138,11 +149,7 @@ class Attention:
 
         A KeyError says which words, sources or layers there are; a RuntimeError that the maps fail their check.
         """
-        text = self.text(source)
-        found = text.find(word, occurrence)
-        at = [self.kept[source].index(one) for one in text.between(found.start, found.end) if one in self.kept[source]]
-        if not at:
-            raise KeyError(f"{word!r} was not watched: Watch(words=…) names {', '.join(_names(self.words(source)))}.")
+        found, at = self.text(source).among(self.kept[source], word, occurrence)
         asked: dict[str, Any] = {"first": word, "occurrence": occurrence} if occurrence else {"first": word}
         defaults = (("source", source, "prompt"), ("component", component, "unet"), ("layers", layers, None))
         asked |= {name: value for name, value, usual in (*defaults, ("when", when, "all")) if value != usual}
@@ -208,8 +215,7 @@ class Attention:
 
         Each is drawn on its own scale; `most` is one share for all, drawn brightest.
         """
-        asked: Iterable[Asked] = words or [(word.text, word.occurrence) for word in self.words()]
-        maps = [self[one] for one in asked]
+        maps = [self[one] for one in self._asked(words)]
         captions = [f"{one.name}  {one.share:.1%}" for one in maps]
         return draw.sheet([one.overlay(colours=colours, most=most) for one in maps], captions, columns=columns)
 
@@ -217,14 +223,19 @@ class Attention:
         """Write a PNG for every word named, or for all, into a folder; each carries its settings."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        asked: Iterable[Asked] = words or [(word.text, word.occurrence) for word in self.words()]
         written = []
-        for number, one in enumerate(asked):
+        for number, one in enumerate(self._asked(words)):
             heat = self[one]
             safe = "".join(letter if letter.isalnum() else "-" for letter in heat.name)[:60]
             written.append(folder / f"{number:02} {safe}.png")
             heat.save(written[-1], colours=colours)
         return written
+
+    def _asked(self, words: Sequence[Asked]) -> Sequence[Asked]:
+        """The words named, or all; a ValueError if there are none."""
+        if not (every := words or [(word.text, word.occurrence) for word in self.words()]):
+            raise ValueError(f"the prompt {self.text().text!r:.60} has no word with a map: there is nothing to draw.")
+        return every
 
     def _heat(
         self,
@@ -237,18 +248,28 @@ class Attention:
         asked: Mapping[str, Any],
     ) -> HeatMap:
         self.receipt.insist()
-        self._check_when(when)
-        chosen = self._chosen(source, component, layers)
-        maps = self._mean(chosen, at, when)
-        late = self._mean(chosen, at, "last") if when == "all" else None
-        return HeatMap(name, maps, self.ground, late, self._steps(chosen, at), asked)
-
-    def _check_when(self, when: object) -> None:
         if when not in ("all", "last"):
             raise ValueError(f"when must be 'all' or 'last', for the last three steps; got {when!r}.")
-        few = self.receipt.count <= LAST  # then the last three are all
-        if when == "last" and not few and not any(key.when == "last" for key in self.means):
-            raise KeyError("the last three steps were not watched: Watch(steps=…) ends before them, or the run did.")
+        chosen = self._chosen(source, component, layers)
+        steps = steps_of(self.history, chosen, at, self.cells)
+        last = self._last(chosen)
+        late = mean_of(self.means, last, at, self.cells) if last else None
+        if when == "all":
+            return HeatMap(name, mean_of(self.means, chosen, at, self.cells), self.ground, late, steps, asked)
+        if late is None:
+            raise KeyError(self._why_not_last(source))
+        return HeatMap(name, late, self.ground, None, steps, asked)
+
+    def _last(self, keys: Sequence[Key]) -> list[Key]:
+        """The same sums over the last three steps, where these were watched; of a run of no more steps, all."""
+        if self.receipt.count <= LAST:
+            return list(keys)
+        return [late for key in keys if (late := key._replace(when="last")) in self.means]
+
+    def _why_not_last(self, source: str) -> str:
+        if any(key.when == "last" for key in self.means):
+            return f"{source} has no maps of the last three steps: it did not act in them."
+        return "the last three steps were not watched: Watch(steps=…) ends before them, or the run did."
 
     def _chosen(self, source: str, component: str, layers: str | Sequence[str] | None) -> list[Key]:
         """The sums over all steps of the layers that count."""
@@ -269,23 +290,6 @@ class Attention:
             raise KeyError(f"{source} has no maps in {component}: {why}.")
         return keys
 
-    def _mean(self, keys: Sequence[Key], at: Sequence[int], when: When) -> Array:
-        """(h, w): the mean over sites and steps of the summed shares of some tokens."""
-        late = [key._replace(when="last") for key in keys]
-        keys = late if when == "last" and all(key in self.means for key in late) else keys
-        found = [self.means[key] for key in keys]
-        total = sum(resized(mean[list(at)].sum(0, keepdims=True), *self.cells)[0] * count for mean, count in found)
-        return np.asarray(total / sum(count for _, count in found), np.float32)
-
-    def _steps(self, keys: Sequence[Key], at: Sequence[int]) -> dict[int, Array]:
-        steps = {}
-        for step, maps in self.history.items():
-            own = [maps[key.layers, key.source] for key in keys if (key.layers, key.source) in maps]
-            if own:
-                each = [resized(one[list(at)].sum(0, keepdims=True), *self.cells)[0] for one in own]
-                steps[step] = np.asarray(np.mean(each, axis=0), np.float32)
-        return steps
-
     def _attends(self, mask: Array) -> HeatMap | None:
         between, grid = self.ground.between, self.ground.grid
         if between is None:
@@ -293,7 +297,3 @@ class Attention:
         weights = resized(mask[None], *grid)[0].ravel()
         heat = (weights / weights.sum() @ between).reshape(grid)
         return HeatMap("this place", np.asarray(heat, np.float32), self.ground, asked={"method": "at", "first": "…"})
-
-
-def _names(words: Sequence[Word]) -> list[str]:
-    return list(dict.fromkeys(word.text for word in words)) or ["none"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -31,7 +32,7 @@ class Check:
         """A check of this call, to be called with its output (R, heads, p, d)."""
         row = [call.rows.cond[0] if call.rows is not None and call.rows.cond else 0]
         places = torch.linspace(0, call.q.shape[2] - 1, min(PLACES, call.q.shape[2]), device=call.q.device).long()
-        again = torch.stack([_at(term, row, places) for term in terms]).sum(0)
+        again = functools.reduce(torch.add, (_at(term, row, places) for term in terms))
 
         def compare(out: Tensor) -> None:
             true = take(out, row).float()[:, :, places]
@@ -56,15 +57,15 @@ def _at(term: Term, row: list[int], places: Tensor) -> Tensor:
     if row[0] in term.identity:
         out = take(term.v, row).float()[:, :, places]
     else:
-        few = Term(take(term.q, row)[:, :, places], take(term.k, row), term.v, _rows_of(term.bias, row, places))
+        bias = None if term.bias is None else _rows_of(term.bias, row, places)
+        spread = None if term.spread is None else take(term.spread, row)
+        few = Term(take(term.q, row)[:, :, places], take(term.k, row), term.v, bias, spread=spread)
         out = shares(few, [0]) @ take(term.v, row).float()
-    mask = _rows_of(term.mask, row, places)
-    return term.gate * (out if mask is None else out * mask)
+    out = out if term.mask is None else out * _rows_of(term.mask, row, places)
+    return out * _rows_of(term.gate, row, places) if isinstance(term.gate, Tensor) else term.gate * out
 
 
-def _rows_of(tensor: Tensor | None, row: list[int], places: Tensor) -> Tensor | None:
+def _rows_of(tensor: Tensor, row: list[int], places: Tensor) -> Tensor:
     """Of what broadcasts to (R, heads, p, …), one row and some places."""
-    if tensor is None:
-        return None
     own = take(tensor, row)
     return own if own.shape[2] == 1 else own[:, :, places]

@@ -17,13 +17,14 @@ from ctrl.maps.check import EVERY, Check
 from ctrl.maps.history import History
 from ctrl.maps.influence import Influence
 from ctrl.maps.receipt import Receipt
-from ctrl.maps.shares import acting, shares
+from ctrl.maps.seen import Seen
+from ctrl.maps.shares import mean_shares
 from ctrl.maps.sums import Key, Layers, Sums
 from ctrl.maps.texts import Text
 from ctrl.maps.watch import LAST, Watch
 from ctrl.rows import Rows
 
-SOME = 4  # steps, of which self-attention is read in the first: it is the larger part of the work
+SOME = 4  # self-attention, the larger part of the work, is read at every fourth step and the last
 Texts = Mapping[str, Text]  # by source: "prompt", "negative", "region 0"
 Compare = Callable[[Tensor], None]
 
@@ -61,42 +62,44 @@ class Collector:
         self.rows: tuple[str, ...] = ()
         self.pictures: dict[str, int] = {}
         self._checked: set[tuple[str, str]] = set()
-        self._indices: dict[tuple[str, torch.device], Tensor] = {}
+        self._indices: dict[tuple[str, torch.device], Tensor | slice] = {}
 
     @property
     def observers(self) -> list[Observer | At[Observer]]:
         """What to hook into the run."""
-        wanted: list[Observer | At[Observer]] = [At(self.cross, where=lambda site: site.name not in self.missed)]
+        wanted: list[Observer | At[Observer]] = [
+            At(self.cross, where=lambda site: site.name not in self.missed, when=self._acts)
+        ]
         if self.watch.self_attention:
-            wanted.append(At(self.self_attention, kind="self", component="unet"))
+            wanted.append(At(self.self_attention, self._counts, "self", "unet", when=self._reads_self_attention))
         return wanted
 
     def cross(self, call: Call, terms: Sequence[Term]) -> Compare | None:
         """An observer of cross-attention; answers with the check of the call, where one is due."""
         step = call.step or 0
-        if not self.watch.acts(step, self.count):
-            return None
         if (why := self._why_not(call)) is not None:
             self.missed[call.site] = why
             return None
         rows = call.rows or Rows(pictures=len(call.q), guided=False)
         layers = Layers.of(call.site, call.height, call.width)
+        found: dict[str, Tensor] = {}
         for term in terms:
             for source, own in self._sources(term, rows):
-                self._add(Key(layers, source, "all"), step, self._maps(term, source, own))
+                maps = self._maps(term, source, own)
+                found[source] = found[source] + maps if source in found else maps
+        for source, maps in found.items():
+            self._add(Key(layers, source, "all"), step, maps)
         if terms[0].source.kind != "style":  # a processor's further calls, for an IP-Adapter, are of the same site
             self._note(call, rows, step)
         wanted = [self.check.of(call, terms)] if self._due(call, terms[0], step) else []
         if self.influence is not None and call.site.startswith("unet."):
-            split = self.influence.of(call, terms, rows.cond)
-            wanted += [] if split is None else [split]
+            wanted.append(self.influence.hear(call, terms, rows.cond))
         return partial(_each, wanted) if wanted else None
 
     def self_attention(self, call: Call, terms: Sequence[Term]) -> None:
         """An observer of self-attention, at the places that the prompt's rows attend to."""
         rows = call.rows or Rows(pictures=len(call.q), guided=False)
-        step = call.step or 0
-        if rows.cond and self.watch.acts(step, self.count) and (step % SOME == 0 or step >= self.count - LAST):
+        if rows.cond:
             self.between.add(call, terms[0], rows.cond)
 
     @property
@@ -120,9 +123,35 @@ class Collector:
             self.bytes,
         )
 
+    def seen(self) -> Seen:
+        """What was recorded by now, at the end of a step."""
+        self.history.close()
+        if self.influence is not None:
+            self.influence.close()
+        parts = self.sums, self.between, self.history, self.check, self.influence
+        return Seen(*parts, self.calls, self.steps, self.rows, self.pictures, self.missed, self._checked).copy()
+
+    def resume(self, seen: Seen) -> None:
+        """Go on from what a collector of the same watch, texts and sites had recorded."""
+        own = seen.copy()
+        self.sums, self.between, self.history, self.check, self.influence = (
+            own.sums, own.between, own.history, own.check, own.influence
+        )  # fmt: skip
+        self.calls, self.steps, self.rows, self.pictures = own.calls, own.steps, own.rows, own.pictures
+        self.missed, self._checked = own.missed, own.checked
+
     def kept(self, source: str) -> tuple[int, ...]:
         """The positions of the tokens kept of a text, in the order of its maps."""
         return self._kept[source]
+
+    def _counts(self, site: Site) -> bool:
+        return self.between.counts(site)
+
+    def _acts(self, step: int) -> bool:
+        return self.watch.acts(step, self.count)
+
+    def _reads_self_attention(self, step: int) -> bool:
+        return self._acts(step) and (step % SOME == 0 or step == self.count - 1)
 
     def _positions(self, source: str) -> tuple[int, ...]:
         """Those of any picture: the maps of a batch are one tensor."""
@@ -139,6 +168,9 @@ class Collector:
         elif kind == "region":
             if rows.cond and self._kept.get(str(term.source)):
                 yield str(term.source), rows.cond
+        elif kind == "negative":  # NAG's; where guidance is on as well, its own rows have the maps
+            if rows.cond and not rows.uncond and self._kept.get("negative"):
+                yield "negative", rows.cond
         elif kind == "prompt":
             for source, own in (("prompt", rows.cond), ("negative", rows.uncond)):
                 if own and self._kept.get(source):
@@ -146,11 +178,8 @@ class Collector:
 
     def _maps(self, term: Term, source: str, rows: Sequence[int]) -> Tensor:
         """Mean shares (N, p, t) of the heads that count, where the term acts."""
-        maps = shares(term, rows, self._heads(term.q.shape[1]))
-        if source in self._kept:
-            maps = maps.index_select(-1, self._index(source, maps.device))
-        mask = acting(term, rows)
-        return (maps if mask is None else maps * mask).mean(1)
+        tokens = self._index(source, term.q.device) if source in self._kept else None
+        return mean_shares(term, rows, self._heads(term.q.shape[1]), tokens)
 
     def _why_not(self, call: Call) -> str | None:
         """Why a call that could be watched is not; None if it is."""
@@ -162,16 +191,19 @@ class Collector:
         """The heads that count of so many; None for all."""
         return None if self.watch.heads is None else [head for head in self.watch.heads if head < count]
 
-    def _index(self, source: str, device: torch.device) -> Tensor:
+    def _index(self, source: str, device: torch.device) -> Tensor | slice:
+        """The positions kept of a text: a slice where they follow one another, which takes no copy."""
         key = source, device
         if key not in self._indices:
-            self._indices[key] = torch.tensor(self._kept[source], device=device)
+            kept = self._kept[source]
+            several = kept != tuple(range(kept[0], kept[0] + len(kept)))
+            index = torch.tensor(kept, device=device) if several else slice(kept[0], kept[0] + len(kept))
+            self._indices[key] = index
         return self._indices[key]
 
     def _add(self, key: Key, step: int, maps: Tensor) -> None:
-        self.sums.add(key, maps)
-        if self.count - LAST <= step and self.count > LAST:
-            self.sums.add(key._replace(when="last"), maps)
+        late = self.count - LAST <= step and self.count > LAST
+        self.sums.add(key._replace(when="last") if late else key, maps)
         if self.watch.history:
             self.history.add(step, key, maps)
 
@@ -183,12 +215,13 @@ class Collector:
 
     def _due(self, call: Call, term: Term, step: int) -> bool:
         """The first call of each component and kind of source, then one call every eighth step, at site after site."""
-        first = call.site.split(".")[0], term.source.kind
+        first = call.site.split(".", 1)[0], term.source.kind
         if first not in self._checked:
             self._checked.add(first)
             return True
-        turn = list(self.calls)[step // EVERY % len(self.calls)]
-        return step % EVERY == 0 and step > 0 and call.site == turn
+        if step % EVERY or step == 0:
+            return False
+        return call.site == list(self.calls)[step // EVERY % len(self.calls)]
 
 
 def _each(wanted: Sequence[Compare], out: Tensor) -> None:

@@ -20,7 +20,8 @@ def figure(heat: HeatMap, *, colours: str, most: float | None) -> Any:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError(
-            "figure() needs matplotlib: pip install 'ctrl-diffusion[figures]'; overlay() does without."
+            "figure() needs matplotlib: pip install 'ctrl-diffusion[figures]', in a checkout pip install '.[figures]'; "
+            "overlay() does without."
         ) from None
     top = float(heat.heat.max(initial=0)) if most is None else most
     made: Any = Figure(figsize=(4.6, 4.0), layout="constrained")

@@ -20,7 +20,7 @@ from ctrl.maps.sums import Array
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """What a map lies on: the picture, its seed, and self-attention (g, g) on a grid of (rows, columns), if kept."""
+    """The picture under a map, its seed, and self-attention (g, g) on a grid of (rows, columns), if kept."""
 
     picture: Image.Image = field(repr=False)
     seed: int | str
@@ -119,6 +119,8 @@ class HeatMap:
     def code(self) -> str:
         """The Python that makes this map of a shot."""
         asked = dict(self.asked)
+        if "call" in asked:
+            return str(asked["call"])
         method, first = asked.pop("method", "map"), asked.pop("first", None)
         given = [] if first is None else [repr(first)]
         given += [f"{name}={value!r}" for name, value in asked.items()]

@@ -20,11 +20,28 @@ from einops import einsum, rearrange, reduce
 from torch import Tensor
 
 from ctrl.attention import Call, Term
-from ctrl.maps.shares import acting, shares, take
+from ctrl.maps.shares import acting, gate, shares, take
 from ctrl.maps.sums import Key, Layers, Sums
 from ctrl.rows import Residuals, Rows
 
 MODEL, REST = "the model itself", "start and padding"
+
+
+@dataclass
+class Pending:
+    """The calls of one site so far: the prompt's, and those of an IP-Adapter's processor after it, with their output.
+
+    `rows` are those of the prompt in its first `call`.
+    """
+
+    call: Call
+    terms: list[Term]
+    rows: Sequence[int]
+    out: Tensor | None = None
+
+    def add(self, out: Tensor) -> None:
+        """Add the output (R, heads, p, d) of one call."""
+        self.out = out if self.out is None else self.out + out
 
 
 @dataclass
@@ -37,28 +54,41 @@ class Influence:
     errors: list[Tensor] = field(default_factory=list)
     dtypes: set[torch.dtype] = field(default_factory=set)
     _layers: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    _pending: Pending | None = field(default=None, repr=False)
 
-    def of(self, call: Call, terms: Sequence[Term], rows: Sequence[int]) -> Callable[[Tensor], None] | None:
-        """What splits this call once its output (R, heads, p, d) is known; None where its stream is not."""
-        if call.stream is None or not rows:
-            return None
-        stream = take(call.stream, rows).float()  # (N, p, C)
+    def hear(self, call: Call, terms: Sequence[Term], rows: Sequence[int]) -> Callable[[Tensor], None]:
+        """What to call with the output of a call. A site is split when the next one is heard, or at `close`."""
+        now = self._pending
+        if now is not None and now.call.site == call.site and terms[0].source.kind == "style":
+            now.terms += terms
+            return now.add
+        self.close()
+        self._pending = Pending(call, list(terms), rows)
+        return self._pending.add
 
-        def split(out: Tensor) -> None:
-            weight, bias = self._layer(call)  # (heads, d, C), (C,)
-            added = einsum(take(out, rows).float(), weight, "n h p d, h d c -> n p c") + bias
-            after = stream + added
-            size = reduce(after**2, "n p c -> n p 1", "sum")
-            along = einsum(after, weight, "n p c, h d c -> n h p d")
-            model = reduce((stream + bias) * after, "n p c -> n p 1", "sum") / size
-            parts = {MODEL: model} | {str(term.source): _along(term, along, rows) / size for term in terms}
-            total = torch.stack([reduce(part, "n p t -> n p", "sum") for part in parts.values()]).sum(0)
-            self.errors.append((total - 1).abs().amax())
-            self.dtypes.add(out.dtype)
-            for source, part in parts.items():
-                self._add(Layers.of(call.site, call.height, call.width), source, part, call.step or 0)
+    def close(self) -> None:
+        """Split the site heard last, where the prompt has rows and the stream of features is known."""
+        now, self._pending = self._pending, None
+        if now is not None and now.out is not None and now.call.stream is not None and now.rows:
+            self._split(now, take(now.call.stream, now.rows).float(), now.out)
 
-        return split
+    def _split(self, site: Pending, stream: Tensor, out: Tensor) -> None:
+        """Add up the shares at a site, of its stream (N, p, C) and its output (R, heads, p, d)."""
+        call, rows = site.call, site.rows
+        weight, bias = self._layer(call)  # (heads, d, C), (C,)
+        added = einsum(take(out, rows).float(), weight, "n h p d, h d c -> n p c") + bias
+        after = stream + added
+        size = reduce(after**2, "n p c -> n p 1", "sum")
+        along = einsum(after, weight, "n p c, h d c -> n h p d")
+        parts = {MODEL: reduce((stream + bias) * after, "n p c -> n p 1", "sum") / size}
+        for term in site.terms:
+            source, part = str(term.source), _along(term, along, rows) / size
+            parts[source] = parts[source] + part if source in parts else part
+        total = torch.stack([reduce(part, "n p t -> n p", "sum") for part in parts.values()]).sum(0)
+        self.errors.append((total - 1).abs().amax())
+        self.dtypes.add(out.dtype)
+        for source, part in parts.items():
+            self._add(Layers.of(call.site, call.height, call.width), source, part, call.step or 0)
 
     @contextmanager
     def controls(self, unet: Any, rows: Rows, residuals: Mapping[str, Residuals], step: int) -> Iterator[None]:
@@ -128,6 +158,6 @@ class Influence:
 
 def _along(term: Term, along: Tensor, rows: Sequence[int]) -> Tensor:
     """(N, p, t): how far what each token brings points along (N, heads, p, d)."""
-    part = shares(term, rows) * (along @ take(term.v, rows).float().mT)
+    part = gate(term, rows) * shares(term, rows) * (along @ take(term.v, rows).float().mT)
     mask = acting(term, rows)
-    return term.gate * reduce(part if mask is None else part * mask, "n h p t -> n p t", "sum")
+    return reduce(part if mask is None else part * mask, "n h p t -> n p t", "sum")

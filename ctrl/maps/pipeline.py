@@ -8,19 +8,22 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ctrl.attention import Hooks, Site, sites, tap
+from ctrl.attention import Hooks, Site, has_graph, is_compiled, sites, tap
+from ctrl.attention.override import override
 from ctrl.maps.attention import Attention
 from ctrl.maps.collect import Collector
+from ctrl.maps.pipeline_parts import estimate, images, networks, own, residuals
 from ctrl.maps.reading import LabelledRows, Reader
 from ctrl.maps.texts import Text
 from ctrl.maps.watch import Watch
+from ctrl.rows import Residuals
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -60,7 +63,7 @@ class Watching:
         self.cancelled = False
         self.reader = Reader(getattr(pipe, "tokenizer", None))
         self.networks: dict[str, tuple[Any, tuple[Site, ...]]] = {
-            name: (module, sites(module, name, kind="all")) for name, module in _networks(pipe).items()
+            name: (module, sites(own(module), name, kind="all")) for name, module in networks(pipe).items()
         }
         self.collector: Collector | None = None
         self._decoded: list[Image] = []
@@ -95,7 +98,7 @@ class Watching:
             decode = vars(vae).get("decode")
             plain = getattr(decode, "__wrapped__", vae.decode)
             pixels = plain(scaled.to(vae.dtype), return_dict=False)[0]
-        return _images(pixels)
+        return images(pixels)
 
     def _picture(self, at: int) -> Image:
         if at < len(self._decoded):
@@ -112,16 +115,18 @@ class Watching:
         pipe = self.pipe
         with ExitStack() as stack:
             for name, (module, places) in self.networks.items():
-                stack.enter_context(_put(module, "forward", self._network(name, module, places)))
+                method = "forward" if getattr(module, "_compiled_call_impl", None) is None else "_compiled_call_impl"
+                watched = self._network(name, module, places, getattr(module, method))
+                stack.enter_context(override(method, [(module, watched)]))
             encoder = getattr(pipe, "text_encoder", None)
             if encoder is not None:
                 stack.callback(encoder.register_forward_hook(self._hear, with_kwargs=True).remove)
             if hasattr(pipe, "encode_prompt"):
-                stack.enter_context(_put(pipe, "encode_prompt", self._encode_prompt(pipe.encode_prompt)))
+                stack.enter_context(override("encode_prompt", [(pipe, self._encode_prompt(pipe.encode_prompt))]))
             if getattr(pipe, "vae", None) is not None:
-                stack.enter_context(_put(pipe.vae, "decode", self._decode(pipe.vae.decode)))
+                stack.enter_context(override("decode", [(pipe.vae, self._decode(pipe.vae.decode))]))
             if self.on_step is not None:
-                stack.enter_context(_put(pipe.scheduler, "step", self._step(pipe.scheduler.step)))
+                stack.enter_context(override("step", [(pipe.scheduler, self._step(pipe.scheduler.step))]))
             try:
                 yield self
             except _Cancelled:
@@ -146,18 +151,35 @@ class Watching:
             self.collector, self._calls, self._steps, self._now = None, 0, 0, -1
             self._labels, self._decoded = set(), []
 
-    def _network(self, name: str, module: Any, places: tuple[Site, ...]) -> Callable[..., Any]:
-        original = module.forward
+    def _network(
+        self, name: str, module: Any, places: tuple[Site, ...], original: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        network, compiled = own(module), is_compiled(module)
 
         @functools.wraps(original)
         def forward(*args: Any, **kwargs: Any) -> Any:
             sample: Any = kwargs.get("sample", args[0] if args else None)
             states: Any = kwargs.get("encoder_hidden_states", args[2] if len(args) > 2 else None)
             rows, collector, step = self._labelled(name, sample, states)
-            with tap(places, Hooks(observers=collector.observers, rows=rows, step=step)):
-                return original(*args, **kwargs)
+            added = residuals(kwargs) if name == "unet" else {}
+            hooks = Hooks(observers=collector.observers, rows=rows, step=step)
+            with self._influence(network, rows, added, step):
+                as_graph = compiled and has_graph(network)
+                call = original if as_graph or not compiled else network._call_impl
+                with tap(places, hooks, compiled=as_graph):
+                    return call(*args, **kwargs)
 
         return forward
+
+    def _influence(
+        self, unet: Any, rows: LabelledRows, added: dict[str, Residuals], step: int
+    ) -> AbstractContextManager[None]:
+        """Splits the skips of a call of the U-Net, if that is watched."""
+        collector = self.collector
+        if not added or not rows.cond or collector is None or collector.influence is None:
+            return nullcontext()
+        watched = collector.watch.acts(step, collector.count)
+        return collector.influence.controls(unet, rows, added, step) if watched else nullcontext()
 
     def _labelled(self, name: str, sample: Tensor, states: Tensor) -> tuple[LabelledRows, Collector, int]:
         """The rows of a call, the collector, made at the first call of a run, and the step."""
@@ -204,7 +226,7 @@ class Watching:
         def decoded(*args: Any, **kwargs: Any) -> Any:
             out = decode(*args, **kwargs)
             pixels = out[0] if isinstance(out, tuple) else out.sample
-            self._decoded += _images(pixels)
+            self._decoded += images(pixels)
             return out
 
         return decoded
@@ -217,7 +239,7 @@ class Watching:
             denoised = out[1] if isinstance(out, tuple) and len(out) > 1 else None
             denoised = getattr(out, "pred_original_sample", denoised)
             if denoised is None:
-                denoised = _estimate(self.pipe.scheduler, model_output, timestep, sample)
+                denoised = estimate(self.pipe.scheduler, model_output, timestep, sample)
             assert self.on_step is not None
             if self.on_step(PipelineStep(self._now, self._count(), latents, denoised, self)) is False:
                 raise _Cancelled
@@ -237,61 +259,15 @@ def watching(pipe: Any, watch: Watch | None = None, *, on_step: OnStep | None = 
     The pipeline keeps its processors, IP-Adapters, ControlNets and LoRAs; rows are labelled by content, so guiders and
     any order of branches will do. Words are those its text encoder read. Styles are numbered one for each IP-Adapter,
     or for each of its pictures where they have masks; ControlNets are "controlnet", or "controlnet0", … of several.
+    A compiled network runs as a graph, eagerly with IP-Adapters and where influence splits what ControlNets add.
+    With `Watch(influence=True)` the ControlNets are one party, "controlnets": diffusers adds their residuals up.
     `on_step` is called with a `PipelineStep` after each step; if it answers False, the run is cancelled and the block
     left. A TypeError refuses what has no U-Net; errors of the run pass through, and leave the pipeline as it was.
     """
     if getattr(pipe, "unet", None) is None or getattr(pipe, "scheduler", None) is None:
         raise TypeError(f"pipe must be a diffusers pipeline with a U-Net and a scheduler, got {type(pipe).__name__}.")
     wanted = Watch.of(watch) or Watch()
-    if wanted.influence:
-        raise ValueError("influence is split in ctrl.sample and ctrl.steps only: give watching a Watch without it.")
     if on_step is not None and not callable(on_step):
         raise TypeError(f"on_step must be a function of a PipelineStep, got {on_step!r:.60}.")
     with Watching(pipe, wanted, on_step).attached() as seen:
         yield seen
-
-
-def _networks(pipe: Any) -> dict[str, Any]:
-    """The U-Net and the ControlNets, by the names of their components."""
-    found = {"unet": pipe.unet}
-    net = getattr(pipe, "controlnet", None)
-    several = getattr(net, "nets", net if isinstance(net, list | tuple) else None)
-    if several is not None:
-        found |= {f"controlnet{number}": one for number, one in enumerate(several)}
-    elif net is not None:
-        found["controlnet"] = net
-    return found
-
-
-@contextmanager
-def _put(thing: Any, name: str, value: Any) -> Iterator[None]:
-    """Another method for one object, whoever had put one there before."""
-    held = thing.__dict__
-    there, before = name in held, held.get(name)
-    held[name] = value
-    try:
-        yield
-    finally:
-        if there:
-            held[name] = before
-        else:
-            del held[name]
-
-
-def _estimate(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> Tensor:
-    """x0 of a prediction where the scheduler does not tell, by its own table of noise levels."""
-    share: Tensor = scheduler.alphas_cumprod[int(timestep)].to(sample)
-    kind = scheduler.config.prediction_type
-    if kind == "sample":
-        return output
-    if kind == "v_prediction":
-        return share.sqrt() * sample - (1 - share).sqrt() * output
-    return (sample - (1 - share).sqrt() * output) / share.sqrt()
-
-
-def _images(pixels: Tensor) -> list[Image]:
-    """Pictures of decoded pixels (N, 3, H, W) in [-1, 1]."""
-    from PIL import Image
-
-    bytes_ = (pixels.detach().float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
-    return [Image.fromarray(one.permute(1, 2, 0).cpu().numpy()) for one in bytes_]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from ctrl.maps.texts import Text, Token
 from ctrl.rows import Branch, Rows
 
+TENSORS = 4  # whose rows are remembered: those of ControlNets and of a guider's branches may be others
 END = "</w>"  # of the last piece of a word, in CLIP's vocabulary
 
 
@@ -24,7 +26,7 @@ class LabelledRows(Rows):
 
     labels: tuple[Branch, ...]
 
-    @property
+    @cached_property
     def branches(self) -> tuple[Branch, ...]:
         """The branch of each row."""
         return self.labels
@@ -32,12 +34,12 @@ class LabelledRows(Rows):
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
+    @cached_property
     def uncond(self) -> tuple[int, ...]:
         """The rows of the negative prompt."""
         return self._rows("uncond")
 
-    @property
+    @cached_property
     def cond(self) -> tuple[int, ...]:
         """The rows of the prompt in the unperturbed network."""
         return self._rows("cond")
@@ -63,6 +65,14 @@ class Known:
     texts: tuple[Text, ...]
 
 
+class Matched(NamedTuple):
+    """Embeddings (R, T, D), as they were at a version of the tensor, and the branch and text of each row."""
+
+    embeds: Tensor
+    version: int
+    rows: list[tuple[Branch, Text]]
+
+
 @dataclass
 class Reader:
     """Remembers what the encoders of a pipeline read and what `encode_prompt` made of it, during one run."""
@@ -70,6 +80,7 @@ class Reader:
     tokenizer: Any
     reads: list[Read] = field(default_factory=list)
     known: list[Known] = field(default_factory=list)
+    matched: list[Matched] = field(default_factory=list)
 
     def hear(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """A forward hook of the text encoder."""
@@ -101,18 +112,21 @@ class Reader:
 
         A RuntimeError says that the embeddings were made elsewhere. `perturbed` says that the network is.
         """
-        known = self.made
-        found = [self._match(row, known) for row in embeds]
-        negatives = sum(branch == "uncond" for branch, _ in found)
-        prompts = sum(branch == "cond" for branch, _ in found)
-        pictures = min(prompts, negatives) if negatives and prompts else prompts or negatives
-        labels: list[Branch] = []
-        for branch, _ in found:
-            seen = labels.count(branch)
-            labels.append("perturbed" if perturbed or (branch == "cond" and seen >= pictures) else branch)
-        rows = LabelledRows(pictures=pictures, guided=bool(negatives), labels=tuple(labels))
-        texts = [[found[row][1] for row in own][:pictures] for own in (rows.cond, rows.uncond)]
+        found = self._matched(embeds)
+        made = next((len(one.embeds) for one in self.known if one.branch == "cond"), None)
+        branches: tuple[Branch, ...] = tuple(branch for branch, _ in found)
+        if made is not None and made < len(branches) == branches.count("cond") and self._alike:
+            first: tuple[Branch, ...] = ("uncond",)
+            branches = first * made + branches[made:]  # diffusers' order, since the content does not tell
+        rows = _labelled(branches, made, perturbed=perturbed)
+        texts = [[found[row][1] for row in own][: rows.pictures] for own in (rows.cond, rows.uncond)]
         return rows, texts[0], texts[1]
+
+    @property
+    def _alike(self) -> bool:
+        """Whether the prompt and the negative prompt are the same text."""
+        cond, uncond = ([one.embeds for one in self.known if one.branch == own] for own in ("cond", "uncond"))
+        return bool(cond and uncond) and torch.equal(cond[0], uncond[0])
 
     @property
     def made(self) -> list[Known]:
@@ -128,6 +142,18 @@ class Reader:
                 texts = tuple(text_of(self.tokenizer, ids) for ids in read.ids)
                 known.append(Known("uncond" if number else "cond", states, texts))
         return known
+
+    def _matched(self, embeds: Tensor) -> list[tuple[Branch, Text]]:
+        """The branch and the text of each row, compared once: a pipeline gives one tensor at every step."""
+        version = None if embeds.is_inference() else embeds._version
+        for one in self.matched:
+            if one.embeds is embeds and one.version == version:
+                return one.rows
+        known = self.made
+        found = [self._match(row, known) for row in embeds]
+        if version is not None:
+            self.matched = [*self.matched, Matched(embeds, version, found)][-TENSORS:]
+        return found
 
     def _match(self, row: Tensor, known: Sequence[Known]) -> tuple[Branch, Text]:
         """The branch and the text of one row (T, D), by content."""
@@ -149,6 +175,20 @@ class Reader:
         if read is None or embeds.shape[1] != read.ids.shape[1]:
             return (numbered(embeds.shape[1]),)
         return tuple(text_of(self.tokenizer, ids) for ids in read.ids)
+
+
+@lru_cache(64)
+def _labelled(branches: tuple[Branch, ...], made: int | None, *, perturbed: bool) -> LabelledRows:
+    """Rows whose texts are of these branches; `made` is how many rows the prompt's embeddings had, where known."""
+    negatives, prompts = branches.count("uncond"), branches.count("cond")
+    pictures = min(prompts, negatives) if negatives and prompts else prompts or negatives
+    if not negatives and made and prompts == 2 * made:  # PAG without guidance: the prompt's rows, twice
+        pictures = made
+    labels: list[Branch] = []
+    for branch in branches:
+        again = branch == "cond" and labels.count(branch) >= pictures
+        labels.append("perturbed" if perturbed or again else branch)
+    return LabelledRows(pictures=pictures, guided=bool(negatives), labels=tuple(labels))
 
 
 def numbered(count: int) -> Text:

@@ -48,9 +48,9 @@ class Receipt:
             )
 
     def __str__(self) -> str:
-        sites = f"{len(self.seen)} of {len(self.seen) + len(self.missed)} sites"
-        error = (
-            "not checked" if self.error is None else f"rebuilt to {self.error:.1e} ({'ok' if self.ok else 'failed'})"
-        )
+        sites = f"{len(self.seen)} of {len(self.seen) + len(self.missed)} cross-attention layers"
         steps = f"{len(self.steps)} of {self.count} steps"
-        return f"{sites}, {steps}, rows {', '.join(self.rows)}, {error}, {self.bytes / 1e6:.2f} MB held"
+        read = f"read at {sites} in {steps}, predictions {' and '.join(self.rows)}, {self.bytes / 1e6:.2f} MB"
+        if self.error is None:
+            return f"{read}; not checked"
+        return f"{read}; check {'passed' if self.ok else 'failed'}: the output is rebuilt to within {self.error:.1e}"

@@ -12,6 +12,7 @@ from ctrl.maps import draw
 from ctrl.maps.check import TOLERANCES
 from ctrl.maps.heat import Ground, HeatMap
 from ctrl.maps.influence import MODEL, REST, Influence
+from ctrl.maps.names import SAME, Names
 from ctrl.maps.place import mask_of
 from ctrl.maps.refine import resized
 from ctrl.maps.sums import Array, Key
@@ -44,10 +45,17 @@ class Split:
     tolerance: float
 
     @staticmethod
-    def of(influence: Influence, picture: int, ground: Ground, cells: tuple[int, int], text: Text) -> Split:
+    def of(
+        influence: Influence,
+        picture: int,
+        ground: Ground,
+        cells: tuple[int, int],
+        text: Text,
+        names: Names = SAME,
+    ) -> Split:
         """What was added up by now, for one picture of the batch."""
-        steps = {step: sums.means(picture) for step, sums in (influence.by_step or {}).items()}
-        kept, means = influence.kept.get("prompt", ()), influence.sums.means(picture)
+        steps = {step: names.keys(sums.means(picture)) for step, sums in (influence.by_step or {}).items()}
+        kept, means = influence.kept.get("prompt", ()), names.keys(influence.sums.means(picture))
         tolerance = max((TOLERANCES.get(one, 1e-2) for one in influence.dtypes), default=0.0)
         return Split(ground, cells, text, kept, means, steps, influence.error, tolerance)
 
@@ -61,13 +69,26 @@ class Split:
         return self.map(text, occurrence=occurrence)
 
     def map(self, word: str, *, occurrence: int = 0) -> HeatMap:
-        """The share of a word or phrase of the prompt, a map on the latent grid."""
-        found = self.text.find(word, occurrence)
-        at = [self.kept.index(one) for one in self.text.between(found.start, found.end) if one in self.kept]
+        """The share of a word or phrase of the prompt, a map on the latent grid; a KeyError if it was not watched."""
+        found, at = self.text.among(self.kept, word, occurrence)
         asked: dict[str, Any] = {"method": "influence.map", "first": word}
         asked |= {"occurrence": occurrence} if occurrence else {}
-        heat = self._mean(self.means, "prompt", at)
-        return HeatMap(found.text, heat, self.ground, asked=asked, unit=UNIT)
+        heat, *steps = (self._mean(means, "prompt", at) for means in (self.means, *self.steps.values()))
+        return HeatMap(
+            found.text, heat, self.ground, steps=dict(zip(self.steps, steps, strict=True)), asked=asked, unit=UNIT
+        )
+
+    def party(self, name: str) -> HeatMap:
+        """The share of one of the `parties` or `controls`, also of each step where Watch(history=True) kept them."""
+        whole, *each = (
+            {**self._parties(means), **self._controls(means)} for means in (self.means, *self.steps.values())
+        )
+        self.insist()
+        if name not in whole:
+            raise KeyError(f"name must be one of {', '.join(whole)}, got {name!r}.")
+        steps = {step: maps[name] for step, maps in zip(self.steps, each, strict=True) if name in maps}
+        asked = {"method": "influence.party", "first": name}
+        return HeatMap(name, whole[name], self.ground, steps=steps, asked=asked, unit=UNIT)
 
     @property
     def parties(self) -> dict[str, Array]:
@@ -80,31 +101,30 @@ class Split:
     def controls(self) -> dict[str, Array]:
         """For each ControlNet, "pose 0", the share (h, w) of the U-Net's skips that its residuals are."""
         self.insist()
-        names = dict.fromkeys(key.source for key in self.means if key.layers.component == "unet skips")
-        return {name: self._mean(self.means, name) for name in names}
+        return self._controls(self.means)
 
     def by_step(self) -> dict[int, dict[str, float]]:
-        """The mean share of each party and control at each step. It needs Watch(influence=True, history=True)."""
+        """The mean share of each party at each step. It needs Watch(influence=True, history=True)."""
         if not self.steps:
             raise ValueError("no step was kept: watch with ctrl.Watch(influence=True, history=True).")
         return {step: {name: float(one.mean()) for name, one in self._parties(means).items()}
                 for step, means in self.steps.items()}  # fmt: skip
 
     def at(self, place: Any) -> tuple[tuple[str, float], ...]:
-        """Who decided a place, ranked: each word, and every other party. `place` is as for `Attention.at`."""
+        """Who decided a place, ranked: each word watched, and every other party. `place` is as for `Attention.at`."""
         self.insist()
         weights = resized(mask_of(place, self.ground.picture.size)[None], *self.cells)[0]
         weights = weights / weights.sum()
         maps = {name: one for name, one in self.parties.items() if name != "words"}
         found = [(name, float((one * weights).sum())) for name, one in maps.items()]
-        for word in self.text.words:
+        for word in self.text.words_of(self.kept):
             found.append((word.text, float((self.map(word.text, occurrence=word.occurrence).heat * weights).sum())))
         return tuple(sorted(found, key=lambda pair: -pair[1]))
 
     def decided(self, *words: str) -> Image:
-        """The picture coloured by whichever of some words of the prompt, or of all, has the largest share."""
+        """The picture coloured by whichever of some words of the prompt, or of all watched, has the largest share."""
         self.insist()
-        names: Iterable[str] = words or dict.fromkeys(word.text for word in self.text.words)
+        names: Iterable[str] = words or dict.fromkeys(word.text for word in self.text.words_of(self.kept))
         maps = {name: self.map(name).heat for name in names}
         return draw.parties(maps, self.ground.picture)
 
@@ -122,6 +142,10 @@ class Split:
         return {names.get(source, source): self._mean(means, source) for source in sources if source != MODEL} | {
             MODEL: self._mean(means, MODEL)
         }
+
+    def _controls(self, means: Means) -> dict[str, Array]:
+        names = dict.fromkeys(key.source for key in means if key.layers.component == "unet skips")
+        return {name: self._mean(means, name) for name in names}
 
     def _mean(self, means: Means, source: str, at: list[int] | None = None) -> Array:
         """(h, w): the mean over sites and steps of the summed shares of some or all tokens.

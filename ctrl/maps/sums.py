@@ -5,10 +5,13 @@ N are the pictures made at once, p the places of a layer (height · width), t th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 When = Literal["all", "last"]
@@ -27,6 +30,7 @@ class Layers(NamedTuple):
         return f"{self.stage.partition('_')[0]} {self.height}×{self.width}"
 
     @staticmethod
+    @cache
     def of(site: str, height: int, width: int) -> Layers:
         """The layers that a site, "unet.up_blocks.1…", belongs to."""
         component, stage, *_ = site.split(".")
@@ -56,7 +60,7 @@ class Sum:
 
 @dataclass
 class Sums:
-    """Sums by what they are of."""
+    """Sums by what they are of. A step is added once: what is kept as "last" is not in "all" until `means`."""
 
     sums: dict[Key, Sum] = field(default_factory=dict)
 
@@ -74,9 +78,22 @@ class Sums:
         return sum(one.total.nbytes for one in self.sums.values())
 
     def means(self, picture: int) -> dict[Key, tuple[Array, int]]:
-        """For one picture, the mean of each sum, (t, height, width) on the CPU, and how many maps it is of."""
+        """For one picture, the mean of each sum, (t, height, width) on the CPU, and how many maps it is of.
+
+        "all" is of every step, the last ones included.
+        """
         found: dict[Key, tuple[Array, int]] = {}
-        for key, held in self.sums.items():
-            mean = (held.total[picture] / held.count).cpu().numpy()
-            found[key] = (np.ascontiguousarray(mean.T).reshape(-1, key.layers.height, key.layers.width), held.count)
+        for whole in dict.fromkeys(key._replace(when="all") for key in self.sums):
+            late = whole._replace(when="last")
+            parts = [self.sums[key] for key in (whole, late) if key in self.sums]
+            found[whole] = _mean(parts, picture, whole.layers)
+            if late in self.sums:
+                found[late] = _mean([self.sums[late]], picture, whole.layers)
         return found
+
+
+def _mean(parts: Sequence[Sum], picture: int, layers: Layers) -> tuple[Array, int]:
+    """Of one picture's maps, (t, height, width), and how many there are."""
+    count = sum(part.count for part in parts)
+    mean = (torch.stack([part.total[picture] for part in parts]).sum(0) / count).cpu().numpy()
+    return np.ascontiguousarray(mean.T).reshape(-1, layers.height, layers.width), count

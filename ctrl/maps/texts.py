@@ -56,11 +56,16 @@ class Text:
         """The positions of the tokens that hold any letter from `start` to `end`."""
         return tuple(dict.fromkeys(one.position for one in self.tokens if one.start < end and one.end > start))
 
+    def words_of(self, positions: Sequence[int]) -> tuple[Word, ...]:
+        """Its words whose tokens are all at these positions."""
+        return tuple(word for word in self.words if set(self.between(word.start, word.end)).issubset(positions))
+
     def find(self, word: str, occurrence: int = 0) -> Word:
         """A word or phrase by its letters, in either case and with any blanks; occurrences count from 0.
 
         A KeyError lists the words there are; another says that the text was cut before this one.
         """
+        _insist(word, occurrence)
         parts = word.split()
         if not parts:
             raise KeyError(f"a word must have letters, got {word!r}.")
@@ -77,6 +82,15 @@ class Text:
             raise KeyError(f"{word!r} was cut: the text encoder did not read so far into the text.")
         return Word(match.group(), *match.span(), occurrence)
 
+    def among(self, kept: Sequence[int], word: str, occurrence: int = 0) -> tuple[Word, list[int]]:
+        """A word or phrase, and the places of its tokens in a list of positions; a KeyError says that it has none."""
+        found = self.find(word, occurrence)
+        places = [kept.index(one) for one in self.between(found.start, found.end) if one in kept]
+        if not places:
+            names = ", ".join(dict.fromkeys(one.text for one in self.words_of(kept))) or "none"
+            raise KeyError(f"{word!r} was not watched: Watch(words=…) names {names}.")
+        return found, places
+
     def positions(self, words: Sequence[str] | None) -> tuple[int, ...]:
         """The positions of the tokens of these words, wherever they occur; of all if None."""
         if words is None:
@@ -91,3 +105,11 @@ class Text:
                     break
                 occurrence += 1
         return tuple(sorted(found))
+
+
+def _insist(word: object, occurrence: object) -> None:
+    if not isinstance(word, str) or not isinstance(occurrence, int):
+        raise TypeError(
+            "a word is asked by its letters, as in attention['shirt'], and its second occurrence as in "
+            f"attention['shirt', 1]; got {word!r:.60} and {occurrence!r:.60}."
+        )

@@ -23,7 +23,7 @@ class Watch:
     - `heads`: the numbers of the heads that count; None for all. Sites with fewer heads leave out what they lack.
     - `steps`: the part of the run to watch, such as (0.5, 1.0) for its second half.
     - `self_attention`: also keep where each place attends, on a grid of at most 512 places, at every fourth step and
-      the last three.
+      the last.
     - `history`: also keep every step, as bytes, for a strip, a GIF or a scrubber.
     - `influence`: also split what each place is made of by words, pictures, controls and the model itself. It takes
       about as long again as the cross-attention it watches.
@@ -44,13 +44,13 @@ class Watch:
 
     def __post_init__(self) -> None:
         for name in ("words", "components", "layers"):
-            object.__setattr__(self, name, _names(name, getattr(self, name)))
+            object.__setattr__(self, name, names_of(name, getattr(self, name)))
         object.__setattr__(self, "heads", _numbers(self.heads))
         for name in ("smallest", "largest"):
             _whole(name, getattr(self, name))
         if self.smallest > self.largest:
             raise ValueError(f"smallest must not exceed largest, got {self.smallest} and {self.largest}.")
-        object.__setattr__(self, "steps", _part(self.steps))
+        object.__setattr__(self, "steps", part_of(self.steps))
         for name in ("self_attention", "history", "influence"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}.")
@@ -87,7 +87,8 @@ class Watch:
         return start * count <= step < until * count or (until == 1.0 and step == count - 1)
 
 
-def _names(name: str, given: object) -> tuple[str, ...] | None:
+def names_of(name: str, given: object) -> tuple[str, ...] | None:
+    """The names that the argument `name` gives, one or a list of them; None for None, and a TypeError for all else."""
     if given is None:
         return None
     names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Sequence) else ()
@@ -110,7 +111,8 @@ def _whole(name: str, given: object) -> None:
         raise ValueError(f"{name} must be a whole number of cells, 1 or more, got {given!r}.")
 
 
-def _part(given: object) -> tuple[float, float]:
+def part_of(given: object) -> tuple[float, float]:
+    """The part of a run that the argument `steps` gives; a TypeError for no pair, a ValueError for another order."""
     try:
         start, until = (float(one) for one in given)  # type: ignore[attr-defined]  # what is no pair is refused below
     except (TypeError, ValueError):
