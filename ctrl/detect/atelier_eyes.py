@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctrl.caller import warn_caller
 from ctrl.detect.pixels import resized
-from ctrl.detect.warn import warn_user
 from ctrl.images import Picture
 from ctrl.skeleton import Skeleton
 
@@ -62,7 +62,7 @@ def depth(picture: Picture, size: int | None = None) -> Array:
 
 def _warn_unfamiliar(seen: Sight, other: str) -> None:
     if not seen.familiar:
-        warn_user(
+        warn_caller(
             "picture does not look like the atelier's world, and detector 'atelier' knows nothing else; "
             f"for photographs use {other!r}."
         )

@@ -160,7 +160,7 @@ def _library(tool: Tool) -> Any:
 def _missing(tool: Tool, reason: str) -> ImportError:
     return ImportError(
         f"detector {tool.name!r} needs controlnet_aux ({reason}); "
-        "install it by `pip install ctrl-diffusion[detectors]`."
+        'install it by `pip install ctrl-diffusion[detectors]`, in a checkout `pip install ".[detectors]"`.'
     )
 
 

@@ -12,11 +12,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ctrl.caller import ends_at_caller, warn_caller
 from ctrl.detect import atelier_eyes, controlnet_aux
 from ctrl.detect.pixels import TRAINED, Pixels, resized, rgb, scaled
-from ctrl.detect.warn import warn_user
 from ctrl.images import BLACK, Picture, looks_like
 from ctrl.skeleton import Skeleton
+
+__all__ = ["depth", "edges", "line_art", "pose"]
 
 Detector = str | Callable[[Image.Image], Any]
 Reader = Callable[[Picture, int | None], Any]  # of a picture, at so many pixels along its shorter side, None by default
@@ -44,6 +46,7 @@ DETECTORS: dict[str, dict[str, Reader]] = {
 }
 
 
+@ends_at_caller
 def pose(picture: Any, *, detector: Detector = "atelier", person: int | None = None) -> Skeleton:
     """The pose of the figure in a picture: 18 joints, those out of sight not shown.
 
@@ -60,10 +63,11 @@ def pose(picture: Any, *, detector: Detector = "atelier", person: int | None = N
     if person is not None and person >= len(figures):
         raise ValueError(f"person must be below {len(figures)}, the number of figures found; got {person}.")
     if person is None and len(figures) > 1:
-        warn_user(f"picture shows {len(figures)} figures and the largest was taken; person=1 takes the next.")
+        warn_caller(f"picture shows {len(figures)} figures and the largest was taken; person=1 takes the next.")
     return figures[0 if person is None else int(person)]
 
 
+@ends_at_caller
 def depth(picture: Any, *, detector: Detector = "atelier") -> Picture:
     """How near everything in a picture is: a grey picture of its size, white near and black far.
 
@@ -75,6 +79,7 @@ def depth(picture: Any, *, detector: Detector = "atelier") -> Picture:
     return Picture(reader(_open(picture), None))
 
 
+@ends_at_caller
 def edges(
     picture: Any, *, detector: Detector = "atelier", low: float = LOW, high: float = HIGH, size: int | None = None
 ) -> Picture:
@@ -97,6 +102,7 @@ def edges(
     return _lines(reader, picture, size)
 
 
+@ends_at_caller
 def line_art(picture: Any, *, detector: Detector = "lineart", size: int | None = None) -> Picture:
     """A picture redrawn in lines: a grey picture, white on black, as line art ControlNets expect.
 
@@ -133,7 +139,7 @@ def _own_map(detector: Callable[[Image.Image], Any], picture: Picture, size: int
 def _lines(reader: Reader, picture: Any, size: int | None) -> Picture:
     lines = Picture(reader(_open(picture), size))
     if not lines.pixels.any():
-        warn_user("no line was found in picture, so the map is all black.")
+        warn_caller("no line was found in picture, so the map is all black.")
     return lines
 
 
@@ -142,7 +148,7 @@ def _open(picture: Any) -> Picture:
     opened = Picture.of(picture, name="picture", background=BLACK)
     known = looks_like(opened)
     if known is not None:
-        warn_user(f"picture already looks like {known.name}; if it is one, give it to {known.control} as it is.")
+        warn_caller(f"picture already looks like {known.name}; if it is one, give it to {known.control} as it is.")
     return opened
 
 

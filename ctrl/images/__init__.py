@@ -13,7 +13,7 @@ from ctrl.images.encode import (
 from ctrl.images.files import MAX_FILE, local_file, save, why
 from ctrl.images.like import PictureLike
 from ctrl.images.map_check import looks_like, map_notes
-from ctrl.images.metadata import Generation, read_generation, to_parameters
+from ctrl.images.metadata import Generation, LoraUse, as_tag, lora_tags, read_generation, to_parameters
 from ctrl.images.picture import BLACK, MAX_SIDE, WHITE, Picture
 from ctrl.images.png import png_text
 
@@ -26,12 +26,15 @@ __all__ = [
     "MAX_TEXT",
     "WHITE",
     "Generation",
+    "LoraUse",
     "Origin",
     "Picture",
     "PictureLike",
+    "as_tag",
     "encode",
     "local_file",
     "looks_like",
+    "lora_tags",
     "map_notes",
     "origin_of",
     "png_pictures",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctrl.images.arrays import Array, Scaled, check_size, describe, scale_picture, tensor_to_array, to_hwc
+from ctrl.images.arrays import Array, Scaled, as_array, check_size, describe, scale_picture, tensor_to_array, to_hwc
 from ctrl.images.files import local_file, why
 from ctrl.images.sources import unwrap
 from ctrl.images.transparency import TransparentColour, with_alpha
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")  # of files
 DECODED = (*FORMATS, "MPO")  # of images that the user opened; MPO is what some cameras' JPEGs are
+ARRAYS = ("__array__", "__array_interface__")  # what makes something an array for numpy
 Scale = Callable[[Array, str], Scaled]
 
 
@@ -59,8 +60,8 @@ def decode(source: Any, name: str, scale: Scale = scale_picture) -> Decoded:
             return _decode_image(image, name, scale)
     if hasattr(source, "detach") and hasattr(source, "is_floating_point"):
         source = tensor_to_array(source, name)
-    elif not isinstance(source, Image.Image) and hasattr(source, "__array__"):
-        source = np.asarray(source)
+    elif not isinstance(source, Image.Image | type) and any(hasattr(source, protocol) for protocol in ARRAYS):
+        source = as_array(source, name)
     if isinstance(source, np.ndarray):
         scaled = scale(to_hwc(source, name), name)
         return Decoded(_image_of(scaled.pixels), scaled.fractions, scaled.remarks)
@@ -92,7 +93,7 @@ def _decode_image(image: Image.Image, name: str, scale: Scale) -> Decoded:
     if upright.mode.startswith(("I", "F")):
         values = _values(upright, name)
         scaled = scale(values, name)
-        decoded = Decoded(_image_of(scaled.pixels), scaled.fractions, frames + scaled.remarks)
+        decoded = Decoded(_image_of(scaled.pixels), scaled.fractions, frames + _depth(values) + scaled.remarks)
     else:
         values = np.asarray(upright.convert("L") if upright.mode == "1" else upright)
         decoded = Decoded(_eight_bits(upright), remarks=frames)
@@ -115,6 +116,8 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
             f"{name} is an image of the format {image.format}, not yet decoded, and ctrl decodes {', '.join(DECODED)}; "
             "pass image.convert('RGB')."
         )
+    if getattr(image, "tile", None) and getattr(image, "fp", None) is None:
+        raise ValueError(f"{name} is an image whose file was closed before it was read; call its load() before that.")
     try:
         image.load()
         return ImageOps.exif_transpose(image)
@@ -144,7 +147,12 @@ def _values(image: Image.Image, name: str) -> Array:
         raise ValueError(
             f"{name} has values from {values.min()} to {values.max()}; 16 bits go from 0 to 65535: scale it."
         )
-    return values.astype(np.uint16)
+    return values.astype(np.uint8 if image.mode == "I" and values.max() <= 255 else np.uint16)
+
+
+def _depth(values: Array) -> tuple[str, ...]:
+    """A remark on an image of 32 bits that was read as one of 8."""
+    return ("has no value above 255 in its 32 bits, so 255 was read as white",) if values.dtype == np.uint8 else ()
 
 
 def _image_of(pixels: Array) -> Image.Image:

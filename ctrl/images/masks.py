@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 FULL = (1, 255, 65535)  # what white is in a mask's numbers
 TWELVE_BITS = 4095  # the least that is read as of 65535
-OVERSHOOT = 0.1  # how far Lanczos and cubic resizing take floats beyond black and white, and a little more
+OVERSHOOT = 0.1  # of the contrast: how far Lanczos and cubic resizing take floats beyond it, and a little more
+LOWEST = 0.01  # the least contrast that overshoot is measured by; a tenth of it is rounding
 DIM = 128  # a mask of whole numbers that is nowhere brighter was probably counted otherwise
 COLOURFUL = 32  # between the channels of a pixel: more than JPEG gives to grey
 
@@ -35,7 +36,12 @@ def scale_mask(array: Array, name: str) -> Scaled:
     low, high = array.min(), array.max()
     beyond = OVERSHOOT if floats else 0.0
     full = next((full for full in FULL if high <= full * (1 + beyond)), 0)
-    if low < -beyond * full or (full == 255 and high < 2) or (full == 65535 and high < TWELVE_BITS) or not full:
+    if (
+        low < -beyond * max(high, LOWEST)
+        or (full == 255 and high < 2)
+        or (full == 65535 and high < TWELVE_BITS)
+        or not full
+    ):
         raise ValueError(
             f"{name} has values from {low:.4g} to {high:.4g}; a mask goes from 0, where nothing acts, to 1, 255 or "
             "65535: scale it."

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctrl.caller import constructor_ends_at_caller, ends_at_caller
 from ctrl.images.arrays import describe
 from ctrl.images.decode import decode
 from ctrl.images.files import why
 from ctrl.images.lossless import pack, unpack
 from ctrl.images.masks import brighten, grey_of, mask_from, scale_mask
-from ctrl.images.transparency import flatten
+from ctrl.images.transparency import flatten, opacity
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,6 +26,7 @@ BLACK, WHITE = 0, 255
 MAX_SIDE = 4096  # pixels along the longer side: the largest that is drawn, and that a recipe carries
 
 
+@constructor_ends_at_caller
 @dataclass(frozen=True, eq=False)
 class Picture:
     """Pixels as a value: equal pictures have equal pixels, whatever file they came from.
@@ -51,6 +53,7 @@ class Picture:
             object.__setattr__(self, "original_size", self.size)
 
     @classmethod
+    @ends_at_caller
     def of(cls, source: Any, *, name: str = "picture", background: int = BLACK, longest: int = MAX_SIDE) -> Picture:
         """A picture from a file, an array, a tensor or an object that has one.
 
@@ -70,6 +73,20 @@ class Picture:
         return cls(pixels, remarks=decoded.remarks + remarks)._reduced(longest)
 
     @classmethod
+    @ends_at_caller
+    def with_transparency(cls, source: Any, *, name: str = "picture") -> tuple[Picture, Picture | None]:
+        """A picture from anything `of` reads, in its own colours, and a mask that is white where it is transparent.
+
+        The mask is None for an opaque picture. Raises as `of`.
+        """
+        decoded = decode(source, name)
+        clear = opacity(decoded.image)
+        whole = decoded.image if decoded.image.mode in ("L", "RGB") else decoded.image.convert("RGB")
+        picture = cls(np.asarray(whole), remarks=decoded.remarks)._reduced(MAX_SIDE)
+        return picture, None if clear is None else cls(255 - clear)._reduced(MAX_SIDE)
+
+    @classmethod
+    @ends_at_caller
     def mask(cls, source: Any, *, name: str = "mask") -> Picture:
         """A grey picture of where something acts, white where it does, from anything `of` reads.
 
@@ -84,6 +101,7 @@ class Picture:
         return cls(pixels, remarks=remarks)._reduced(MAX_SIDE)
 
     @classmethod
+    @ends_at_caller
     def from_base64(cls, text: str) -> Picture:
         """The picture written in `text`; the inverse of `to_base64`. Else a ValueError."""
         try:
@@ -97,6 +115,7 @@ class Picture:
         return base64.b64encode(self.encoded).decode("ascii")
 
     @classmethod
+    @ends_at_caller
     def from_encoded(cls, data: bytes) -> Picture:
         """The picture in a small lossless file; the inverse of `encoded`. Else a ValueError."""
         return cls(unpack(data, MAX_SIDE))
@@ -117,6 +136,11 @@ class Picture:
         from PIL import Image
 
         return Image.fromarray(np.array(self.pixels))
+
+    @cached_property
+    def range(self) -> tuple[int, int]:
+        """Its lowest and its highest value."""
+        return int(self.pixels.min()), int(self.pixels.max())
 
     @cached_property
     def sha256(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ctrl.images.arrays import as_array
 from ctrl.images.files import MAX_FILE
 
 MAX_WRAPPERS = 4  # a shot in a widget in an upload …
@@ -33,6 +34,8 @@ def _inner(source: Any, name: str) -> Any:
         return source
     if isinstance(source, os.PathLike):
         return Path(os.fsdecode(source))
+    if isinstance(source, memoryview) and source.ndim > 1:
+        return as_array(source, name)
     if isinstance(source, bytearray | memoryview):
         return bytes(source)
     if callable(getattr(source, "read", None)):
@@ -41,6 +44,10 @@ def _inner(source: Any, name: str) -> Any:
         return _upload(source, name)
     if isinstance(source, tuple) and all(isinstance(entry, Mapping) for entry in source):
         return _single(list(source), name)
+    if isinstance(source, list | tuple) and source:
+        if all(isinstance(row, list | tuple) or getattr(row, "ndim", 0) == 1 for row in source):
+            return as_array(source, name)
+        return source[0] if len(source) == 1 else source
     for holder in ("image", "value"):  # a shot, a widget
         if not isinstance(source, type) and getattr(source, holder, None) is not None:
             return getattr(source, holder)

@@ -7,7 +7,8 @@ from ctrl.model.loading.hub import Hub
 from ctrl.model.loading.load import load
 from ctrl.model.model import Model
 from ctrl.model.solver import Solver
-from ctrl.model.text import Text
+from ctrl.model.t2i_adapter import T2IAdapter
+from ctrl.model.text import PromptEmbeds
 from ctrl.model.text_encoders import TextEncoders
 from ctrl.model.unet import UNet
 
@@ -16,9 +17,10 @@ __all__ = [
     "Hub",
     "IPAdapter",
     "Model",
+    "PromptEmbeds",
     "Solver",
     "StyleReference",
-    "Text",
+    "T2IAdapter",
     "TextEncoders",
     "UNet",
     "load",

@@ -6,8 +6,7 @@ R are the rows of the U-Net's batch.
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctrl.attention import Hooks, Site, sites, tap
+from ctrl.attention import Hooks, Site, callable_of, sites, tap
+from ctrl.attention.override import override
+from ctrl.model.loading.control_modules import OneKind
 from ctrl.model.revision import changes, weights_of
 from ctrl.model.unet import AddedConditions
 from ctrl.rows import PromptRows, Residuals
@@ -30,6 +31,9 @@ class ControlNet:
     identity: Hashable
     added: AddedConditions
     lock: threading.RLock
+
+    title = "ControlNet"
+    runs_once = False
 
     @property
     def revision(self) -> Hashable:
@@ -51,9 +55,19 @@ class ControlNet:
         return bool(getattr(self.module, "prompted_only", False))
 
     @property
+    def reads_holes(self) -> bool:
+        """Whether a hole of its picture is −1; that of a union's "inpaint" is black, as in diffusers' pipelines."""
+        return not isinstance(self.module, OneKind)
+
+    @property
     def vae_scale_factor(self) -> int:
         """Pixels of its control picture to a latent."""
         return int(2 ** (len(self._net.config.conditioning_embedding_out_channels) - 1))
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of its pictures must be multiples of, in pixels."""
+        return self.vae_scale_factor
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -70,8 +84,10 @@ class ControlNet:
     @torch.no_grad()
     def residuals(self, sample: Tensor, t: Tensor, prompt: PromptRows, embedded: Tensor, hooks: Hooks) -> Residuals:
         """The residuals it adds to the U-Net; `embedded` is `embed` of its control pictures."""
-        with self.lock, tap(self.sites, hooks), _answering(self._net.controlnet_cond_embedding, embedded):
-            down, mid = self.module(
+        known = override("forward", [(self._net.controlnet_cond_embedding, lambda _: embedded)])
+        network, as_graph = callable_of(self.module, tapped=hooks.act)
+        with self.lock, tap(self.sites, hooks, compiled=as_graph), known:
+            down, mid = network(
                 sample,
                 t,
                 encoder_hidden_states=prompt.embeds,
@@ -85,14 +101,3 @@ class ControlNet:
     def _net(self) -> Any:
         """diffusers' module."""
         return getattr(self.module, "net", self.module)
-
-
-@contextmanager
-def _answering(module: Any, out: Tensor) -> Iterator[None]:
-    """For the length of the block the module answers `out`, which was computed before."""
-    held: dict[str, Any] = module.__dict__
-    held["forward"] = lambda _: out
-    try:
-        yield
-    finally:
-        del held["forward"]

@@ -1,4 +1,4 @@
-"""The model: text encoders, ControlNets, IP-Adapters, a denoiser and a VAE, called in plain tensors.
+"""The model: text encoders, ControlNets, T2I-Adapters, IP-Adapters, a denoiser and a VAE, called in plain tensors.
 
 N are the pictures made at once. Modules are never modified: LoRAs make a second model that shares every unchanged
 tensor.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from ctrl.model.loading.lora import merged
 from ctrl.model.parts import Parts
 from ctrl.model.revision import changes, new_number, weights_of
 from ctrl.model.solver import Solver
+from ctrl.model.t2i_adapter import T2IAdapter
 from ctrl.model.text_encoders import TextEncoders
 from ctrl.model.unet import UNet
 
@@ -32,8 +34,8 @@ from ctrl.model.unet import UNet
 class Model:
     """A latent diffusion model and the networks that control it; made by `ctrl.load`.
 
-    `text` encodes prompts, `denoiser` predicts noise, `controlnet(kind)` and `ip_adapter(name)` steer it. `lock` is
-    held while a network runs, so that threads take turns.
+    `text` encodes prompts, `denoiser` predicts noise, `control(kind)` and `ip_adapter(name)` steer it. `lock` is held
+    while a network runs, so that threads take turns.
     """
 
     def __init__(
@@ -66,9 +68,13 @@ class Model:
     @property
     def revision(self) -> Hashable:
         """Which weights its pictures depend on, for the keys of a memory: every network loaded so far."""
-        parts = (*self._loaded.controlnets.values(), *self._loaded.ip_adapters.values())
-        vae = changes(weights_of(self.vae))
+        parts = (*self._loaded.controls.values(), *self._loaded.ip_adapters.values())
+        vae = changes(self._vae_weights)
         return (self.denoiser.revision, self.text.revision, vae, *(part.revision for part in parts))
+
+    @cached_property
+    def _vae_weights(self) -> tuple[Tensor, ...]:
+        return weights_of(self.vae)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -77,7 +83,7 @@ class Model:
 
     @property
     def controls(self) -> tuple[str, ...]:
-        """The kinds of control there is a ControlNet for."""
+        """The kinds of control there is a ControlNet or a T2I-Adapter for."""
         return self.extras.controls
 
     @property
@@ -115,20 +121,33 @@ class Model:
         parts = replace(self.parts, unet=unet, text_encoders=text_encoders)
         return Model(parts, self.extras, device=self.device, dtype=self.dtype, loaded=self._loaded)
 
-    def controlnet(self, kind: str) -> ControlNet:
-        """The ControlNet of this kind, loaded on first use. A ValueError if there is none, or one for other latents."""
+    def control(self, kind: str) -> ControlNet | T2IAdapter:
+        """The network that draws this kind of control, loaded on first use; a ValueError if there is none that fits."""
         with self.lock:
-            nets = self._loaded.controlnets
+            nets = self._loaded.controls
             if kind not in nets:
-                module = self.extras.controlnet(kind, self.unet)
-                net = ControlNet(kind, module, new_number(), self.denoiser.added, self.lock)
-                if net.vae_scale_factor != self.vae_scale_factor:
-                    raise ValueError(
-                        f"the {kind} ControlNet was made for another model: it reads {net.vae_scale_factor} pixels as "
-                        f"one, and a latent of this model is {self.vae_scale_factor}."
-                    )
-                nets[kind] = net
+                adapter = self.extras.t2i_adapter(kind, self.unet, self.vae_scale_factor)
+                if adapter is None:
+                    return self._controlnet(kind)
+                nets[kind] = replace(adapter, lock=self.lock)
             return nets[kind]
+
+    def controlnet(self, kind: str) -> ControlNet:
+        """The ControlNet of this kind; a ValueError if there is none that fits, or a T2I-Adapter."""
+        with self.lock:
+            net = self._loaded.controls.get(kind)
+            return net if isinstance(net, ControlNet) else self._controlnet(kind)
+
+    def _controlnet(self, kind: str) -> ControlNet:
+        module = self.extras.controlnet(kind, self.unet)
+        net = ControlNet(kind, module, new_number(), self.denoiser.added, self.lock)
+        if net.vae_scale_factor != self.vae_scale_factor:
+            raise ValueError(
+                f"the {kind} ControlNet was made for another model: it reads {net.vae_scale_factor} pixels as one, and "
+                f"a latent of this model is {self.vae_scale_factor}."
+            )
+        self._loaded.controls[kind] = net
+        return net
 
     def ip_adapter(self, name: str | None = None) -> IPAdapter:
         """The IP-Adapter of this name, or the first, loaded on first use with its image encoder."""
@@ -138,7 +157,9 @@ class Model:
                 adapter = style_adapter(self.extras.adapter_file(name), self.unet, self.device, self.dtype)
                 encoder, processor = self._own_encoder or self.extras.image_encoder(name, self.device, self.dtype)
                 adapter.check(encoder)
-                adapters[name] = IPAdapter(adapter, encoder, processor, self.family.key, new_number(), self.lock)
+                adapters[name] = IPAdapter(
+                    adapter, encoder, processor, self.family.style_blocks, new_number(), self.lock
+                )
             return adapters[name]
 
     @property
@@ -147,11 +168,13 @@ class Model:
         pair = self.parts.image_encoder, self.parts.feature_extractor
         return None if None in pair else pair
 
-    def noise(self, generators: Sequence[torch.Generator], width: int, height: int) -> Tensor:
-        """(N, C, h, w) Gaussian latents, one from each CPU generator."""
+    def noise(
+        self, generators: Sequence[torch.Generator], width: int, height: int, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """(N, C, h, w) Gaussian latents, one from each CPU generator, drawn in the model's type or in another."""
         sides = height // self.vae_scale_factor, width // self.vae_scale_factor
         shape = (1, self.vae.config.latent_channels, *sides)
-        drawn = [torch.randn(shape, generator=generator, dtype=self.dtype) for generator in generators]
+        drawn = [torch.randn(shape, generator=generator, dtype=dtype or self.dtype) for generator in generators]
         return torch.cat(drawn).to(self.device)
 
     def solver(
@@ -164,11 +187,18 @@ class Model:
         """The noise times of a run's evaluations, 1 for pure noise and 0 for none."""
         return self.solver(sampler, spacing, steps, [], strength=strength).times
 
+    @property
+    def encodes_in(self) -> torch.dtype:
+        """The type that pictures are encoded in: float32 for SDXL's VAE, unless its `force_upcast` says otherwise."""
+        upcast = self.family.upcast_vae and self.vae.config.get("force_upcast", True)
+        return torch.float32 if upcast else self.vae.dtype
+
     @torch.no_grad()
     def encode(self, pixels: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Latents (N, C, h, w) of pictures (N, 3, H, W) in [-1, 1], drawn from the VAE's distribution of each."""
         with self.lock:
-            return vae.encode(self.vae, pixels, generators).to(self.dtype)
+            own = self.vae if self.encodes_in == self.vae.dtype else vae.in_float32(self.vae)
+            return vae.encode(own, pixels, generators).to(self.dtype)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
@@ -182,6 +212,6 @@ class Model:
 class Loaded:
     """The networks a model has loaded so far, shared with its copies under LoRAs, and the lock they are used under."""
 
-    controlnets: dict[str, ControlNet] = field(default_factory=dict)
+    controls: dict[str, ControlNet | T2IAdapter] = field(default_factory=dict)
     ip_adapters: dict[str | None, IPAdapter] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)

@@ -136,7 +136,9 @@ def _check_steps(row: Sampler, scheduler: Any, steps: int, strength: float) -> N
 def _check_levels(row: Sampler, spacing: str, scheduler: Any, steps: int) -> None:
     first, last = float(scheduler.timesteps.max()), float(scheduler.timesteps.min())
     most = scheduler.config.num_train_timesteps - (row.name != "flow euler")
-    falls = not hasattr(scheduler, "sigmas") or bool((scheduler.sigmas[:: scheduler.order].diff() < 0).all())
+    drops = scheduler.sigmas[:: scheduler.order].diff() if hasattr(scheduler, "sigmas") else torch.tensor([-1.0])
+    # The last may be of nothing: final_sigmas_type="sigma_min".
+    falls = bool((drops[:-1] < 0).all() and (drops[-1:] <= 0).all())
     if not (falls and 0 <= last <= first <= most):
         raise ValueError(
             f"sampler {row.name!r} with {spacing!r} spacing cannot place {steps} steps on the timesteps 0 to {most} "

@@ -78,7 +78,7 @@ class Solver:
         return [self.level(index).time for index in range(len(self.timesteps))]
 
     def scale(self, latents: Tensor, index: int) -> Tensor:
-        """The latents as the model wants them at step `index`."""
+        """The latents scaled as the model reads them at step `index`."""
         if self.kind == "flow":
             return latents
         self._place(index)

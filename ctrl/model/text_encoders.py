@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ctrl.model import text
+from ctrl.model.chunks import Span, embeddings
 from ctrl.model.parts import TextEncoder
 from ctrl.model.revision import changes, weights_of
-from ctrl.model.text import Span, Text
+from ctrl.model.text import PromptEmbeds
 from ctrl.prompts import parse
 from ctrl.rows import PromptRows
 
@@ -39,12 +40,12 @@ class TextEncoders:
         return weights_of(*(encoder.encoder for encoder in self.encoders))
 
     @torch.no_grad()
-    def encode(self, prompt: str) -> Text:
+    def encode(self, prompt: str) -> PromptEmbeds:
         """The prompt's embeddings, in as many chunks as it needs."""
         with self.lock:
             return text.encode(self.encoders, prompt, self.device, self.dtype)
 
-    def as_negative(self, prompt: str, encoded: Text) -> Text:
+    def as_negative(self, prompt: str, encoded: PromptEmbeds) -> PromptEmbeds:
         """An encoded prompt as a negative one: SDXL encodes an empty one as zeros, and `clip_skip` is not for it."""
         if self.zero_negative and not prompt:
             return text.empty(encoded)
@@ -56,7 +57,7 @@ class TextEncoders:
         with self.lock:
             return text.chunks(self.encoders, prompt)
 
-    def pad_to_longest(self, texts: Sequence[Text]) -> tuple[Text, ...]:
+    def pad_to_longest(self, texts: Sequence[PromptEmbeds]) -> tuple[PromptEmbeds, ...]:
         """Texts with empty chunks appended, as long as the longest: rows of one batch must be."""
         with self.lock:
             return text.pad_to_longest(self.encoders, texts)
@@ -66,11 +67,16 @@ class TextEncoders:
         with self.lock:
             return text.spans(self.encoders, prompt)
 
+    @property
+    def embeddings(self) -> tuple[str, ...]:
+        """The words that textual inversions added."""
+        return embeddings(self.encoders)
+
     def plain(self, prompt: str) -> str:
         """The prompt without the marks of its weights, in whose characters `spans` count."""
         return "".join(piece.text for piece in parse(prompt))
 
-    def rows(self, texts: Sequence[Text]) -> PromptRows:
+    def rows(self, texts: Sequence[PromptEmbeds]) -> PromptRows:
         """Texts of one length as rows."""
         pooled = [row.pooled for row in texts if row.pooled is not None]
         weighted = any(row.weights is not None for row in texts)

@@ -5,6 +5,7 @@ N are the pictures made at once.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,11 @@ def encode(vae: Any, pixels: Tensor, generators: Sequence[torch.Generator]) -> T
     return vae.config.scaling_factor * latents
 
 
+def in_float32(vae: Any) -> Any:
+    """A copy of a VAE in float32, by which SDXL's pipelines encode (`force_upcast`)."""
+    return copy.deepcopy(vae).to(torch.float32)
+
+
 def decode(vae: Any, latents: Tensor) -> Tensor:
     """Pixels (N, 3, H, W) of (N, C, h, w) latents, about [-1, 1]."""
     latents = latents.to(vae.dtype)
@@ -44,10 +50,12 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
 
 def _statistics(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor] | None:
     """The mean and the deviation (1, C, 1, 1) of each channel of the latents, if the VAE's configuration has them."""
-    fields = [getattr(vae.config, field, None) for field in ("latents_mean", "latents_std")]
-    if None in fields:
+    statistics = [getattr(vae.config, field, None) for field in ("latents_mean", "latents_std")]
+    if None in statistics:
         return None
-    mean, std = (torch.tensor(row, device=latents.device, dtype=latents.dtype)[None, :, None, None] for row in fields)
+    mean, std = (
+        torch.tensor(values, device=latents.device, dtype=latents.dtype)[None, :, None, None] for values in statistics
+    )
     return mean, std
 
 

@@ -127,9 +127,7 @@ def _triples(key: str, flat: Any, counts: tuple[int, ...]) -> Array:
 def _canvas_size(canvas: dict[str, Any], size: tuple[int, int] | None) -> Size:
     canvas_size = size or (canvas.get("canvas_width"), canvas.get("canvas_height"))
     if canvas_size[0] is None or canvas_size[1] is None:
-        raise ValueError(
-            "the keypoints are in pixels and the file gives no canvas size; pass size=(width, height)."
-        )
+        raise ValueError("the keypoints are in pixels and the file gives no canvas size; pass size=(width, height).")
     for side in canvas_size:
         if isinstance(side, bool) or not isinstance(side, int | float) or not 1 < side < 1e6:
             raise ValueError(f"the canvas must have a width and a height in pixels, got {canvas_size!r:.60}.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrl.caller import constructor_ends_at_caller, ends_at_caller
 from ctrl.skeleton.draw import draw_figures, to_png
 from ctrl.skeleton.openpose import FACE, HAND, choose, read_people, write_people
 from ctrl.skeleton.poses import POSES
@@ -28,6 +29,7 @@ FRACTIONS = (
 )
 
 
+@constructor_ends_at_caller
 @dataclass(frozen=True, eq=False)
 class Skeleton:
     """The joints of one figure.
@@ -35,7 +37,7 @@ class Skeleton:
     `points` is (18, 2): x to the right and y down as fractions of the picture's width and height. `shown` is
     (18,) bool; a joint that is not shown is not drawn. `left_hand` and `right_hand` are (21, 2), `face` is (68, 2) or
     (70, 2), or None; of these a keypoint at (0, 0) is not shown, as in OpenPose. All are kept as read-only arrays. A
-    shown joint may lie a little outside the picture; coordinates that look like pixels raise a ValueError.
+    shown joint may be a little outside the picture; coordinates that look like pixels raise a ValueError.
     """
 
     points: Array
@@ -66,6 +68,7 @@ class Skeleton:
                 object.__setattr__(self, name, _part(name, getattr(self, name), counts))
 
     @classmethod
+    @ends_at_caller
     def named(cls, name: str) -> Skeleton:
         """A pose from `POSES`, such as "waving"; a ValueError lists them all."""
         if name not in tuple(POSES):  # a tuple, since a list cannot be looked up in a mapping
@@ -74,6 +77,7 @@ class Skeleton:
         return cls(table[:, :2], table[:, 2] > 0)
 
     @classmethod
+    @ends_at_caller
     def from_json(
         cls,
         text: str,
@@ -104,6 +108,7 @@ class Skeleton:
         return {name: value.tolist() for name, value in values.items() if value is not None}
 
     @classmethod
+    @ends_at_caller
     def from_dict(cls, given: dict[str, Any]) -> Skeleton:
         """The inverse of `to_dict`; a ValueError for fields too many or too few."""
         odd = (given.keys() - {field.name for field in fields(cls)}) | ({"points", "shown"} - given.keys())
@@ -150,6 +155,7 @@ class Skeleton:
         return ", ".join([f"Skeleton({int(self.shown.sum())} of 18 joints", *parts, f"sha256 {self.sha256[:8]})"])
 
 
+@constructor_ends_at_caller
 @dataclass(frozen=True)
 class People:
     """Several figures in one picture, drawn over each other in their order."""
@@ -163,6 +169,7 @@ class People:
         object.__setattr__(self, "skeletons", tuple(people))
 
     @classmethod
+    @ends_at_caller
     def from_json(cls, text: str, *, size: tuple[int, int] | None = None, frame: int | None = None) -> People:
         """All people in a JSON text that `Skeleton.from_json` reads, at least one."""
         people = read_people(text, size=size, frame=frame)

@@ -6,9 +6,12 @@ import json
 
 from ctrl.images.metadata import a1111, comfyui, fields, invokeai
 from ctrl.images.metadata.generation import Generation
+from ctrl.images.metadata.lora_tags import LoraUse, Tag, as_tag, lora_tags
 from ctrl.images.metadata.texts import read_texts
 
-__all__ = ["Generation", "read_generation", "to_parameters"]
+__all__ = ["Generation", "LoraUse", "Tag", "as_tag", "lora_tags", "read_generation", "to_parameters"]
+
+PLAIN = {"prompt", "negative_prompt", "seed", "num_inference_steps", "steps", "guidance_scale", "sampler_name"}
 
 to_parameters = a1111.to_parameters
 
@@ -24,6 +27,13 @@ def read_generation(data: bytes) -> Generation | None:
     for keyword in ("parameters", "UserComment"):
         if keyword in texts:
             return _read_parameters(texts[keyword])
+    if (
+        "workflow" not in texts
+        and "prompt" in texts
+        and not _is_json(texts["prompt"])
+        and len(texts.keys() & PLAIN) > 1
+    ):
+        return fields.from_mapping(texts, "another program")  # each setting in a text of its own
     if "prompt" in texts or "workflow" in texts:
         return comfyui.read(texts.get("prompt"), texts.get("workflow"))
     if generation := invokeai.read(texts):

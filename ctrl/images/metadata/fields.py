@@ -9,15 +9,17 @@ from typing import Any
 
 from ctrl.images.metadata.generation import (
     Generation,
+    entry_note,
     integer,
-    left_out,
     number,
     plain_sampler,
     plain_schedule,
     size_of,
     stem,
+    vae_note,
     without_loras,
 )
+from ctrl.images.metadata.lora_tags import LoraUse
 
 # Each value under the names it goes by, once case and signs are gone.
 NAMES = {
@@ -25,19 +27,26 @@ NAMES = {
     "negative": ("negativeprompt", "uc"),
     "steps": ("steps", "numinferencesteps"),
     "sampler": ("sampler", "samplername", "scheduler"),
-    "schedule": ("schedule", "noiseschedule"),
+    "schedule": ("schedule", "noiseschedule", "scheduler"),
     "guidance": ("cfgscale", "guidancescale", "cfg", "scale"),
     "seed": ("seed", "noiseseed"),
     "strength": ("strength", "initimagecreativity", "denoise"),
-    "model": ("model", "modelname", "basemodel"),
-    "clip_skip": ("clipskip",),
+    "model": ("model", "modelname", "basemodel", "usestablediffusionmodel"),
+    "clip_skip": ("clipskip", "clipstopatlayer"),
     "width": ("width",),
     "height": ("height",),
     "resolution": ("resolution",),
     "loras": ("loras",),
+    "lora_weights": ("loraweights",),
+    "variation": ("variationseed",),
+    "variation_strength": ("variationseedstrength",),
 }
-# Settings without which the picture cannot be made again.
-ASKING = ("control", "ipadapter", "refiner", "hires", "hrf", "regional", "sdxl refiner", "upscale", "t2i")
+NOTHING = (None, False, 0, "", "0", "None", "none", "Default", "Automatic")  # what a setting says that is off
+# Settings without which the picture is the same, by a part of their names.
+HARMLESS = re.compile(
+    r"version|hash|date|time|mode$|scheme|created|signed|request|device|aspect|nsamples|initimage|legacy|^id$|image$|"
+    r"path|user|fullprompt|fullnegativeprompt|^type$|^threshold$|perlin"
+)
 
 
 def read(text: str, program: str) -> Generation:
@@ -61,10 +70,13 @@ def from_mapping(named: Mapping[str, Any], program: str) -> Generation:
     inner = named.get("sui_image_params")
     flat = {re.sub(r"[^a-z0-9]", "", name.lower()): value for name, value in (inner or named).items()}
     values = {name: next((flat[key] for key in names if key in flat), None) for name, names in NAMES.items()}
-    prompt, loras = without_loras(_text(values["prompt"]))
-    sampler, schedule = plain_sampler(_text(values["sampler"])) if values["sampler"] else (None, None)
-    notes = [left_out(name) for name, value in named.items() if value and any(word in name.lower() for word in ASKING)]
+    prompt, loras, notes = without_loras(_text(values["prompt"]))
+    apart = flat.keys() & {"sampler", "samplername", "schedule", "noiseschedule"}  # else its scheduler is the sampler
+    schedule = _text(values["schedule"]) if apart else ""
+    sampler, ending = plain_sampler(_text(values["sampler"])) if values["sampler"] else (None, None)
     strength = number(values["strength"]) if _has_image(flat) else None
+    variation = _variation(values)
+    notes += _further(inner or named, given=variation is not None)
     if strength is not None:
         notes.append("the image it was made from is not in the file; give it as image=...")
     size = size_of(values["width"], values["height"]) or _resolution(_text(values["resolution"]))
@@ -74,14 +86,15 @@ def from_mapping(named: Mapping[str, Any], program: str) -> Generation:
         negative=_text(values["negative"]),
         steps=integer(values["steps"]),
         sampler=sampler,
-        schedule=plain_schedule(_text(values["schedule"])) if values["schedule"] else schedule,
+        schedule=plain_schedule(schedule) if schedule else ending,
         guidance=number(values["guidance"]),
         seed=integer(values["seed"]),
         size=size,
         strength=strength,
         model=_name(values["model"]),
-        clip_skip=integer(values["clip_skip"]) or None,
-        loras=loras + _loras(values["loras"]),
+        clip_skip=abs(integer(values["clip_skip"]) or 0) or None,
+        variation=variation,
+        loras=loras or _loras(values["loras"], values["lora_weights"]),
         notes=tuple(notes),
     )
 
@@ -107,12 +120,34 @@ def _name(value: Any) -> str | None:
     return stem(value) if isinstance(value, str) and value else None
 
 
-def _loras(value: Any) -> tuple[tuple[str, float], ...]:
-    """InvokeAI's list of objects with a weight."""
+def _variation(values: Mapping[str, Any]) -> tuple[int, float] | None:
+    seed, strength = integer(values["variation"]), number(values["variation_strength"])
+    return None if seed is None or not strength else (seed, strength)
+
+
+def _further(named: Mapping[str, Any], *, given: bool) -> list[str]:
+    """A note on every setting that is on and is not read."""
+    known = {key for keys in NAMES.values() for key in keys if given or not key.startswith("variation")}
+    notes = []
+    for name, value in named.items():
+        key = re.sub(r"[^a-z0-9]", "", name.lower())
+        if value not in NOTHING and value != {} and value != [] and key not in known and not HARMLESS.search(key):
+            vae = _name(value) if key == "vae" else None
+            notes.append(entry_note(name, value) if vae is None else vae_note(vae))
+    return notes
+
+
+def _loras(value: Any, weights: Any) -> tuple[LoraUse, ...]:
+    """Objects with a weight (InvokeAI), names beside a list of weights (SwarmUI), or pairs (Fooocus)."""
     loras = []
-    for entry in value if isinstance(value, list) else ():
+    strengths = weights if isinstance(weights, list) else []
+    for at, entry in enumerate(value if isinstance(value, list) else ()):
         if isinstance(entry, dict):
             name, weight = _name(entry.get("model") or entry.get("lora")), number(entry.get("weight", 1))
-            if name and weight is not None:
-                loras.append((name, weight))
+        elif isinstance(entry, list) and len(entry) >= 2:
+            name, weight = _name(entry[0]), number(entry[1])
+        else:
+            name, weight = _name(entry), number(strengths[at]) if at < len(strengths) else 1.0
+        if name and weight is not None:
+            loras.append(LoraUse(name, weight))
     return tuple(loras)

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from ctrl.images.metadata.lora_tags import LoraUse, lora_tags
+
 # Every program's spelling of a sampler, once case, spaces and signs are gone.
 SAMPLERS = {
     "euler": "euler", "eulera": "euler a", "eulerancestral": "euler a", "heun": "heun", "ddim": "ddim", "ddpm": "ddpm",
@@ -17,7 +19,6 @@ SCHEDULES = {
     "karras": "karras", "exponential": "exponential", "sgmuniform": "trailing", "normal": None, "automatic": None,
     "uniform": None, "discrete": None, "simple": "trailing",
 }  # fmt: skip
-LORA = re.compile(r"<lora:([^:<>]+):([-+.\deE]+)(?::[^<>]*)?>")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class Generation:
     """How a picture was made; None is what its file does not say.
 
     `sampler` and `schedule` are in ctrl's words where it has the thing ("dpm++ 2m", "karras"), else in the program's.
-    `size` is (width, height) in pixels, `strength` that of image to image, `loras` are pairs of name and weight.
+    `variation` is the seed of the noise that `seed`'s is blended with, and how far, 0 to 1.
+    `size` is (width, height) in pixels, `strength` that of image to image. `clip_skip` counts as
+    AUTOMATIC1111's web UI does: 1 skips no layer.
     Each of `notes` is a sentence about a setting that has no counterpart in ctrl.
     """
 
@@ -41,7 +44,8 @@ class Generation:
     strength: float | None = None
     model: str | None = None
     clip_skip: int | None = None
-    loras: tuple[tuple[str, float], ...] = ()
+    loras: tuple[LoraUse, ...] = ()
+    variation: tuple[int, float] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -93,10 +97,13 @@ def size_of(width: Any, height: Any) -> tuple[int, int] | None:
     return (w, h) if w and h and w > 0 and h > 0 else None
 
 
-def without_loras(prompt: str) -> tuple[str, tuple[tuple[str, float], ...]]:
-    """A prompt without its `<lora:name:weight>`, and those."""
-    loras = [(match[1].strip(), weight) for match in LORA.finditer(prompt) if (weight := number(match[2])) is not None]
-    return LORA.sub("", prompt).strip(), tuple(loras)
+def without_loras(prompt: str) -> tuple[str, tuple[LoraUse, ...], list[str]]:
+    """A prompt without its `<lora:name:weight>`, those, and notes on what they say besides."""
+    tags = lora_tags(prompt)
+    for tag in reversed(tags):
+        prompt = prompt[: tag.start] + prompt[tag.end :]
+    notes = [left_out(f"{tag.unread} of the LoRA {tag.lora.name!r}") for tag in tags if tag.unread]
+    return prompt.strip(), tuple(tag.lora for tag in tags), notes
 
 
 def stem(file: str) -> str:
@@ -106,4 +113,14 @@ def stem(file: str) -> str:
 
 def left_out(what: str) -> str:
     """The note on something that has no counterpart."""
-    return f"{what} has no counterpart here and was left out"
+    return f"{' '.join(what.split()):.160} has no counterpart here and was left out"
+
+
+def entry_note(name: str, value: Any) -> str:
+    """The note on a setting that has no counterpart."""
+    return left_out(f"{name}: {str(value).strip():.80}")
+
+
+def vae_note(name: str) -> str:
+    """The note on another VAE than the model's own."""
+    return f"it was made with the VAE {stem(name)!r:.80}; load it with ctrl.load(..., vae=...)"

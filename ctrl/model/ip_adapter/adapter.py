@@ -27,7 +27,7 @@ HEAD = 64  # channels of a head of every published resampler; no tensor's shape 
 
 
 @dataclass(frozen=True)
-class Layout:
+class AdapterFormat:
     """A published form of `image_proj`: its input, and the file's names for diffusers' names.
 
     `mark` is the tensor that only this layout has, `entry` the one whose second axis is E, `reads` the field
@@ -62,9 +62,9 @@ _RESAMPLER = (
     (".ff.1.net.2.", ".1.3."),
 )
 _PERCEPTRON = (("ff.net.0.proj.", "proj.0."), ("ff.net.2.", "proj.2."), ("norm.", "proj.3."))
-BASE = Layout("base", "proj.weight", "proj.weight", "image_embeds", _POOLED, (("image_embeds.", "proj."),))
-FULL = Layout("full", "proj.3.weight", "proj.0.weight", "hidden_states", _HIDDEN, _PERCEPTRON)
-PLUS = Layout("plus", "latents", "proj_in.weight", "hidden_states", _HIDDEN, _RESAMPLER)
+BASE = AdapterFormat("base", "proj.weight", "proj.weight", "image_embeds", _POOLED, (("image_embeds.", "proj."),))
+FULL = AdapterFormat("full", "proj.3.weight", "proj.0.weight", "hidden_states", _HIDDEN, _PERCEPTRON)
+PLUS = AdapterFormat("plus", "latents", "proj_in.weight", "hidden_states", _HIDDEN, _RESAMPLER)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class StyleAdapter:
     """An IP-Adapter: a projection from embeddings (width E) to tokens, and K/V weights at every site."""
 
     name: str
-    layout: Layout
+    layout: AdapterFormat
     width: int
     projection: nn.Module
     projections: Mapping[str, Projections]
@@ -139,7 +139,7 @@ def read_style_adapter(file: Path, unet: Any, device: torch.device, dtype: torch
     Layers are numbered 1, 3, 5… over the cross-attention modules, since diffusers counts attn1 too.
     """
     tensors, _ = read_tensors(file)
-    layout = _layout(file, tensors)
+    layout = _format_of(file, tensors)
     places = sites(unet)
     blueprint = _blueprint(file, layout, tensors, unet.config.cross_attention_dim)
     wanted = _shapes(layout, blueprint)
@@ -165,7 +165,7 @@ def read_style_adapter(file: Path, unet: Any, device: torch.device, dtype: torch
     return StyleAdapter(file.name, layout, width, projection, projections)
 
 
-def _layout(file: Path, tensors: Mapping[str, Tensor]) -> Layout:
+def _format_of(file: Path, tensors: Mapping[str, Tensor]) -> AdapterFormat:
     """Which of the layouts it is, recognised by the names, as diffusers does."""
     names = {key.removeprefix("image_proj.") for key in tensors if key.startswith("image_proj.")}
     faces = any(key.startswith("ip_adapter.") and "_lora." in key for key in tensors)
@@ -181,7 +181,7 @@ def _layout(file: Path, tensors: Mapping[str, Tensor]) -> Layout:
     raise ValueError(f"{file.name} is no IP-Adapter of the base, plus or full layout: {looks}.")
 
 
-def _blueprint(file: Path, layout: Layout, tensors: Mapping[str, Tensor], text_width: int) -> nn.Module:
+def _blueprint(file: Path, layout: AdapterFormat, tensors: Mapping[str, Tensor], text_width: int) -> nn.Module:
     """diffusers' module for `image_proj`, of the file's sizes and the U-Net's width, without memory."""
     from diffusers.models.embeddings import (
         ImageProjection,
@@ -211,7 +211,7 @@ def _blueprint(file: Path, layout: Layout, tensors: Mapping[str, Tensor], text_w
         )
 
 
-def _shapes(layout: Layout, blueprint: nn.Module) -> dict[str, tuple[int, ...]]:
+def _shapes(layout: AdapterFormat, blueprint: nn.Module) -> dict[str, tuple[int, ...]]:
     """The tensors that the file must hold for this module."""
     shapes = {}
     for name, tensor in blueprint.state_dict().items():

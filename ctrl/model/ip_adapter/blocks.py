@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from numbers import Real
 
 PRESETS = (
@@ -21,28 +22,39 @@ PRESETS = (
     "style+layout (comfyui)",
 )
 
+
+@dataclass(frozen=True)
+class StyleBlocks:
+    """Where "style" and "layout" act in the U-Nets of one family: weights by block, as two schools published them."""
+
+    instant_style: Mapping[str, float]
+    instant_layout: Mapping[str, float]
+    comfyui_style: Mapping[str, float]
+    comfyui_layout: Mapping[str, float]
+
+
+# SD 1.x by InstantStyle's infer_style_sd15.py and InvokeAI; by ComfyUI_IPAdapter_plus and sd-webui-controlnet: of
+# their 16 indices (down 0-5, mid 6, up 7-15), style is 0-3 and 9-15, layout a quarter of 4 and the whole of 5.
+SD_BLOCKS = StyleBlocks(
+    instant_style={"up_blocks.1": 1.0},
+    instant_layout={"down_blocks.2": 1.0, "mid_block": 1.0},
+    comfyui_style={
+        "down_blocks.0": 1.0,
+        "down_blocks.1": 1.0,
+        "up_blocks.1.attentions.2": 1.0,
+        "up_blocks.2": 1.0,
+        "up_blocks.3": 1.0,
+    },
+    comfyui_layout={"down_blocks.2.attentions.0": 0.25, "down_blocks.2.attentions.1": 1.0},
+)
+
 # SDXL, where all agree: InstantStyle (arXiv 2404.02733), diffusers, ComfyUI_IPAdapter_plus, InvokeAI.
-_XL_STYLE = {"up_blocks.0.attentions.1": 1.0}
-_XL_LAYOUT = {"down_blocks.2.attentions.1": 1.0}
-
-# SD 1.x by InstantStyle's infer_style_sd15.py and InvokeAI.
-_INSTANT_STYLE = {"up_blocks.1": 1.0}
-_INSTANT_LAYOUT = {"down_blocks.2": 1.0, "mid_block": 1.0}
-
-# SD 1.x by ComfyUI_IPAdapter_plus and sd-webui-controlnet: of their 16 indices (down 0-5, mid 6, up 7-15), style
-# is 0-3 and 9-15, layout a quarter of 4 and the whole of 5.
-_COMFY_STYLE = {
-    "down_blocks.0": 1.0,
-    "down_blocks.1": 1.0,
-    "up_blocks.1.attentions.2": 1.0,
-    "up_blocks.2": 1.0,
-    "up_blocks.3": 1.0,
-}
-_COMFY_LAYOUT = {"down_blocks.2.attentions.0": 0.25, "down_blocks.2.attentions.1": 1.0}
+_XL_STYLE, _XL_LAYOUT = {"up_blocks.0.attentions.1": 1.0}, {"down_blocks.2.attentions.1": 1.0}
+SDXL_BLOCKS = StyleBlocks(_XL_STYLE, _XL_LAYOUT, _XL_STYLE, _XL_LAYOUT)
 
 
-def weights(blocks: str | Mapping[str, float], sites: Iterable[str], family: str | None) -> dict[str, float]:
-    """The weight of every site; `family` is "sd1", "sd2", "sdxl", or None for any other U-Net.
+def weights(blocks: str | Mapping[str, float], sites: Iterable[str], published: StyleBlocks | None) -> dict[str, float]:
+    """The weight of every site; `published` is of the U-Net's family, None where there is nothing.
 
     A mapping gives a site the weight of the most specific of its names, and 0 without one. Of the presets,
     "style", "layout" and both are InstantStyle's for Stable Diffusion; with "(comfyui)" they are the other
@@ -51,7 +63,7 @@ def weights(blocks: str | Mapping[str, float], sites: Iterable[str], family: str
     TypeError in one sentence for a name that fits no site.
     """
     names = tuple(sites)
-    chosen = _preset(blocks, names, family) if isinstance(blocks, str) else _checked(blocks)
+    chosen = _preset(blocks, names, published) if isinstance(blocks, str) else _checked(blocks)
     known = {name for site in names for name in _names(site)}
     for name in chosen:
         if name not in known:
@@ -82,25 +94,25 @@ def _checked(blocks: Mapping[str, float]) -> dict[str, float]:
     return {name: float(weight) for name, weight in blocks.items()}
 
 
-def _preset(name: str, sites: tuple[str, ...], family: str | None) -> dict[str, float]:
+def _preset(name: str, sites: tuple[str, ...], published: StyleBlocks | None) -> dict[str, float]:
     if name not in PRESETS:
         raise ValueError(f"blocks must be one of {', '.join(PRESETS)}, or names with weights, got {name!r}.")
     if name == "all":
         return {part: 1.0 for part in {_names(site)[0] for site in sites}}
     goals, school, _ = name.partition(" (")
-    if family == "sdxl":
-        style, layout = _XL_STYLE, _XL_LAYOUT
-    elif family in ("sd1", "sd2"):
-        style, layout = (_COMFY_STYLE, _COMFY_LAYOUT) if school else (_INSTANT_STYLE, _INSTANT_LAYOUT)
-    elif school:
-        raise ValueError(f"blocks {name!r} is defined for Stable Diffusion only; for this U-Net say {goals!r}.")
-    else:
+    if published is None:
+        if school:
+            raise ValueError(f"blocks {name!r} is defined for Stable Diffusion only; for this U-Net say {goals!r}.")
         style, layout = _by_depth(sites)
-    parts = {"style": style, "layout": layout, "style+layout": style | layout}
-    return parts[goals]
+    elif school:
+        style, layout = published.comfyui_style, published.comfyui_layout
+    else:
+        style, layout = published.instant_style, published.instant_layout
+    parts = {"style": style, "layout": layout, "style+layout": {**style, **layout}}
+    return dict(parts[goals])
 
 
-def _by_depth(sites: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float]]:
+def _by_depth(sites: tuple[str, ...]) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """The second school's rule of thumb, since InstantStyle's carries next to no style in the atelier model."""
     blocks = dict.fromkeys(".".join(site.split(".")[1:3]) for site in sites)  # down_blocks.0, …
     down, up = (

@@ -16,7 +16,7 @@ from torch import Tensor
 from ctrl.images import Picture
 from ctrl.memory import Keep
 from ctrl.model.ip_adapter.adapter import StyleAdapter, seen
-from ctrl.model.ip_adapter.blocks import weights
+from ctrl.model.ip_adapter.blocks import StyleBlocks, weights
 from ctrl.model.ip_adapter.reference import StyleReference
 from ctrl.model.revision import changes, weights_of
 
@@ -28,13 +28,13 @@ ALL = 0.99  # of a picture's area; an encoder that sees as much sees all of it
 class IPAdapter:
     """An IP-Adapter, the image encoder it reads, and the processor of that encoder's pictures.
 
-    `family` chooses what the presets of blocks mean, see `ip_adapter.blocks`.
+    `blocks` says what the presets mean in this model's family; None where nothing is published.
     """
 
     adapter: StyleAdapter
     encoder: Any
     processor: Any
-    family: str | None
+    blocks: StyleBlocks | None
     identity: Hashable
     lock: threading.RLock
 
@@ -68,7 +68,7 @@ class IPAdapter:
     ) -> StyleReference:
         """One style of N pictures, from embeddings `cond` (N, n, *S) and `uncond` (N, n or 1, *S)."""
         chosen: str | Mapping[str, float] = blocks if isinstance(blocks, str) else dict(blocks)
-        by_site = weights(chosen, self.adapter.projections, self.family)
+        by_site = weights(chosen, self.adapter.projections, self.blocks)
         return StyleReference.of(self.adapter, cond, uncond, blocks=by_site, mask=mask, combine=combine, keep=keep)
 
     def style_crop(self, picture: Any) -> Image.Image:

@@ -7,7 +7,7 @@ the image encoder's embedding of one picture, as in `ctrl.model.ip_adapter.adapt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,8 @@ class StyleReference:
 
     `cond` is (N, n, *S), the pictures; `uncond` (N, n or 1, *S), blanks or the negative picture, which is
     repeated for each of n; `blocks` a weight for every site; `mask` (N or 1, 1, H, W) in [0, 1] at any size.
-    `keep` remembers tokens, keys and values, which are then bit-equal to projecting them at every step.
+    `keep` remembers tokens, keys and values, which are then bit-equal to projecting them at every step, and the mask at
+    every size, unless `keep_mask` is False.
     """
 
     adapter: StyleAdapter = field(metadata=SHARED)
@@ -36,6 +37,7 @@ class StyleReference:
     blocks: Mapping[str, float]
     mask: Tensor | None = None
     keep: Keep = field(default_factory=Memory, repr=False)
+    keep_mask: bool = True
 
     def __post_init__(self) -> None:
         strange = sorted(self.blocks.keys() ^ self.adapter.projections.keys())
@@ -66,6 +68,10 @@ class StyleReference:
         if combine == "average":
             cond, uncond = (embeds.mean(1, keepdim=True) for embeds in (cond, uncond))
         return StyleReference(adapter, cond, uncond, blocks, mask, Memory() if keep is None else keep)
+
+    def masked(self, mask: Tensor) -> StyleReference:
+        """The same style with a mask (N, 1, h, w) of one step."""
+        return replace(self, mask=mask, keep_mask=False)
 
     def at(self, weight: float, rows: Rows, index: int = 0) -> StyleEdit:
         """The edit of one step; `index` is the style's number in its recipe."""
@@ -116,8 +122,11 @@ class StyleEdit:
         mask, size = self.style.mask, (call.height, call.width)
         if mask is None:
             return None
-        key = ("mask", self.rows, size, call.q.dtype)
-        return self.style.keep(key, lambda: _shrunk(mask, size, len(self.rows)).to(call.q.device, call.q.dtype))
+
+        def shrunk() -> Tensor:
+            return _shrunk(mask, size, len(self.rows)).to(call.q.device, call.q.dtype)
+
+        return self.style.keep(("mask", self.rows, size, call.q.dtype), shrunk) if self.style.keep_mask else shrunk()
 
 
 def _shrunk(mask: Tensor, size: tuple[int, int], rows: int) -> Tensor:

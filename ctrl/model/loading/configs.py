@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from ctrl.caller import warn_caller
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def checked(kind: Any, config: Mapping[str, Any], name: str) -> dict[str, Any]:
         strange = [field for field in config if field not in (*known, *TRAINING) and not field.startswith("_")]
         if strange:
             listed = ", ".join(strange)
-            warnings.warn(f"{name}/config.json has fields unknown to diffusers: {listed:.200}.", stacklevel=2)
+            warn_caller(f"{name}/config.json has fields unknown to diffusers: {listed:.200}.")
     for field, value in kept.items():
         _check(f"{field} in {name}/config.json", field, value)
     if len(_listed(kept.get("block_out_channels"))) > BLOCKS:

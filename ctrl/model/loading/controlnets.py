@@ -128,10 +128,16 @@ def _check_residuals(kind: str, net: Any, unet: Any) -> None:
 
 def _fit(kind: str, config: Mapping[str, Any], unet: Any) -> None:
     """Refuse, by a ValueError, a ControlNet that was made for another U-Net."""
+    wanted = _read_by_controlnets(unet)
     for field in FITTING:
-        got, want = (_plain(fields.get(field)) for fields in (config, unet.config))
+        got, want = (_plain(fields.get(field)) for fields in (config, wanted))
         if field in config and got != want:
             raise ValueError(f"the {kind} ControlNet was made for another model: its {field} is {got}, not {want}.")
+
+
+def _read_by_controlnets(unet: Any) -> dict[str, Any]:
+    """The U-Net's configuration; of an inpainting U-Net, ControlNets read the latents alone."""
+    return {**unet.config, "in_channels": unet.config["out_channels"]}
 
 
 def _plain(value: Any) -> Any:
@@ -149,7 +155,8 @@ def _of_file(kind: str, file: Path, unet: Any) -> Any:
         raise ValueError(f"{file.name} is no ControlNet by diffusers' or the original names: {looks}.")
     net, by_shapes = _class(tensors)
     known = list(inspect.signature(net.__init__).parameters)[1:]
-    config = {field: unet.config[field] for field in known if field in unet.config} | by_shapes
+    own = _read_by_controlnets(unet)
+    config = {field: own[field] for field in known if field in own} | by_shapes
     first = tensors["input_hint_block.0.weight" if original else ENTRY]
     config |= {"conditioning_embedding_out_channels": _hints(tensors, original=original),
                "conditioning_channels": first.shape[1] if first.ndim == 4 else 3}  # fmt: skip

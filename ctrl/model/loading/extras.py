@@ -1,4 +1,6 @@
-"""Optional parts of a model (ControlNets by kind, IP-Adapters and LoRAs by name) and where their files are.
+"""Optional parts of a model, and where their files are: controls by kind, IP-Adapters and LoRAs by name.
+
+A control is drawn by a ControlNet or by a T2I-Adapter, which are recognised by their files.
 
 In this order: given by the user, in the model's folder, published for its family. Nothing is fetched or read before a
 recipe needs it.
@@ -6,6 +8,7 @@ recipe needs it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +16,28 @@ from typing import Any
 
 import torch
 
+from ctrl.caller import warn_caller
 from ctrl.model.loading.controlnets import controlnet
-from ctrl.model.loading.families import ALIASES, Adapter, ControlNetSource, Family, LoadedAdapter
-from ctrl.model.loading.files import module_files
+from ctrl.model.loading.families import (
+    ALIASES,
+    UNNAMED,
+    ControlNetSource,
+    Family,
+    IPAdapterFiles,
+    LoadedAdapter,
+    control_kinds,
+)
+from ctrl.model.loading.files import module_files, read_json
 from ctrl.model.loading.hub import Downloader, Hub, Snapshot, Source, source_of
 from ctrl.model.loading.lora_file import CONFIG, DIFFUSERS, Lora, lora_files, read_lora
 from ctrl.model.loading.pretrained import image_processor, image_tower
-from ctrl.model.loading.t2i_adapters import T2IAdapter, is_t2i_adapter, t2i_adapter
+from ctrl.model.loading.t2i_adapters import is_t2i_adapter, t2i_adapter
+from ctrl.model.t2i_adapter import T2IAdapter
 
 BASE, LCM = "base", "lcm"  # what an adapter and a LoRA without a name are called
 KIND = "controlnet_"
+SAVED = re.compile(r"(controlnet|adapter)(_\d+)?")  # the folders in which diffusers' pipelines save controls
+CONTROLS = ("ControlNetModel", "ControlNetUnionModel", "T2IAdapter")
 LETTERS = 64  # of a name, as in recipes
 PROCESSOR = "preprocessor_config.json"
 Given = str | Path | Hub
@@ -34,13 +49,13 @@ class Extras:
     """The extras of one model. `controls`, `styles` and `loras` say what there is; the methods bring it."""
 
     controlnets: Mapping[str, ControlNetSource] = field(default_factory=dict)
-    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    adapters: Mapping[str, IPAdapterFiles] = field(default_factory=dict)
     lora_sources: Mapping[str, Source] = field(default_factory=dict)
     downloader: Downloader = field(default_factory=Downloader)
 
     @property
     def controls(self) -> tuple[str, ...]:
-        """The kinds of control there is a ControlNet for."""
+        """The kinds of control there is a ControlNet or a T2I-Adapter for."""
         return tuple(self.controlnets)
 
     @property
@@ -59,13 +74,15 @@ class Extras:
             raise ValueError(self._lacks(f"ControlNet for {kind!r}", self.controls, "controlnets"))
         place = self._control_place(kind)
         if is_t2i_adapter(place):
-            raise ValueError(f"the {kind} control is a T2I-Adapter, and a ControlNet is needed.")
+            raise ValueError(f"the {kind} control is a T2I-Adapter, and no ControlNet.")
         return controlnet(kind, place, unet, self.controlnets[kind].mode)
 
-    def t2i_adapter(self, kind: str, unet: Any) -> T2IAdapter | None:
-        """The T2I-Adapter that is given for this kind; None if a ControlNet is."""
+    def t2i_adapter(self, kind: str, unet: Any, vae_scale_factor: int = 8) -> T2IAdapter | None:
+        """The T2I-Adapter of this kind, for this U-Net; None if there is none, or a ControlNet."""
         place = self._control_place(kind) if kind in self.controlnets else None
-        return t2i_adapter(kind, place, unet) if place is not None and is_t2i_adapter(place) else None
+        if place is None or not is_t2i_adapter(place):
+            return None
+        return t2i_adapter(kind, place, unet, vae_scale_factor)
 
     def _control_place(self, kind: str) -> Any:
         """The file or folder of a control, fetched if it must be, or its module."""
@@ -104,7 +121,7 @@ class Extras:
             return read_lora(self.downloader.file(called, source))
         return read_lora(self.downloader.folder(called, source, (CONFIG, DIFFUSERS), lora_files).folder)
 
-    def _adapter(self, name: str | None) -> Adapter:
+    def _adapter(self, name: str | None) -> IPAdapterFiles:
         chosen = next(iter(self.adapters), "") if name is None else name
         if chosen not in self.adapters:
             what = "IP-Adapter" if name is None else f"IP-Adapter {name!r}"
@@ -132,14 +149,14 @@ def extras_of(
     readers: Readers = (None, None),
     *,
     controlnets: Mapping[str, Given | ControlNetSource | Any] | None = None,
-    ip_adapter: Given | Adapter | Mapping[str, Given | Adapter] | None = None,
+    ip_adapter: Given | IPAdapterFiles | Mapping[str, Given | IPAdapterFiles] | None = None,
     lora: Given | Mapping[str, Given] | None = None,
 ) -> Extras:
     """The extras of a model of this family: its `own`, the family's and those that the user gave.
 
-    `controlnets` maps kinds to folders, .safetensors files, hub ids or ControlNetModels; `ip_adapter` and `lora` are
-    .safetensors files, or map names to them, and `readers` the model's own image encoder for them. Nothing is opened;
-    a path that does not exist raises a FileNotFoundError.
+    `controlnets` maps kinds to ControlNets and T2I-Adapters: folders, .safetensors files, hub ids or modules.
+    `ip_adapter` and `lora` are .safetensors files, or map names to them, and `readers` the model's own image encoder
+    for them. Nothing is opened; a path that does not exist raises a FileNotFoundError.
     """
     if not isinstance(controlnets, Mapping | None):
         got = type(controlnets).__name__
@@ -161,15 +178,36 @@ def extras_of(
 def extras_in(snapshot: Snapshot) -> Extras:
     """The extras in a model's own folder, by the names of its files."""
     folders = dict.fromkeys(name.split("/")[0] for name in snapshot.names if "/" in name)
-    kinds = [folder for folder in folders if folder.startswith(KIND)]
+    nets = {
+        folder.removeprefix(KIND).replace("_", " "): ControlNetSource(snapshot.inside(folder))
+        for folder in folders
+        if folder.startswith(KIND) and not SAVED.fullmatch(folder)
+    }
+    for folder in sorted(filter(SAVED.fullmatch, folders)):
+        nets |= _saved_control(snapshot, folder, nets)
     files = [name for name in snapshot.names if name.endswith(".safetensors")]
     adapters = {_called(name, BASE, "ip_adapter"): name for name in files if name.startswith("ip_adapter/")}
     loras = {_called(name, LCM, "pytorch_lora_weights"): name for name in files if name.startswith("lora/")}
     return Extras(
-        {kind.removeprefix(KIND).replace("_", " "): ControlNetSource(snapshot.inside(kind)) for kind in kinds},
-        {name: Adapter(snapshot.inside(file), *readers_in(snapshot)) for name, file in adapters.items()},
+        nets,
+        {name: IPAdapterFiles(snapshot.inside(file), *readers_in(snapshot)) for name, file in adapters.items()},
         {name: snapshot.inside(file) for name, file in loras.items()},
     )
+
+
+def _saved_control(snapshot: Snapshot, folder: str, taken: Mapping[str, ControlNetSource]) -> dict[str, Any]:
+    """The kinds that a network draws which a pipeline of diffusers' saved; its folder's name does not say them."""
+    file = snapshot.folder / folder / "config.json"
+    config = read_json(file) if file.is_file() else {}
+    if config.get("_class_name", CONTROLS[0]) not in CONTROLS or f"{folder}/config.json" not in snapshot.names:
+        return {}
+    kinds = control_kinds(config, taken)
+    if unnamed := [kind for kind in kinds if kind.startswith(UNNAMED)]:
+        warn_caller(
+            f"the control network in {folder} does not say its kind; ctrl calls it {unnamed[0]!r}. To name it: "
+            f"controlnets={{'pose': .../{folder}}}."
+        )
+    return {kind: ControlNetSource(snapshot.inside(folder), mode) for kind, mode in kinds.items() if kind not in taken}
 
 
 def readers_in(snapshot: Snapshot) -> Readers:
@@ -232,9 +270,9 @@ def _lora(name: str, value: Given) -> Source:
     return source if isinstance(source, Hub) or source.is_dir() else _file(name, value)
 
 
-def _given_adapter(value: Given | Adapter, readers: Readers, other: Adapter | None) -> Adapter:
+def _given_adapter(value: Given | IPAdapterFiles, readers: Readers, other: IPAdapterFiles | None) -> IPAdapterFiles:
     """A user's IP-Adapter; its encoder is next to its file, else the model's, else that of the `other` of its name."""
-    if isinstance(value, Adapter):
+    if isinstance(value, IPAdapterFiles):
         return value
     file = _file("ip_adapter", value)
     encoder, processor = readers
@@ -242,4 +280,4 @@ def _given_adapter(value: Given | Adapter, readers: Readers, other: Adapter | No
         encoder = next_to_it
     if encoder is None and other is not None:
         encoder, processor = other.encoder, other.processor
-    return Adapter(file, encoder, processor)
+    return IPAdapterFiles(file, encoder, processor)

@@ -6,15 +6,17 @@ has only pickles, the place is a published file in the original layout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
 
+from ctrl.model.ip_adapter.blocks import SD_BLOCKS, SDXL_BLOCKS, StyleBlocks
 from ctrl.model.loading.hub import Hub, Source
 
+UNNAMED = "control"  # the kind of a network that does not say it
 # What others call the kinds of control.
 ALIASES = {"openpose": "pose", "canny": "edges", "lineart": "line art", "softedge": "soft edge", "seg": "segmentation"}
 # The kinds by what the names of published ControlNets hold, the more particular first.
@@ -46,7 +48,7 @@ class LoadedAdapter:
 
 
 @dataclass(frozen=True)
-class Adapter:
+class IPAdapterFiles:
     """An IP-Adapter: its file, and the folders of the image encoder it reads and of what prepares its pictures."""
 
     file: Source | LoadedAdapter
@@ -72,13 +74,15 @@ class TextEncoderFormat:
 class Family:
     """Models of one architecture, recognised by the U-Net's text width and the number of text encoders.
 
-    - `key` names it in presets of IP-Adapter blocks.
-    - What no tensor of a single file shows: `size` in pixels and that of a v model, `prediction`, `scaling_factor`,
-      timestep `spacing`.
+    - `key` names it in PNGs, records and tables; None for a family of which nothing is published. `latents` names the
+      colours of its latents in `ctrl.live.preview`.
+    - What no tensor of a single file shows: `size` in pixels and that of a v model, the `predictions` of its published
+      models, the usual first, or by the `trained_steps` that a published file states, `scaling_factor`, `spacing`.
     - What diffusers' pipelines of the family do: an empty negative prompt is zeros (`zero_negative`), a float16 VAE
       decodes in float32 (`upcast_vae`), a schedule is repaired (`repairs_schedule`), a VAE's `latents_mean` and
       `latents_std` are read; the U-Net's `added` conditions.
-    - What is published for it: ControlNets by kind, IP-Adapters and LoRAs by name.
+    - What is published for it: ControlNets by kind, IP-Adapters and LoRAs by name, the blocks that a style's presets
+      mean (`style_blocks`).
     """
 
     name: str
@@ -87,7 +91,9 @@ class Family:
     text_encoders: tuple[TextEncoderFormat, ...]
     size: int = 512
     size_of_v: int = 768
-    prediction: str = "epsilon"
+    predictions: tuple[str, ...] = ("epsilon",)
+    trained_steps: Mapping[int, str] = field(default_factory=dict)
+    latents: str | None = None
     scaling_factor: float = 0.18215
     spacing: str | None = None
     zero_negative: bool = False
@@ -96,8 +102,9 @@ class Family:
     reads_latent_statistics: bool = False
     added: str | None = None
     controlnets: Mapping[str, ControlNetSource] = field(default_factory=dict)
-    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    adapters: Mapping[str, IPAdapterFiles] = field(default_factory=dict)
     loras: Mapping[str, Source] = field(default_factory=dict)
+    style_blocks: StyleBlocks | None = None
 
 
 def family_of(unet: Any, text_encoders: int) -> Family:
@@ -106,8 +113,9 @@ def family_of(unet: Any, text_encoders: int) -> Family:
     One of another width has the ways of the family with as many text encoders, and nothing is published for it.
     """
     width = unet.config.cross_attention_dim
-    alike = [family for family in (SD1, SD2, SDXL) if len(family.text_encoders) == text_encoders]
-    other = replace(alike[0], name="another family", key=None, controlnets={}, adapters={}, loras={})
+    alike = [family for family in FAMILIES if len(family.text_encoders) == text_encoders]
+    published: dict[str, Any] = {"controlnets": {}, "adapters": {}, "loras": {}, "style_blocks": None}
+    other = replace(alike[0], name="another family", key=None, latents=None, **published)
     return next((family for family in alike if family.width == width), other)
 
 
@@ -121,6 +129,23 @@ def union_modes(config: Mapping[str, Any]) -> dict[str, int]:
     """The kinds of a union ControlNet of this configuration by their numbers; none of one that serves one kind."""
     many = config.get("num_control_type") or 0
     return {kind: mode for kind, mode in UNION.items() if mode < many}
+
+
+def control_kinds(config: Mapping[str, Any], taken: Collection[str]) -> dict[str, int | None]:
+    """The kinds of control that a network of this configuration draws, each with its number in a union.
+
+    One that serves one kind is named by where it was loaded from, "control" if that says nothing, and with a number
+    where that name is taken.
+    """
+    if modes := union_modes(config):
+        return dict(modes)
+    return {numbered(kind_of(str(config.get("_name_or_path", ""))) or UNNAMED, taken): None}
+
+
+def numbered(name: str, taken: Collection[str]) -> str:
+    """The name, or with the first number that makes it another than those that are taken."""
+    names = (name, *(f"{name} {number}" for number in range(2, 100)))
+    return next(candidate for candidate in names if candidate not in taken)
 
 
 def _nets(**places: ControlNetSource) -> Mapping[str, ControlNetSource]:
@@ -143,14 +168,15 @@ def _union(mode: int) -> ControlNetSource:
     return ControlNetSource(Hub("xinsir/controlnet-union-sdxl-1.0"), mode)
 
 
-def _tencent(file: str, encoder: str) -> Adapter:
-    return Adapter(Hub("h94/IP-Adapter", f"{file}.safetensors"), Hub("h94/IP-Adapter", encoder))
+def _tencent(file: str, encoder: str) -> IPAdapterFiles:
+    return IPAdapterFiles(Hub("h94/IP-Adapter", f"{file}.safetensors"), Hub("h94/IP-Adapter", encoder))
 
 
 SD1 = Family(
     "Stable Diffusion 1",
     "sd1",
     width=768,
+    latents="sd1",
     text_encoders=(TextEncoderFormat("cond_stage_model.transformer."),),
     controlnets=_nets(
         pose=_by_zhang("v11p_sd15_openpose"),
@@ -163,6 +189,7 @@ SD1 = Family(
         segmentation=_by_zhang("v11p_sd15_seg"),
         straight_lines=_by_zhang("v11p_sd15_mlsd"),
         tile=_original("v11f1e_sd15_tile"),
+        inpaint=_original("v11p_sd15_inpaint"),
     ),
     adapters=MappingProxyType(
         {
@@ -174,6 +201,7 @@ SD1 = Family(
         }
     ),
     loras=MappingProxyType({"lcm": Hub("latent-consistency/lcm-lora-sdv1-5", "pytorch_lora_weights.safetensors")}),
+    style_blocks=SD_BLOCKS,
 )
 
 SD2 = Family(
@@ -181,7 +209,9 @@ SD2 = Family(
     "sd2",
     width=1024,
     text_encoders=(TextEncoderFormat("cond_stage_model.model.", open_clip=True, from_end=2, pad="!"),),
-    prediction="v",
+    predictions=("v", "epsilon"),  # the 768 px models, and the 512 px ones with SD-Turbo
+    trained_steps=MappingProxyType({110_000: "v", 220_000: "epsilon", 875_000: "epsilon"}),  # 2.1, its base, 2.0's base
+    latents="sd1",  # its VAE is SD 1's with another decoder
     controlnets=_nets(
         pose=_by_thibaud("openposev2"),
         depth=_by_thibaud("depth"),
@@ -192,12 +222,14 @@ SD2 = Family(
         normal=_by_thibaud("normalbae"),
         segmentation=_by_thibaud("ade20k"),
     ),
+    style_blocks=SD_BLOCKS,
 )
 
 SDXL = Family(
     "Stable Diffusion XL",
     "sdxl",
     width=2048,
+    latents="sdxl",
     text_encoders=(
         TextEncoderFormat("conditioner.embedders.0.transformer."),
         TextEncoderFormat("conditioner.embedders.1.model.", open_clip=True, projects=True, pad="!"),
@@ -232,4 +264,7 @@ SDXL = Family(
         }
     ),
     loras=MappingProxyType({"lcm": Hub("latent-consistency/lcm-lora-sdxl", "pytorch_lora_weights.safetensors")}),
+    style_blocks=SDXL_BLOCKS,
 )
+
+FAMILIES = (SD1, SD2, SDXL)  # where the tensors of two fit a single file, the later is meant

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,6 +24,7 @@ LETTERS = 300  # of a tensor's name
 MAX_JSON = 64 << 20  # bytes; a shard index of the largest models has a few
 STEMS = ("diffusion_pytorch_model", "model")  # of weights, as diffusers and transformers name them
 VARIANTS = ("", ".fp16")  # the same weights twice; the whole ones are taken where there are both
+VARIANT = re.compile(rf"(?:{'|'.join(STEMS)})(?:\.safetensors\.index)?(\.[A-Za-z]\w*)\.(?:safetensors|json)")
 MODULES = ("unet", "vae", "text_encoder", "text_encoder_2")
 DATA = ("tokenizer", "tokenizer_2", "scheduler")
 TOKENIZER = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
@@ -46,6 +48,13 @@ FILE_KINDS = (
     (("model.diffusion_model.", "cond_stage_model.", "conditioner."), "a whole model, for load(file)"),
     (("down_blocks.", "input_blocks."), "a U-Net alone, and a model has a VAE and a text encoder too"),
     (("encoder.down", "decoder.up", "first_stage_model."), "a VAE alone"),
+)
+BEGINNINGS = (
+    (b"\x80", "it is a pickle or an archive by another name"),
+    (b"PK", "it is a pickle or an archive by another name"),
+    (b"version https://git-lfs", "it is git-lfs' note of a file that was not fetched; `git lfs pull` fetches it"),
+    (b"<", "it is a web page, not the file that it leads to; download that"),
+    (b"GGUF", "it is GGUF, whose weights are quantised"),
 )
 TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -109,20 +118,39 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     They are views of the file, cheap to have and changing when it does: what is kept must be copied.
     """
+    with _opened(file) as opened:
+        return {name: opened.get_tensor(name) for name in _names(file, opened)}, opened.metadata() or {}
+
+
+def check_tensors(file: Path) -> None:
+    """Raise as `read_tensors` for a file whose header cannot be read."""
+    with _opened(file) as opened:
+        _names(file, opened)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file.name!r} in {file.parent.name!r}.")
     try:
         with safe_open(file, "pt") as opened:
-            names = list(opened.keys())
-            if (longest := max(map(len, names), default=0)) > LETTERS:
-                raise ValueError(f"{file.name} names a tensor with {longest} letters, as no model does.")
-            return {name: opened.get_tensor(name) for name in names}, opened.metadata() or {}
+            yield opened
     except (OSError, SafetensorError) as error:
-        with file.open("rb") as opened:
-            begins = opened.read(2)
-        pickled = begins[:1] == b"\x80" or begins == b"PK"
-        reason = "it is a pickle or an archive by another name" if pickled else why(error)
-        raise ValueError(f"{file.name} cannot be read as safetensors: {reason}.") from error
+        raise ValueError(f"{file.name} cannot be read as safetensors: {_instead(file) or why(error)}.") from error
+
+
+def _names(file: Path, opened: Any) -> list[str]:
+    names = list(opened.keys())
+    if (longest := max(map(len, names), default=0)) > LETTERS:
+        raise ValueError(f"{file.name} names a tensor with {longest} letters, as no model does.")
+    return names
+
+
+def _instead(file: Path) -> str:
+    """What a file is that is no safetensors, if it is known by its beginning."""
+    with file.open("rb") as opened:
+        begins = opened.read(64).lstrip()
+    return next((what for start, what in BEGINNINGS if begins.startswith(start)), "" if begins else "it is empty")
 
 
 def guess_file_kind(names: Iterable[str], *, not_a: str) -> str:
@@ -137,10 +165,11 @@ def guess_file_kind(names: Iterable[str], *, not_a: str) -> str:
 def weight_files(names: Iterable[str]) -> tuple[str, ...]:
     """Those of a module folder's files that hold its weights, the index before its shards; () if there are none.
 
-    fp16 duplicates are taken only where there is nothing else.
+    fp16 duplicates are taken only where there is nothing else, and a variant of another name where it is the only one.
     """
     known = set(names)
-    for variant in VARIANTS:
+    others = {match[1] for name in known if (match := VARIANT.fullmatch(name))}
+    for variant in (*VARIANTS, *(others if len(others) == 1 else ())):
         for stem in STEMS:
             if (single := f"{stem}{variant}.safetensors") in known:
                 return (single,)
@@ -159,7 +188,7 @@ def weight_paths(folder: Path) -> tuple[Path, ...]:
     """The safetensors files of a module's folder; a FileNotFoundError says that there are none, or that one lacks."""
     files = weight_files(path.name for path in folder.iterdir())
     if not files:
-        raise FileNotFoundError(f"{folder.name!r} has no .safetensors file; pickled weights are not read: convert.")
+        raise FileNotFoundError(f"{folder.name!r} has {_no_weights(path.name for path in folder.iterdir())}.")
     if files[0].endswith(".json"):
         shards = read_json(folder / files[0]).get("weight_map")
         if not isinstance(shards, dict) or not all(SHARD.fullmatch(str(shard)) for shard in shards.values()):
@@ -168,6 +197,16 @@ def weight_paths(folder: Path) -> tuple[Path, ...]:
     if absent := [name for name in files if not (folder / name).is_file()]:
         raise FileNotFoundError(f"there is no file {absent[0]!r} in {folder.name!r}.")
     return tuple(folder / name for name in files)
+
+
+def _no_weights(names: Iterable[str]) -> str:
+    """What a module's folder has instead of weights, as the end of a sentence."""
+    others = sorted(name for name in names if name.endswith((".safetensors", ".safetensors.index.json")))
+    if not others:
+        return "no .safetensors file; pickled weights are not read: convert"
+    return (
+        f"no {STEMS[0]}.safetensors or {STEMS[1]}.safetensors, but {', '.join(others):.200}; rename the one to be read"
+    )
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -232,6 +271,8 @@ def module_files(names: Sequence[str], part: str = "it") -> tuple[str, ...]:
     weights = weight_files(names)
     if "config.json" not in names or not weights:
         lacks = "weights as safetensors (pickled ones are not read)" if "config.json" in names else "config.json"
+        if "config.json" in names and any(name.endswith(".safetensors") for name in names):
+            raise FileNotFoundError(f"{part} has {_no_weights(names)}")
         raise FileNotFoundError(f"{part} lacks {lacks}")
     return ("config.json", *weights)
 

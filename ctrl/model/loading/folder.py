@@ -93,13 +93,16 @@ def checked_parts(parts: Parts) -> Parts:
     """The parts, if they are of one model; a ValueError says which of them are not."""
     unet, name = parts.unet.config, parts.name
     channels = parts.vae.config.latent_channels
-    if unet.in_channels != channels:
-        raise ValueError(
-            f"{name!r} has a U-Net that reads {unet.in_channels} channels, and its VAE's latents have {channels}: an "
-            "inpainting or editing model, which ctrl does not run; it inpaints with the ordinary ones."
-        )
     if unet.out_channels != channels:
-        raise ValueError(f"{name!r} has a U-Net that answers with {unet.out_channels} channels, not {channels}.")
+        raise ValueError(
+            f"{name!r} has a U-Net that answers with {unet.out_channels} channels, and its VAE's latents have "
+            f"{channels}: they are not of one model."
+        )
+    if unet.in_channels not in (channels, inpaints := 2 * channels + 1):
+        raise ValueError(
+            f"{name!r} has a U-Net that reads {unet.in_channels} channels, and its VAE's latents have {channels}: it "
+            f"edits by instruction or reads depth, which ctrl does not do; an inpainting one reads {inpaints}."
+        )
     widths = [text_encoder.encoder.config.hidden_size for text_encoder in parts.text_encoders]
     if sum(widths) != unet.cross_attention_dim:
         raise ValueError(

@@ -16,6 +16,7 @@ from typing import Any
 from ctrl.model.loading.files import PICKLES
 
 OWNER_AND_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+PAGE = re.compile(r"https?://(?:huggingface\.co|hf\.co)/([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})")
 FILES = (".safetensors", ".json", ".gguf", ".onnx", *PICKLES)
 Choice = Callable[[Sequence[str]], Sequence[str]]
 Check = Callable[[Path], object]
@@ -64,11 +65,24 @@ def source_of(name: str, given: str | Path | Hub, revision: str | None = None) -
         return path
     is_path = Path(given).parent.is_dir() or Path(given).suffix.lower() in FILES
     if isinstance(given, Path) or is_path or not OWNER_AND_NAME.fullmatch(given):
+        page = PAGE.match(str(given))
+        hint = f"; for the hub's model give {page[1]!r}" if page else ""
         raise FileNotFoundError(
             f"{name} must be a folder or a hub id like 'owner/name' or a .safetensors file; "
-            f"{str(given)!r:.200} is no folder and no file."
+            f"{str(given)!r:.200} is no folder and no file{hint}."
         )
     return Hub(given, revision=revision)
+
+
+def is_safetensors(name: str) -> bool:
+    """Whether a file of this name is of that format."""
+    return name.lower().endswith(".safetensors")
+
+
+def _no_file(place: Path) -> str:
+    """What a file by another ending is, as the end of a sentence."""
+    pickled = place.suffix.lower() in PICKLES
+    return "a pickle, which can run code when it is opened: convert it" if pickled else "none"
 
 
 def _existing(name: str | Path) -> Path | None:
@@ -127,12 +141,12 @@ class Downloader:
     def file(self, name: str, place: Source) -> Path:
         """A .safetensors file."""
         if isinstance(place, Path):
-            if not place.is_file() or place.suffix != ".safetensors":
-                raise FileNotFoundError(f"{name} must be a .safetensors file, and {str(place)!r} is none.")
+            if not place.is_file() or not is_safetensors(place.name):
+                raise FileNotFoundError(f"{name} must be a .safetensors file, and {str(place)!r} is {_no_file(place)}.")
             return place
         folder, _, file = place.path.rpartition("/")
-        if not file.endswith(".safetensors"):
-            raise FileNotFoundError(f"{name} must be a .safetensors file, and {place} is none.")
+        if not is_safetensors(file):
+            raise FileNotFoundError(f"{name} must be a .safetensors file, and {place} is {_no_file(Path(file))}.")
 
         def only(names: Sequence[str]) -> tuple[str, ...]:
             if file not in names:

@@ -8,19 +8,19 @@ last's after diffusers' names and after the original ones.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
+from ctrl.caller import warn_caller
 from ctrl.model.loading.changes import Change
 from ctrl.model.loading.lora_file import Lora
 from ctrl.model.loading.original_names import unet_name
 from ctrl.model.loading.views import view
 
 PEFT_LAYERS = (".lora_A.", ".lora_B.", ".lora_magnitude_vector.")  # next to the layer they change
-DOTTED = ("", "unet.", "base_model.model.", "base_model.model.unet.")
+DOTTED = ("", "unet.", "base_model.model.", "base_model.model.unet.", "diffusion_model.")
 ORIGINAL = ("diffusion_model.", "model.diffusion_model.")
 KOHYA = ("lora_unet_", "lycoris_unet_", "lycoris_")
 TEXT_ENCODERS = (  # how the names of their layers begin: with dots, then with underscores
@@ -65,7 +65,7 @@ def _targets(lora: Lora, names: Sequence[Mapping[str, str]]) -> list[tuple[Chang
         raise ValueError(f"{lora.name} is no LoRA for this model: it changes {base}, which the model does not have.")
     if absent:
         many = f"{len(absent)} layers, such as {absent[0]}"
-        warnings.warn(f"{lora.name} changes {many}, that this model's text encoders do not have.", stacklevel=4)
+        warn_caller(f"{lora.name} changes {many}, that this model's text encoders do not have.")
     return targets
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,20 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ctrl.caller import warn_caller
 from ctrl.model.loading.changes import DIFFERENCE, HADAMARD, KRONECKER, Change, missing, rank
 from ctrl.model.loading.files import guess_file_kind, read_json, read_tensors
 
 CONFIG, WEIGHTS, DIFFUSERS = "adapter_config.json", "adapter_model.safetensors", "pytorch_lora_weights.safetensors"
 ENDINGS = {
-    "down": (".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", ".lora_down.weight",
+    "down": (".lora_A.weight", ".lora.down.weight", ".lora_down.weight",
              "_lora.down.weight", ".lora_linear_layer.down.weight"),
-    "up": (".lora_B.weight", ".lora_B.default.weight", ".lora.up.weight", ".lora_up.weight", "_lora.up.weight",
+    "up": (".lora_B.weight", ".lora.up.weight", ".lora_up.weight", "_lora.up.weight",
            ".lora_linear_layer.up.weight"),
     "mid": (".lora_mid.weight",),
-    "magnitude": (".lora_magnitude_vector", ".lora_magnitude_vector.weight", ".lora_magnitude_vector.default.weight"),
+    "magnitude": (".lora_magnitude_vector", ".lora_magnitude_vector.weight"),
     "alpha": (".alpha",),
     **{name: (f".{name}",) for name in (*HADAMARD, *KRONECKER, *DIFFERENCE, "dora_scale")},
 }  # fmt: skip
+ADAPTER = re.compile(r"(\.lora_(?:A|B|magnitude_vector))\.(?!(?:weight|bias)$)([\w-]+)(?=\.(?:weight|bias)$|$)")
 REFUSED = (
     (("lora_B.bias", "lora_up.bias", ".diff_b$", ".b_norm$"), "a LoRA with biases"),
     (("oft_", ".oft"), "an OFT"),
@@ -81,8 +83,9 @@ def read_lora(place: Path) -> Lora:
     file = place
     if place.is_dir():
         file = place / lora_files([path.name for path in place.iterdir() if path.is_file()])[-1]
-    tensors, notes = read_tensors(file)
+    read, notes = read_tensors(file)
     name = file.name if file is place else place.name
+    tensors = _unnamed(name, read)
     for marks, variant in REFUSED:
         if any(mark in f"{key}$" for key in tensors for mark in marks):
             raise ValueError(f"{name} is {variant}, which ctrl does not merge.")
@@ -92,30 +95,42 @@ def read_lora(place: Path) -> Lora:
     if not changes:
         raise ValueError(f"{name} is no LoRA that ctrl can read: {guess_file_kind(rest, not_a='a LoRA')}.")
     if rest:
-        warnings.warn(f"{name} has {len(rest)} tensors that are no part of a LoRA, such as {rest[0]}.", stacklevel=2)
+        warn_caller(f"{name} has {len(rest)} tensors that are no part of a LoRA, such as {rest[0]}.")
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     return Lora(name, digest, tuple(changes))
 
 
+def _unnamed(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without the name that PEFT gave the adapter: `to_q.lora_A.toy.weight` is `to_q.lora_A.weight`."""
+    adapters = {match[2] for key in tensors if (match := ADAPTER.search(key))}
+    if len(adapters) > 1:
+        raise ValueError(
+            f"{name} holds {len(adapters)} LoRAs, {', '.join(sorted(adapters)):.200}; save each on its own."
+        )
+    return {ADAPTER.sub(r"\1", key): tensor for key, tensor in tensors.items()}
+
+
 def _layers(name: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
     """The parts of every layer's change by the layer's name, and the names of what is no part of any."""
     layers: dict[str, dict[str, Tensor]] = {}
-    rest = []
+    rest, spelt = [], dict[str, int]()
     for key, tensor in tensors.items():
         matches = [(part, end) for part, ends in ENDINGS.items() for end in ends if key.endswith(end)]
         if not matches:
             rest.append(key)
             continue
         part, end = max(matches, key=lambda pair: len(pair[1]))
+        spelt[key.removesuffix(end)] = ENDINGS[part].index(end)
         layers.setdefault(key.removesuffix(end), {})[part] = tensor
     for base, parts in [*layers.items()]:
         if parts.keys() <= {"alpha", "dora_scale", "magnitude"}:
             rest += [base]
             del layers[base]
         elif (lacks := missing(parts)) is not None:
-            wanted = {f"{base}{end}" for end in ENDINGS[lacks]}
-            raise ValueError(f"{name} is a damaged LoRA: it changes {base} and lacks {min(wanted, key=len)}.")
+            ends = ENDINGS[lacks]
+            wanted = f"{base}{ends[min(spelt[base], len(ends) - 1)]}"
+            raise ValueError(f"{name} is a damaged LoRA: it changes {base} and lacks {wanted}.")
     return layers, rest
 
 
@@ -139,7 +154,7 @@ def _change(name: str, base: str, parts: dict[str, Tensor], settings: Mapping[st
     else:
         strength = 1.0 if peft is None else peft.strength(base, size)
     kept = {part: tensor.clone() for part, tensor in parts.items()}  # what was read is a view of the file
-    if not (all(torch.isfinite(tensor).all() for tensor in kept.values()) and abs(strength) < LARGEST):
+    if not (all(torch.isfinite(tensor.float()).all() for tensor in kept.values()) and abs(strength) < LARGEST):
         raise ValueError(f"{name} has NaN or infinite numbers in its change of {base}: the file is damaged.")
     return Change(base, kept, strength)
 
@@ -173,10 +188,10 @@ def _read_settings(name: str, config: Mapping[str, Any]) -> Settings:
     return Settings(alpha, patterns["alpha_pattern"], int(size) if size else None, patterns["rank_pattern"], root)
 
 
-def _pattern(name: str, what: str, config: Any) -> dict[str, float]:
-    held = config or {}
+def _pattern(name: str, what: str, pattern: Any) -> dict[str, float]:
+    held = pattern or {}
     if not isinstance(held, dict) or any(set(key) & set("*+?()[]{}|\\$") for key in held):
-        raise ValueError(f"{name} has an {what} that is no layers' names: {str(config)!r:.80}.")
+        raise ValueError(f"{name} has an {what} that is no layers' names: {str(pattern)!r:.80}.")
     return {key.removeprefix("^"): _number(name, what, value) or 0.0 for key, value in held.items()}
 
 

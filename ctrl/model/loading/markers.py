@@ -15,28 +15,26 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ctrl.model.loading.families import SD2, Family
+from ctrl.model.loading.families import Family
 
+PREDICTION_NOTE = "modelspec.prediction_type"
 SPELLINGS = {"v": "v", "v_prediction": "v", "vpred": "v", "v_pred": "v", "epsilon": "epsilon", "eps": "epsilon"}
 ARCHITECTURES = {"stable_diffusion_v2_768_v": "v", "stable_diffusion_v2_512": "epsilon"}
-STEPS = {110_000: "v", 220_000: "epsilon", 875_000: "epsilon"}  # of 2.1, of its base, of 2.0's base
 TRUE = ("true", "1", "yes")
 
 
 def stated_prediction(tensors: Mapping[str, Tensor], notes: Mapping[str, str], family: Family) -> str | None:
-    """"v" or "epsilon" as the file says it, None if it does not."""
+    """The prediction as the file states it, "v" or "epsilon"; None if it does not."""
     if "v_pred" in tensors or "v_pred" in notes:
         return "v"
-    if (prediction := SPELLINGS.get(_plain(notes.get("modelspec.prediction_type")))) is not None:
+    if (prediction := SPELLINGS.get(_plain(notes.get(PREDICTION_NOTE)))) is not None:
         return prediction
     if "ss_v_parameterization" in notes:
         return "v" if _plain(notes["ss_v_parameterization"]) in TRUE else "epsilon"
     if (named := ARCHITECTURES.get(_plain(notes.get("modelspec.architecture")))) is not None:
         return named
     step = tensors.get("global_step")
-    if family.key == SD2.key and step is not None and step.numel() == 1:
-        return STEPS.get(int(step))
-    return None
+    return family.trained_steps.get(int(step)) if step is not None and step.numel() == 1 else None
 
 
 def states_zero_snr(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> bool:

@@ -7,15 +7,22 @@ of its weights in place is.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from ctrl.caller import warn_caller
 from ctrl.model.loading.extras import Extras
-from ctrl.model.loading.families import Adapter, ControlNetSource, LoadedAdapter, family_of, kind_of, union_modes
+from ctrl.model.loading.families import (
+    UNNAMED,
+    ControlNetSource,
+    IPAdapterFiles,
+    LoadedAdapter,
+    control_kinds,
+    family_of,
+)
 from ctrl.model.loading.folder import checked_parts, vae_dtype
 from ctrl.model.loading.libraries import classes
 from ctrl.model.loading.views import view
@@ -28,7 +35,6 @@ EQUIVALENT = ("AttnProcessor", "AttnProcessor2_0", "SlicedAttnProcessor", "XForm
 LEFT_OUT = {
     "safety_checker": "a safety checker, which ctrl does not ask",
     "watermark": "a watermark, which ctrl does not draw",
-    "adapter": "a T2I-Adapter, which ctrl does not follow",
 }
 
 
@@ -49,7 +55,7 @@ def parts_of_pipeline(pipe: Any) -> Parts:
     """
     has: dict[str, Any] = pipe.components
     kinds = _kinds(type(pipe).__name__, has)
-    _check_places(has, [part for part in (*kinds, "controlnet") if isinstance(has.get(part), nn.Module)])
+    _check_places(has, [part for part in (*kinds, "controlnet", "adapter") if isinstance(has.get(part), nn.Module)])
     unet = _default_attention(view(has["unet"])).eval()
     encoders = [view(has[part]).eval() for part in kinds if part.startswith("text_encoder")]
     numbered = zip(("", "_2"), encoders, strict=False)
@@ -71,31 +77,27 @@ def parts_of_pipeline(pipe: Any) -> Parts:
 
 
 def extras_of_pipeline(pipe: Any, named: Mapping[str, Any]) -> Extras:
-    """The ControlNets and IP-Adapters that were loaded into a pipeline; those that the user `named` go without.
+    """The ControlNets, T2I-Adapters and IP-Adapters that were loaded into a pipeline, without those the user `named`.
 
-    A ControlNet's kind is read from the name it was loaded by; "control" if that name states none.
+    The kind of a control is read from the name its network was loaded by; "control" if that name states none.
     """
-    named_nets = {id(key) for key in named.values()}
+    named_nets = {id(net) for net in named.values()}
     controlnets: dict[str, ControlNetSource] = {}
-    for net in _controlnets(pipe.components.get("controlnet")):
+    for part, net in _controls(pipe):
         if id(net) in named_nets:
             continue
-        modes = union_modes(net.config)
-        kind = kind_of(str(net.config.get("_name_or_path", "")))
-        if kind is None and not modes:
-            kind = _numbered("control", [*controlnets, *named])
-            warnings.warn(
-                f"pipe has a ControlNet that does not say its kind; ctrl calls it {kind!r}. To name it: "
-                "controlnets={'pose': pipe.controlnet}.",
-                stacklevel=3,
+        kinds = control_kinds(net.config, [*controlnets, *named])
+        if unnamed := [kind for kind in kinds if kind.startswith(UNNAMED)]:
+            title = "ControlNet" if part == "controlnet" else "T2I-Adapter"
+            warn_caller(
+                f"pipe has a {title} that does not say its kind; ctrl calls it {unnamed[0]!r}. To name it: "
+                f"controlnets={{'pose': pipe.{part}}}."
             )
-        sources = {key: ControlNetSource(net, mode) for key, mode in modes.items()} or {
-            _numbered(str(kind), controlnets): ControlNetSource(net)
-        }
-        controlnets |= {key: source for key, source in sources.items() if key not in controlnets}
+        sources = {kind: ControlNetSource(net, mode) for kind, mode in kinds.items()}
+        controlnets |= {kind: source for kind, source in sources.items() if kind not in controlnets}
     loaded = list(_loaded_adapters(pipe.unet))
-    names = [_numbered("base", range(0))] if len(loaded) == 1 else [f"base {at + 1}" for at in range(len(loaded))]
-    return Extras(controlnets, {name: Adapter(key) for name, key in zip(names, loaded, strict=True)})
+    names = ["base"] if len(loaded) == 1 else [f"base {at + 1}" for at in range(len(loaded))]
+    return Extras(controlnets, {name: IPAdapterFiles(adapter) for name, adapter in zip(names, loaded, strict=True)})
 
 
 def _kinds(name: str, has: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,19 +157,15 @@ def _loaded_adapters(unet: Any) -> Iterator[LoadedAdapter]:
         yield LoadedAdapter(f"pipe's IP-Adapter {number + 1}", projection, pairs)
 
 
-def _controlnets(container: Any) -> list[Any]:
-    """The ControlNets of a pipeline: none, one, or several in one of diffusers' containers or in a list."""
-    if container is None:
-        return []
-    if isinstance(container, list | tuple):
-        return list(container)
-    return list(container.nets) if hasattr(container, "nets") else [container]
+def _controls(pipe: Any) -> Iterator[tuple[str, Any]]:
+    """The ControlNets and T2I-Adapters of a pipeline, each with the part that holds it.
 
-
-def _numbered(name: str, taken: Any) -> str:
-    """The name, or with the first number that makes it another than those that are taken."""
-    names = (name, *(f"{name} {number}" for number in range(2, 100)))
-    return next(candidate for candidate in names if candidate not in taken)
+    There may be none, one, or several in a list or in diffusers' MultiControlNetModel or MultiAdapter.
+    """
+    for part, inside in (("controlnet", "nets"), ("adapter", "adapters")):
+        held = pipe.components.get(part)
+        several = held if isinstance(held, list | tuple) else getattr(held, inside, None)
+        yield from ((part, net) for net in ([held] if several is None else several) if net is not None)
 
 
 def _cast(module: Any, dtype: torch.dtype) -> Any:
@@ -181,4 +179,4 @@ def _warn_of_left_out(pipe: Any) -> None:
     if processor is not None and any(processor.config.get(key, value) != value for key, value in PROCESSES.items()):
         left.append("an image processor of its own settings, which ctrl does not use")
     if left:
-        warnings.warn(f"pipe has {', and '.join(left)}.", stacklevel=4)
+        warn_caller(f"pipe has {', and '.join(left)}.")

@@ -7,7 +7,6 @@ changes later does not change the model.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ctrl.caller import warn_caller
 from ctrl.images import why
 from ctrl.model.loading.configs import checked, checked_processor, checked_schedule
 from ctrl.model.loading.files import read_json, read_weights
@@ -74,7 +74,7 @@ def fill(module: Any, tensors: Mapping[str, Tensor], *, name: str, dtype: torch.
         raise ValueError(f"{name} has {len(more)} tensors that its configuration has no place for, such as {more[0]}.")
     if strange:
         many = f"{len(strange)} tensors, such as {strange[0]}"
-        warnings.warn(f"{name} has {many}, that no {kind} has; they are left out.", stacklevel=2)
+        warn_caller(f"{name} has {many}, that no {kind} has; they are left out.")
     ready = {key: _copied(present[key], key, name, shaped, dtype, device) for key, shaped in wanted.items()}
     module.load_state_dict(ready, assign=True)
     for part in module.modules():

@@ -8,7 +8,6 @@ must be used and none may lack.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,12 +17,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ctrl.caller import warn_caller
 from ctrl.model.loading.configs import checked
-from ctrl.model.loading.families import SD1, SD2, SDXL, Family, TextEncoderFormat
+from ctrl.model.loading.families import FAMILIES, Family, TextEncoderFormat
 from ctrl.model.loading.files import guess_file_kind, read_tensors
 from ctrl.model.loading.folder import checked_parts, vae_dtype
 from ctrl.model.loading.libraries import classes
-from ctrl.model.loading.markers import stated_prediction, states_zero_snr
+from ctrl.model.loading.markers import PREDICTION_NOTE, stated_prediction, states_zero_snr
 from ctrl.model.loading.original_names import (
     TensorPicker,
     open_clip_name,
@@ -89,10 +89,13 @@ def parts_of_file(
         raise ValueError(f"prediction must be 'epsilon', 'v' or None, got {prediction!r}.")
     tensors, notes = read_tensors(file)
     family = _family(file.name, tensors, needs_vae=vae is None)
-    predicts = prediction or stated_prediction(tensors, notes, family) or _of_family(file.name, family)
+    predicts = prediction or stated_prediction(tensors, notes, family) or _of_family(file.name, notes, family)
     builder = _Builder(file.name, tensors, device, dtype, family)
     size = family.size_of_v if predicts == "v" else family.size
-    autoencoder = builder.vae(size) if vae is None else read_vae(vae, family, device=device, dtype=dtype)
+    own_scale = family.scaling_factor
+    autoencoder = (
+        builder.vae(size) if vae is None else read_vae(vae, family, scale=own_scale, device=device, dtype=dtype)
+    )
     unet = builder.unet(size // 2 ** (len(autoencoder.config.block_out_channels) - 1))
     encoders = [builder.text_encoder(row) for row in family.text_encoders]
     builder.warn_of_others()
@@ -104,15 +107,17 @@ def parts_of_file(
     return checked_parts(Parts(file.stem, unet, autoencoder, tuple(text_encoders), schedule, family.zero_negative))
 
 
-def _of_family(name: str, family: Family) -> str:
-    """The prediction of a file that does not say it; a warning says so."""
-    other = "v" if family.prediction == "epsilon" else "epsilon"
-    warnings.warn(
-        f"{name} does not say what it predicts and is taken for {family.prediction}, as {family.name} usually is; "
-        f"if its pictures are noise or of wrong colours, load it with prediction={other!r}.",
-        stacklevel=4,
-    )
-    return family.prediction
+def _of_family(name: str, notes: Mapping[str, str], family: Family) -> str:
+    """The prediction of a file that does not say it: the family's usual; a warning where it may be another."""
+    usual, stated = family.predictions[0], notes.get(PREDICTION_NOTE)
+    if len(family.predictions) > 1 or stated is not None:
+        says = "does not say what it predicts" if stated is None else f"says that it predicts {stated!r:.40}"
+        other = "v" if usual == "epsilon" else "epsilon"
+        warn_caller(
+            f"{name} {says} and is taken for {usual}, as {family.name} usually is; "
+            f"if its pictures are noise or of wrong colours, load it with prediction={other!r}."
+        )
+    return usual
 
 
 def _family(name: str, tensors: Mapping[str, Tensor], *, needs_vae: bool) -> Family:
@@ -126,7 +131,7 @@ def _family(name: str, tensors: Mapping[str, Tensor], *, needs_vae: bool) -> Fam
     looks = guess_file_kind(tensors, not_a="a whole model")
     if "tensors that are no part" not in looks and not (looks.endswith("a VAE alone") and has(UNET)):
         raise ValueError(f"{name} holds no whole model: {looks}.")
-    for family in (SDXL, SD2, SD1):
+    for family in reversed(FAMILIES):
         if has(UNET) and (has(VAE) or not needs_vae) and all(has(row.prefix) for row in family.text_encoders):
             return family
     parts = ((UNET, "U-Net"), *([(VAE, "VAE")] if needs_vae else []), ("cond", "text encoder"))
@@ -181,7 +186,7 @@ class _Builder:
         known = (UNET, VAE, *(row.prefix for row in self.family.text_encoders), *IGNORED)
         if strange := sorted(key for key in self.tensors if not key.startswith(known)):
             many, kind = f"{len(strange)} tensors, such as {strange[0]}", self.family.name
-            warnings.warn(f"{self.file} has {many}, that no {kind} model has; they are left out.", stacklevel=4)
+            warn_caller(f"{self.file} has {many}, that no {kind} model has; they are left out.")
 
     def _inside(self, prefix: str) -> dict[str, Tensor]:
         return {key.removeprefix(prefix): tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}

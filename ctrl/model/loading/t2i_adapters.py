@@ -1,4 +1,4 @@
-"""T2I-Adapters (arXiv 2302.08453): controls that run once a picture, since they read neither latents nor time.
+"""T2I-Adapters of every published form, for the U-Net they will act on.
 
 A folder of diffusers', or one file by diffusers' or by the original names (github.com/TencentARC/T2I-Adapter).
 """
@@ -7,41 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ctrl.model.loading.configs import BLOCKS, checked
 from ctrl.model.loading.files import read_json, read_tensors
 from ctrl.model.loading.original_names import TensorPicker
 from ctrl.model.loading.pretrained import build, described, fill_from, on_meta
+from ctrl.model.t2i_adapter import T2IAdapter
 
 CONFIG, CLASS = "config.json", "T2IAdapter"
 RESNETS = 2  # of a level in every full adapter's file
 LIGHT, FULL, XL = "light_adapter", "full_adapter", "full_adapter_xl"
-
-
-@dataclass(frozen=True, eq=False)
-class T2IAdapter:
-    """A T2I-Adapter of one kind; `net` is diffusers' module."""
-
-    kind: str
-    net: Any
-
-    @torch.no_grad()
-    def residuals(self, hint: Tensor) -> tuple[Tensor, ...]:
-        """What it adds inside the U-Net's down blocks, for maps (R, 3, H, W) in [0, 1], one tensor a block.
-
-        They are the U-Net's `down_intrablock_additional_residuals`, the same at every step and for every row; each
-        call of the U-Net needs a list and tensors of its own, which it adds to in place. An adapter of grey maps is
-        shown the first channel.
-        """
-        shown = hint[:, : self.net.config.in_channels].to(self.net.device, self.net.dtype)
-        return tuple(self.net(shown))
 
 
 def is_t2i_adapter(place: Any) -> bool:
@@ -50,13 +30,18 @@ def is_t2i_adapter(place: Any) -> bool:
         return type(place).__name__ == CLASS
     if (place / CONFIG).is_file():
         return bool(read_json(place / CONFIG).get("_class_name") == CLASS)
-    if not place.is_file():
-        return False
-    names = [key.removeprefix("adapter.") for key in read_tensors(place)[0]]
+    file = _only_file(place)
+    names = [] if file is None else [key.removeprefix("adapter.") for key in read_tensors(file)[0]]
     return any(name.startswith("body.0.") for name in names)
 
 
-def t2i_adapter(kind: str, place: Path | nn.Module, unet: Any) -> T2IAdapter:
+def _only_file(place: Path) -> Path | None:
+    """The file itself, or the one .safetensors in a folder."""
+    inside = [place] if place.is_file() else sorted(place.glob("*.safetensors"))
+    return inside[0] if len(inside) == 1 else None
+
+
+def t2i_adapter(kind: str, place: Path | nn.Module, unet: Any, vae_scale_factor: int = 8) -> T2IAdapter:
     """The T2I-Adapter for this U-Net, on its device and in its dtype; a ValueError says that it does not fit."""
     from diffusers.models.adapter import T2IAdapter as Net
 
@@ -67,19 +52,49 @@ def t2i_adapter(kind: str, place: Path | nn.Module, unet: Any) -> T2IAdapter:
                 f"the {kind} T2I-Adapter is in {net.dtype} on {net.device} and the U-Net in {unet.dtype} on "
                 f"{unet.device}; give it as net.to(device={str(unet.device)!r}, dtype={unet.dtype})."
             )
-    elif place.is_dir():
+    elif (place / CONFIG).is_file() or (file := _only_file(place)) is None:
         net = fill_from(place, described(Net, place), unet.dtype, unet.device)
     else:
-        net = _of_file(place, Net, unet)
-    channels, wanted = list(net.config.channels), list(unet.config.block_out_channels)
-    if net.config.adapter_type == LIGHT:
-        channels.append(channels[-1])
-    if channels[: len(wanted)] != wanted or net.config.in_channels not in (1, 3):
-        raise ValueError(
-            f"the {kind} T2I-Adapter was made for another model: it adds to blocks of {channels} channels and reads "
-            f"maps of {net.config.in_channels}, and the U-Net's are of {wanted}, and its maps of 1 or 3."
-        )
+        net = _of_file(file, Net, unet)
+    _fit(kind, net, unet, vae_scale_factor)
     return T2IAdapter(kind, net)
+
+
+def _fit(kind: str, net: Any, unet: Any, vae_scale_factor: int) -> None:
+    """Refuse, by a ValueError, an adapter whose residuals are not what the U-Net's down blocks give."""
+    read = net.config.in_channels
+    if read not in (1, 3):
+        raise ValueError(f"the {kind} T2I-Adapter reads maps of {read} channels, and ctrl shows it 1 or 3.")
+    got, wanted = _adds(net), _wanted(unet, vae_scale_factor)
+    if any(own != theirs for own, theirs in zip(got, wanted, strict=False)):  # it may be of fewer blocks, or of more
+        raise ValueError(
+            f"the {kind} T2I-Adapter was made for another model: it adds to blocks of {_listed(got)}, and the U-Net's "
+            f"are of {_listed(wanted)}."
+        )
+
+
+def _adds(net: Any) -> list[tuple[int, int]]:
+    """The channels of each residual, and how many pixels one of its cells is wide."""
+    width, found = int(net.downscale_factor), []
+    for block in net.adapter.body:
+        width *= 1 if block.downsample is None else 2
+        last = block.out_conv.out_channels if hasattr(block, "out_conv") else block.resnets[-1].block2.out_channels
+        found.append((last, width))
+    return found
+
+
+def _wanted(unet: Any, vae_scale_factor: int) -> list[tuple[int, int]]:
+    """The same of what the U-Net's down blocks add a residual to: before they shrink it where they have attention."""
+    width, found = vae_scale_factor, []
+    for block in unet.down_blocks:
+        after = width * (2 if block.downsamplers else 1)
+        found.append((block.resnets[-1].out_channels, width if getattr(block, "has_cross_attention", False) else after))
+        width = after
+    return found
+
+
+def _listed(blocks: list[tuple[int, int]]) -> str:
+    return ", ".join(f"{channels} channels at 1/{width}" for channels, width in blocks)
 
 
 def _of_file(file: Path, kind: Any, unet: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ctrl.caller import warn_caller
 from ctrl.model.loading.configs import checked
 from ctrl.model.loading.families import Family
 from ctrl.model.loading.files import guess_file_kind, read_tensors
@@ -21,13 +22,19 @@ PREFIX = "first_stage_model."
 IGNORED = ("loss.", "model_ema.")
 
 
-def read_vae(place: Path, family: Family, *, device: torch.device, dtype: torch.dtype) -> Any:
+def read_vae(place: Path, family: Family, *, scale: float, device: torch.device, dtype: torch.dtype) -> Any:
     """The VAE in a folder with config.json or in a .safetensors file, for a model of this family.
 
-    A file says nothing of its scaling: it is the family's. What is none, or not whole, raises a ValueError.
+    A file says nothing of its scaling: it is the family's. `scale` is the model's own; a folder that says another is
+    probably of another family, with a warning. What is none, or not whole, raises a ValueError.
     """
     if place.is_dir():
         vae = described(classes().vae, place)
+        if abs(vae.config.scaling_factor - scale) > 1e-6:
+            own = vae.config.scaling_factor
+            warn_caller(
+                f"the VAE in {place.name!r} scales latents by {own:g}, and the model's by {scale:g}: is it its?"
+            )
         return fill_from(place, vae, vae_dtype(vae.config, dtype, family), device)
     tensors, _ = read_tensors(place)
     if any(key.startswith(PREFIX) for key in tensors):
