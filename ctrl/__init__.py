@@ -9,20 +9,29 @@ from typing import TYPE_CHECKING, Any
 from ctrl.images import Picture, PictureLike
 from ctrl.recipe import (
     APG,
+    NAG,
     PAG,
     SEG,
+    Blend,
     CFGZero,
     Change,
     Control,
     Depth,
+    Direction,
     Edges,
+    Edit,
     Guidance,
+    Inpaint,
+    LocalBlend,
     Lora,
     Pose,
     Recipe,
     Region,
     Schedule,
+    SeedBlend,
     Style,
+    StyleAligned,
+    Words,
     curve,
     hold,
     ramp,
@@ -30,43 +39,59 @@ from ctrl.recipe import (
 from ctrl.skeleton import People, Skeleton
 
 if TYPE_CHECKING:
-    from ctrl import detect
+    from ctrl import atelier, detect
     from ctrl.live import Live
-    from ctrl.maps import Watch, watching
+    from ctrl.maps import Probe, Watch, watching
     from ctrl.model import Hub, Model, load
-    from ctrl.sampling import Shot, Step, sample, sample_many, steps
-    from ctrl.sweeps import Sweep, sweep
+    from ctrl.sampling import Layer, Shot, Step, cause, faithfulness, sample, sample_many, steps
+    from ctrl.sweeps import RayExecutor, Sweep, Unfinished, sweep
 
 __version__ = "0.1.0"
 __all__ = [
     "APG",
+    "NAG",
     "PAG",
     "SEG",
+    "Blend",
     "CFGZero",
     "Change",
     "Control",
     "Depth",
+    "Direction",
     "Edges",
+    "Edit",
     "Guidance",
     "Hub",
+    "Inpaint",
+    "Layer",
     "Live",
+    "LocalBlend",
     "Lora",
     "Model",
     "People",
     "Picture",
     "PictureLike",
     "Pose",
+    "Probe",
+    "RayExecutor",
     "Recipe",
     "Region",
     "Schedule",
+    "SeedBlend",
     "Shot",
     "Skeleton",
     "Step",
     "Style",
+    "StyleAligned",
     "Sweep",
+    "Unfinished",
     "Watch",
+    "Words",
+    "atelier",
+    "cause",
     "curve",
     "detect",
+    "faithfulness",
     "hold",
     "load",
     "ramp",
@@ -81,16 +106,16 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in ("Hub", "Model", "load"):
         return getattr(import_module("ctrl.model"), name)
-    if name in ("Shot", "Step", "sample", "sample_many", "steps"):
+    if name in ("Layer", "Shot", "Step", "cause", "faithfulness", "sample", "sample_many", "steps"):
         return getattr(import_module("ctrl.sampling"), name)
     if name == "Live":
         return getattr(import_module("ctrl.live"), name)
-    if name in ("Sweep", "sweep"):
+    if name in ("RayExecutor", "Sweep", "Unfinished", "sweep"):
         return getattr(import_module("ctrl.sweeps"), name)
-    if name in ("Watch", "watching"):
+    if name in ("Probe", "Watch", "watching"):
         return getattr(import_module("ctrl.maps"), name)
-    if name == "detect":
-        return import_module("ctrl.detect")
+    if name in ("atelier", "detect"):
+        return import_module(f"ctrl.{name}")
     raise AttributeError(f"module 'ctrl' has no attribute {name!r}; it has {', '.join(__all__)}.")
 
 

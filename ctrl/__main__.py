@@ -1,5 +1,6 @@
-"""The command line: makes a picture from a prompt and controls, and writes it as a PNG with its recipe.
+"""The command line: opens the studio in the browser, or makes a picture and writes it as a PNG with its recipe.
 
+    python -m ctrl studio
     python -m ctrl "a figure waving in a red shirt, on grass, at sunset" --pose waving --seed 7 -o out.png
 
 An error is one sentence on stderr, and nothing is written: exit code 2 for a wrong argument, 1 for a failed run, 130
@@ -17,9 +18,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ctrl.options import DTYPES, by_kind, lora_of, parser, recipe_of
+from ctrl.options import DTYPES, as_options, load_arguments, lora_of, naming, parser, recipe_of
+from ctrl.studio import studio
 
 if TYPE_CHECKING:
     from ctrl.model import Model
@@ -34,8 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
     # Threads that wait by spinning take the processor from those that work: on a busy two-core machine a
     # picture took 27 s with torch's default, 0.3 s with this. Only a program may set it, before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
     try:
+        if given[:1] == ["studio"]:
+            return studio(given[1:], say)
+        options = parser().parse_args(given)
         return _show(options.show) if options.show is not None else _make(options)
     except KeyboardInterrupt:
         say("ctrl: interrupted")
@@ -48,10 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def say(text: str, end: str = "\n") -> None:
+def say(text: str) -> None:
     """Write to stderr. A closed stderr or a full disk must not stop the run."""
     try:
-        print(text, end=end, file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123  # until the process ends
 
@@ -69,7 +74,7 @@ def _noted() -> Iterator[None]:
 def _show(path: str) -> int:
     from ctrl.recipe import Recipe
 
-    with _noted():
+    with _noted(), naming("--show"):
         recipe = Recipe.load(path)
     try:
         sys.stdout.write(f"{recipe}\n")
@@ -87,33 +92,30 @@ def _make(options: argparse.Namespace) -> int:
 
     model = _load(options)
     began = time.perf_counter()
-    shot = sample(model, recipe, on_step=lambda step: _bar(step.index + 1, step.count))
+    shot = sample(model, recipe)
     took = time.perf_counter() - began
-    path = _save(shot, output)
+    if options.output is None and not options.overwrite:
+        output = _unused(output)  # another run may have taken the name meanwhile
+    path, kept = _save(shot, output)
     for note in shot.notes:
-        say(f"note: {note}")
-    say(f"seed {recipe.seed}, {recipe.steps} steps in {took:.1f} s: {path}")
-    return 0 if path == output else 1
+        say(f"note: {as_options(note)}")
+    steps = f"{recipe.steps} step{'' if recipe.steps == 1 else 's'}"
+    say(f"seed {recipe.seed}, {steps} in {took:.1f} s: {path}")
+    return 0 if kept else 1
 
 
 def _load(options: argparse.Namespace) -> Model:
     from ctrl.model import load
 
-    arguments: dict[str, Any] = {name: getattr(options, name) for name in ("tokenizer", "vae", "ip_adapter")}
-    files = [lora_of(text) for text in options.lora]
-    arguments["controlnets"] = dict(by_kind("--controlnet", options.controlnet)) or None
-    arguments["lora"] = {lora.name: file for lora, file in files if file is not None} or None
+    arguments = load_arguments(options)
+    files = {lora.name: file for lora, file in map(lora_of, options.lora) if file is not None}
+    if files:
+        arguments["lora"] = files
     if options.dtype != "auto":
         import torch
 
         arguments["dtype"] = getattr(torch, DTYPES.get(options.dtype, options.dtype))
-    return load(
-        options.model,
-        device=options.device,
-        local_files_only=options.local_files_only,
-        tell=say,
-        **{name: value for name, value in arguments.items() if value is not None},
-    )
+    return load(options.model, tell=say, **arguments)
 
 
 def _output(text: str | None, *, overwrite: bool) -> Path:
@@ -126,7 +128,7 @@ def _output(text: str | None, *, overwrite: bool) -> Path:
     if path.exists() and not overwrite:
         if text is not None:
             raise ValueError(f"--output: {text!r} exists already; give another name, or --overwrite.")
-        path = next(p for n in range(2, 10**6) if not (p := path.with_name(f"out-{n}.png")).exists())
+        path = _unused(path)
     if path.is_dir():
         raise ValueError(f"--output: {text!r} is a folder; give the name of a PNG in it.")
     try:
@@ -137,8 +139,14 @@ def _output(text: str | None, *, overwrite: bool) -> Path:
     return path
 
 
-def _save(shot: Shot, output: Path) -> Path:
-    """Write the picture to `output`, or else to the folder for temporary files; returns its path."""
+def _unused(path: Path) -> Path:
+    """The path, or the first of out-2.png, out-3.png, … that is free."""
+    others = (path.with_name(f"out-{number}.png") for number in range(2, 10**6))
+    return path if not path.exists() else next(other for other in others if not other.exists())
+
+
+def _save(shot: Shot, output: Path) -> tuple[Path, bool]:
+    """Write the picture to `output`, or else to the folder for temporary files; and whether it is in `output`."""
     try:
         shot.save(output)
     except OSError as error:
@@ -146,23 +154,15 @@ def _save(shot: Shot, output: Path) -> Path:
             spare = Path(file.name)
         shot.save(spare)
         say(f"ctrl: {str(output)!r} could not be written ({error.strerror or error}); the picture is in {spare}")
-        return spare
-    return output
+        return spare, False
+    return output, True
 
 
 def _sentence(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = as_options(" ".join(str(error).split())) or type(error).__name__
     if isinstance(error, MemoryError) or "out of memory" in text:
         return f"there is not enough memory: {text}; try a smaller --width and --height, or --dtype float16."
     return text
-
-
-def _bar(done: int, count: int) -> None:
-    """Draw the progress bar: redrawn on a terminal, one line in a log."""
-    if sys.stderr.isatty() or done == count:
-        full = 32 * done // count
-        start = "\r" if sys.stderr.isatty() else ""
-        say(f"{start}[{'#' * full}{'.' * (32 - full)}] {done}/{count}", end="\n" if done == count else "")
 
 
 if __name__ == "__main__":

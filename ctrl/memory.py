@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
+import numpy as np
 from torch import Tensor
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ class Keep(Protocol):
 class Memory:
     """Values by the content they were made from; the least recently used are dropped if there are too many bytes.
 
-    `limit` is in bytes of tensors, None for no limit. Values used by the present run are never dropped:
+    `limit` is in bytes of tensors and arrays, None for no limit. Values used by the present run are never dropped:
     the limit is for values that outlive a run. A key must hold everything that its value depends on, with revisions of
     weights and without addresses. `hits` and `misses` count since the memory was made.
     """
@@ -66,6 +67,17 @@ class Memory:
         limit = "no limit" if self.limit is None else f"limit {self.limit / 2**20:.1f} MiB"
         used = f"{len(self)} values, {self.bytes / 2**20:.1f} MiB"
         return f"Memory({used}, {limit}, {self.hits} hits, {self.misses} misses)"
+
+    def get(self, key: Hashable) -> Any:
+        """The value of this key, used by the present run; None where there is none."""
+        with self._lock:
+            return self(key, lambda: None) if key in self else None
+
+    def drop(self, key: Hashable) -> None:
+        """Drop the value of this key, if there is one."""
+        with self._lock:
+            entry = self._entries.pop(key, None)
+            self.bytes -= 0 if entry is None else entry.bytes
 
     def part(self, key: Hashable) -> Keep:
         """The part of this memory whose keys begin with `key`."""
@@ -116,20 +128,27 @@ class _Entry:
 
 
 def size_of(value: Any) -> int:
-    """Bytes of the tensors in a value, through tuples, lists, mappings and dataclasses; shared storage counts once."""
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in _tensors(value)}
-    return sum(storages.values())
+    """Bytes of the tensors and arrays in a value, through tuples, lists, mappings and dataclasses.
+
+    Shared storage counts once.
+    """
+    return sum(dict(_storages(value)).values())
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def _storages(value: Any) -> Iterator[tuple[int, int]]:
+    """Where the numbers of a value lie, and how many bytes of them."""
     if isinstance(value, Tensor):
-        yield value
+        storage = value.untyped_storage()
+        yield storage.data_ptr(), storage.nbytes()
+    elif isinstance(value, np.ndarray):
+        whole = value if value.base is None else value.base
+        yield id(whole), getattr(whole, "nbytes", value.nbytes)
     elif isinstance(value, tuple | list):
         for entry in value:
-            yield from _tensors(entry)
+            yield from _storages(entry)
     elif isinstance(value, Mapping):
         for one in value.values():
-            yield from _tensors(one)
+            yield from _storages(one)
     elif dataclasses.is_dataclass(value):
         for field in (one for one in dataclasses.fields(value) if "shared" not in one.metadata):
-            yield from _tensors(getattr(value, field.name))
+            yield from _storages(getattr(value, field.name))

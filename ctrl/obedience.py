@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from PIL import Image
 from ctrl import detect
 from ctrl.atelier.metrics import edge_f1, pck, spearman
 from ctrl.images import Picture
-from ctrl.recipe import Control, Recipe, Style, highest
+from ctrl.recipe import Control, Recipe, Style, highest, words_of
 from ctrl.skeleton import People, Skeleton
 
 ATELIER = {"pose": "atelier", "depth": "atelier", "edges": "atelier", "style": "atelier"}
@@ -31,7 +31,7 @@ class Obedience:
     - "edge F1": of outlines within 2 pixels of each other (Martin, Fowlkes and Malik 2004).
     - "style": 1 where the style read in the picture is the reference's, else 0.
 
-    Where nothing could be measured `value` is None and `reason` says why. Of a control with a mask, what lies in its
+    Where nothing could be measured `value` is None and `reason` says why. Of a control with a mask, what is in its
     white half counts.
     """
 
@@ -39,6 +39,30 @@ class Obedience:
     measure: str
     value: float | None
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How far the previews of a run follow one part of its recipe: the `value` of an `Obedience` after each evaluation.
+
+    None stands for what could not be measured; where nothing could, `reason` says why.
+    """
+
+    name: str
+    measure: str
+    values: tuple[float | None, ...]
+    reason: str = ""
+
+
+def over_steps(
+    previews: Iterable[Image.Image], recipe: Recipe, family: str | None, detectors: Mapping[str, Any]
+) -> tuple[Course, ...]:
+    """Measure every control and style of a recipe in the previews of a run; the arguments are those of `obedience`."""
+    steps = [obedience(preview, recipe, family, detectors) for preview in previews]
+    return tuple(
+        Course(part[-1].name, part[-1].measure, tuple(one.value for one in part), part[-1].reason)
+        for part in zip(*steps, strict=True)
+    )
 
 
 def obedience(
@@ -161,13 +185,15 @@ def _atelier_style(image: Image.Image) -> str | None:
 
 def _inside(control: Control, size: tuple[int, int]) -> Array:
     """Where a control acts, (h, w) bool."""
+    if words_of(control.mask) is not None:
+        raise Unmeasured("its mask was made of attention during the run and is not known any more")
     if control.mask is None:
         return np.ones(size[::-1], bool)
     return np.asarray(Picture.of(control.mask).fit(*size)) >= 0.5
 
 
 def _at(inside: Array, points: Array) -> Array:
-    """Whether each of the points (K, 2), in pixels, lies where it is true and in the picture."""
+    """Whether each of the points (K, 2), in pixels, is where it is true and in the picture."""
     height, width = inside.shape
     x, y = np.floor(points).astype(int).T
     within = (x >= 0) & (x < width) & (y >= 0) & (y < height)

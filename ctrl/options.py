@@ -6,23 +6,38 @@ import argparse
 import difflib
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ctrl import __version__
-from ctrl.recipe import SAMPLERS, SPACINGS, Control, Depth, Edges, Lora, Pose, Recipe, Style
+from ctrl.atelier import vocabulary
+from ctrl.recipe import SAMPLERS, SPACINGS, Control, Lora, Recipe, Style
+from ctrl.recipe.foreign import argument_hint
 from ctrl.skeleton import POSES
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-KINDS = (Pose, Depth, Edges)  # controls that have an option of the same name
+KINDS: dict[str, Callable[..., Control]] = {  # each has an option of this name
+    vars(cls)["kind"].replace(" ", "-"): cls for cls in Control.__subclasses__()
+}
 STEERING = {  # each may be given several times, and has a --weight-…
+    **{name: (cls.__doc__ or "").partition(".\n")[0].rpartition(": ")[2] for name, cls in KINDS.items()},
     "pose": f"a name ({', '.join(POSES)}), OpenPose JSON, or a picture of a skeleton",
-    "depth": "a depth map, white near",
-    "edges": "outlines, white on black",
     "control": "a map of another kind, such as scribble=a.png",
     "style": "a picture whose style to follow",
+}
+OF_MODEL = ("tokenizer", "vae", "ip_adapter", "controlnets", "lora", "device", "dtype", "local_files_only")
+ELSEWHERE = {  # what other names of options are here
+    "--prompt": "the first argument, in quotes",
+    "--lora-weight": "--lora NAME=W",
+    "--lora-scale": "--lora NAME=W",
+    "--n": "one run for each picture",
+    "--batch": "one run for each picture",
+    "--size": "--width and --height",
+    "--out": "--output",
+    "--ckpt": "--model",
 }
 PLAIN = (
     "prompt", "negative", "guidance", "steps", "sampler", "spacing", "image", "strength", "mask", "width", "height",
@@ -35,14 +50,36 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Write the sentence and exit with code 2."""
         message = re.sub(r"^argument (?:\S+/)?(--[\w-]+)(?:/\S+)?: ", r"\1: ", message)
-        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        message = re.sub(r"(invalid int value: .*)", r"\1; it must be a whole number.", message)
+        message = re.sub(r"(invalid float value: .*)", r"\1; it must be a number.", message)
+        message = re.sub(r"(invalid choice: '([^']*)') \(choose from (.*)\)", self._choices, message)
+        unknown = re.match(r"unrecognized arguments: (--?[A-Za-z][\w-]*)", message)
         if unknown:
-            options = [option for action in self._actions for option in action.option_strings if len(option) > 2]
-            near = difflib.get_close_matches(unknown[1], options, 1)
-            message += f"; did you mean {near[0]}?" if near else "; --help lists all options."
+            message += self._meant(unknown[1])
         elif message.startswith("unrecognized arguments"):
             message += "; put a prompt of several words in quotes."
         self.exit(2, f"ctrl: {message}\n")
+
+    def _choices(self, match: re.Match[str]) -> str:
+        choices = match[3].replace("'", "").split(", ")
+        near = difflib.get_close_matches(match[2], choices, 1)
+        return f"{match[1]}; {f'did you mean {near[0]}? There' if near else 'there'} is {', '.join(choices)}."
+
+    def _meant(self, unknown: str) -> str:
+        """The option that an unknown one stands for: another program's name, or a typo."""
+        options = [option for action in self._actions for option in action.option_strings]
+        if unknown.lower() in options:
+            return f"; did you mean {unknown.lower()}?"
+        further = [option for option in options if option.startswith(f"{unknown}-")]
+        if further or unknown in ELSEWHERE:
+            return f"; here that is {ELSEWHERE.get(unknown) or ' or '.join(further)}."
+        hint = argument_hint("Recipe", unknown.lstrip("-"))
+        if hint is not None:
+            named = re.fullmatch(r"here that is (\w+)(?:,.*)?", hint)
+            here = f"--{named[1]}" if named else ""
+            return f"; here that is {here}." if here in options else "; --help lists all options."
+        near = difflib.get_close_matches(unknown, [option for option in options if len(option) > 2], 1, 0.7)
+        return f"; did you mean {near[0]}?" if near else "; --help lists all options."
 
 
 def parser() -> Parser:
@@ -50,7 +87,9 @@ def parser() -> Parser:
     new = Parser(
         prog="ctrl",
         description="Make a picture under control.",
-        epilog="--pose, --depth, --edges, --control, --style and --lora may be given several times.",
+        epilog=f"{', '.join(f'--{name}' for name in STEERING)} and --lora may be given several times. "
+        f"`ctrl studio` opens the panels in the browser; see `ctrl studio --help`.\n\n{_words()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     new.add_argument("prompt", nargs="?", help="what the picture shows; (word:1.2) weights a word")
@@ -64,12 +103,19 @@ def parser() -> Parser:
             help=f"how strongly --{name} acts, 1; one for all, or one for each",
         )  # fmt: skip
     _add_run(new)
-    _add_model(new)
+    add_model_options(new)
     new.add_argument("-o", "--output", help="the PNG to write; the first free of out.png, out-2.png, … if not given")
     new.add_argument("--overwrite", action="store_true", help="let --output replace a file")
     new.add_argument("--show", metavar="FILE", help="print the recipe in a PNG or JSON, and make no picture")
     new.add_argument("--version", action="version", version=f"ctrl {__version__}")
     return new
+
+
+def _words() -> str:
+    """The atelier's vocabulary, wrapped for a terminal."""
+    lines = str(vocabulary()).splitlines()
+    wrapped = [textwrap.fill(line, 78, initial_indent="  ", subsequent_indent=" " * 11) for line in lines]
+    return "\n".join(["words that the atelier model knows:", *wrapped])
 
 
 def _add_run(new: Parser) -> None:
@@ -91,7 +137,8 @@ def _add_run(new: Parser) -> None:
     new.add_argument("--recipe", help="a PNG or JSON whose recipe to begin with; the other arguments change it")
 
 
-def _add_model(new: Parser) -> None:
+def add_model_options(new: Parser) -> None:
+    """The options that say which model, and where it runs."""
     new.add_argument(
         "--model",
         help="a folder in diffusers' layout, a .safetensors file or a hub id; the atelier model when not given",
@@ -109,11 +156,21 @@ def _add_model(new: Parser) -> None:
     new.add_argument("--dtype", default="auto", choices=dtypes, metavar="DTYPE", help=", ".join(dtypes))
 
 
+def load_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `ctrl.load` that the options give, without `source` and `dtype`."""
+    arguments: dict[str, Any] = {name: getattr(options, name) for name in ("tokenizer", "vae", "ip_adapter")}
+    arguments["controlnets"] = dict(by_kind("--controlnet", options.controlnet)) or None
+    arguments["device"] = None if options.device == "auto" else options.device
+    arguments["local_files_only"] = options.local_files_only or None
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
     """The recipe that the arguments describe; a ValueError or TypeError says what is wrong with them."""
     if arguments.prompt is None and arguments.recipe is None:
         raise ValueError("a prompt is needed, or --recipe with a picture that carries one.")
-    recipe = Recipe(arguments.prompt) if arguments.recipe is None else Recipe.load(arguments.recipe)
+    with naming("--recipe"):
+        recipe = Recipe(arguments.prompt) if arguments.recipe is None else Recipe.load(arguments.recipe)
     loras = [lora for lora, _ in map(lora_of, arguments.lora)]
     seed = arguments.seed
     if seed is None and arguments.recipe is None:
@@ -121,7 +178,7 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     changes: dict[str, Any] = {name: getattr(arguments, name) for name in PLAIN} | {"seed": seed}
     changes |= {"controls": _controls(arguments) or None, "styles": _styles(arguments) or None, "loras": loras or None}
     changes = {name: value for name, value in changes.items() if value is not None}
-    with _naming():
+    with naming():
         recipe = recipe.replace(**changes)
         if not arguments.fast:
             return recipe
@@ -151,25 +208,49 @@ def lora_of(text: str) -> tuple[Lora, str | None]:
 
 
 @contextmanager
-def _naming(option: str | None = None) -> Iterator[None]:
-    """Let error messages of a recipe's values name the option they came from."""
+def naming(option: str | None = None) -> Iterator[None]:
+    """Let error messages about a file or a recipe's values name the option they came from."""
     try:
         yield
     except (ValueError, TypeError) as error:
         text = str(error)
+        if option in ("--recipe", "--show"):
+            raise ValueError(re.sub("^path must ", f"{option} must ", text)) from error
         if option is None:
             named = re.match("|".join((*PLAIN[1:], "seed")), text)
             raise ValueError(f"--{text}" if named else text) from error
+        if text.startswith("weight must "):
+            raise ValueError(f"--weight-{option.split()[0].removeprefix('--')}: {text}") from error
         raise ValueError(f"{option} {text}" if text.startswith("must ") else f"{option}: {text}") from error
+
+
+def as_options(text: str) -> str:
+    """A sentence of the library with the command line's options in place of arguments such as `vae=...`."""
+    text = re.sub(r"loras=\[ctrl\.Lora\('([^']*)', ([\d.]+)\)\]", r"--lora \1=\2", text)
+    text = re.sub(r"(?:ctrl\.)?load\(\.\.\., (\w+=\.\.\.)\)", r"\1", text)
+    text = re.sub(r"^controlnets\['([^']*)'\]", r"--controlnet \1", text)
+    text = re.sub(r"^lora\['[^']*'\]", "--lora", text)
+    text = re.sub(r"^source (?=must |'atelier')", "--model ", text)
+    text = re.sub(r"(?<=here that is )sampler=('[^']*'), spacing='(\w+)'", r"--sampler \1 --spacing \2", text)
+    text = re.sub(r"(?<= is )(sampler|spacing)=(?=')", r"--\1 ", text)
+    text = text.replace("ctrl.load() without one", "what is taken without --model")
+    text = text.replace("for any, draw one: random.randrange(2**32)", "for any, leave it out")
+    names = "|".join((*PLAIN[1:], "seed", *OF_MODEL))
+    text = re.sub(rf"(?<![\w-])({names})=\.\.\.", _option, text)
+    return re.sub(rf"^({names})(?= must | is not available)", _option, text)
+
+
+def _option(match: re.Match[str]) -> str:
+    return {"controlnets": "--controlnet"}.get(match[1], f"--{match[1].replace('_', '-')}")
 
 
 def _weighed(arguments: argparse.Namespace, name: str) -> list[tuple[str, float]]:
     """The values of an option, each with its weight; a single weight is for all of them."""
-    values, weights = getattr(arguments, name), getattr(arguments, f"weight_{name}") or [1.0]
-    if getattr(arguments, f"weight_{name}") and not values:
+    values, weights = (getattr(arguments, key.replace("-", "_")) or [] for key in (name, f"weight-{name}"))
+    if weights and not values:
         raise ValueError(f"--weight-{name} needs --{name}.")
-    if len(weights) == 1:
-        weights = weights * len(values)
+    if len(weights) < 2:
+        weights = (weights or [1.0]) * len(values)
     if len(weights) != len(values):
         counts = f"{len(weights)} times for {len(values)} --{name}"
         raise ValueError(f"--weight-{name} is given {counts}; give it once, or once for each.")
@@ -178,14 +259,13 @@ def _weighed(arguments: argparse.Namespace, name: str) -> list[tuple[str, float]
 
 def _controls(arguments: argparse.Namespace) -> list[Control]:
     controls: list[Control] = []
-    for cls in KINDS:
-        name = cls.__name__.lower()
+    for name, cls in KINDS.items():
         for value, weight in _weighed(arguments, name):
-            with _naming(f"--{name}"):
-                controls.append(cls(_pose(value) if cls is Pose else value, weight))
+            with naming(f"--{name}"):
+                controls.append(cls(_pose(value) if name == "pose" else value, weight))
     named = by_kind("--control", arguments.control)
     for (kind, path), (_, weight) in zip(named, _weighed(arguments, "control"), strict=True):
-        with _naming(f"--control {kind}"):
+        with naming(f"--control {kind}"):
             controls.append(Control(kind, path, weight))
     return controls
 
@@ -193,7 +273,7 @@ def _controls(arguments: argparse.Namespace) -> list[Control]:
 def _styles(arguments: argparse.Namespace) -> list[Style]:
     styles = []
     for picture, weight in _weighed(arguments, "style"):
-        with _naming("--style"):
+        with naming("--style"):
             styles.append(Style(picture, weight))
     return styles
 

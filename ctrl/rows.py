@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 Branch = Literal["uncond", "cond", "perturbed"]
-# A ControlNet's residuals: of the skip connections, shallowest first, then of the middle; each (R, C_i, h_i, w_i).
+# What a control adds to a U-Net, each (R, C_i, h_i, w_i), shallowest first: a ControlNet to the skip connections and
+# then to the middle, a T2I-Adapter inside the down blocks.
 Residuals: TypeAlias = tuple[Tensor, ...]
 
 
@@ -106,7 +107,7 @@ class PromptRows:
 
 
 def summed(residuals: Sequence[Residuals]) -> Residuals | None:
-    """The sum of the residuals of several ControlNets, in their order; None if there are none."""
+    """The sum of the residuals of several controls of one sort, in their order; None if there are none."""
     if not residuals:
         return None
     total, *rest = residuals

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ctrl.recipe import Guidance, Recipe, highest, weight_at
+from ctrl.recipe import Blend, Guidance, Recipe, highest, weight_at
 
 if TYPE_CHECKING:
     from ctrl.model import Model
@@ -38,7 +38,18 @@ def _parts(recipe: Recipe) -> Iterator[tuple[str, Any, Any]]:
     yield "guidance", guidance, guidance.weight
     for number, one in enumerate(guidance.perturb):
         yield f"guidance.perturb[{number}]", one, one.weight
-    for name in ("controls", "styles", "regions", "loras"):
+    if guidance.nag is not None:
+        yield "guidance.nag", guidance.nag, guidance.nag.weight
+    if recipe.edit is not None:
+        for name, weight in recipe.edit.weights.items():
+            yield f"edit.{name}", recipe.edit, weight
+    if recipe.aligned is not None:
+        yield "aligned", recipe.aligned, recipe.aligned.weight
+    for name in ("prompt", "negative"):
+        prompt = getattr(recipe, name)
+        for number, (_, weight) in enumerate(prompt.pairs if isinstance(prompt, Blend) else ()):
+            yield f"{name}.parts[{number}]", prompt, weight
+    for name in ("directions", "controls", "styles", "regions", "loras"):
         for number, part in enumerate(getattr(recipe, name)):
             yield f"{name}[{number}]", part, part.weight
 

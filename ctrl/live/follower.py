@@ -1,68 +1,81 @@
-"""Following a changing recipe, one picture after another: what is recomputed, what is shown, and when it stops.
+"""Following a changing recipe, one picture after another: what is recomputed, what is shown, and when a run stops.
 
-It knows no thread: `Live` runs it in one, tests run it by hand with a clock of their own.
+It starts no thread: `Live` runs it in one, tests run it by hand with a clock of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from ctrl.attention import Call, Term
+from ctrl.attention import Pause
 from ctrl.live.frame import Frame, Kind, Phase, State
 from ctrl.live.mailbox import Mailbox, Wish
 from ctrl.live.neighbours import neighbours
 from ctrl.live.preview import Previewer
 from ctrl.live.rate import Rate
 from ctrl.live.settings import Settings
-from ctrl.live.trajectory import Trajectories, Trajectory
-from ctrl.memory import Memory
+from ctrl.live.trajectory import Kept, Trajectories, Trajectory, asked_of
+from ctrl.live.watched import reads_of, watched
+from ctrl.maps import Attention, Collector, Watch
+from ctrl.memory import Keep, Memory
 from ctrl.recipe import Recipe
-from ctrl.sampling.loop import finish, prepare, walk
+from ctrl.recipe.loras import of_model
+from ctrl.sampling import Step
 from ctrl.sampling.run import Run
+from ctrl.sampling.walk import finish, prepare, walk
 
 if TYPE_CHECKING:
     from ctrl.model import Model
 
 
 class Superseded(Exception):  # no error: it ends a run between two layers
-    """A newer recipe is wanted, or none at all."""
+    """A newer recipe was requested, or the run was cancelled."""
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A finished picture, (H, W, 3) uint8, and the notes on it."""
+    """A finished picture, (H, W, 3) uint8, its evaluations, the notes on it, and its attention, if watched."""
 
-    pixels: Tensor
+    pixels: NDArray[np.uint8]
+    count: int
     notes: tuple[str, ...]
+    attention: Attention | None
 
     @property
     def image(self) -> Image.Image:
         """As PIL has it."""
-        return Image.fromarray(self.pixels.numpy())
+        return Image.fromarray(self.pixels)
 
 
 class Follower:
-    """Makes the pictures of the recipes in a mailbox: `follow` yields frames and states as they come."""
+    """Makes the pictures of the recipes in a mailbox, and yields frames and states meanwhile."""
 
     def __init__(
-        self, model: Model, mailbox: Mailbox, settings: Settings, clock: Callable[[], float], previewer: Previewer
+        self,
+        model: Model,
+        mailbox: Mailbox,
+        settings: Settings,
+        clock: Callable[[], float],
+        previewer: Previewer,
+        watch: Watch | None = None,
     ) -> None:
         self.model, self.mailbox, self.settings, self.clock = model, mailbox, settings, clock
-        self.memory, self.previewer = Memory(settings.memory), previewer
+        self.memory, self.previewer, self.watch = Memory(settings.memory), previewer, watch
         self.evaluations, self.frames = Rate(clock), Rate(clock)
-        self._runs = Trajectories()
+        self._runs = Trajectories(self.memory, asked_of(model))
         self._current: Trajectory | None = None
+        self._last: Kept | None = None  # of the current run's steps
+        self._judged: tuple[tuple[int, int], bool] = (0, 0), False  # whether a wish (its number) needs a step
         self._asked: list[Recipe] = []
 
     def follow(self, wish: Wish) -> Iterator[Frame | State]:
-        """Make the picture of a wish, until it is done or a newer one makes that pointless."""
+        """Make the picture of a wish, unless a newer one supersedes it."""
         before, self._asked = self._asked[-1:], [*self._asked[-1:], wish.recipe]
         same = "the change has no effect on the picture" if [wish.recipe] == before else ""
         try:
@@ -75,33 +88,60 @@ class Follower:
             yield self._state("idle", wish.recipe, message=same)
 
     def fill(self) -> Iterator[State]:
-        """While idle: make the neighbours of the value last moved, nearest first, until something is wanted."""
+        """While idle: make the neighbours of the value moved last, nearest first, until a new wish arrives."""
         if len(self._asked) < 2 or not self.settings.fill:
             return
         for recipe in neighbours(self._asked[0], self._asked[1], self.settings.fill):
             wish = Wish(recipe, 0, self.clock())
             try:
-                yield from (told for told in self._make(wish, recipe, "exact", "filling") if isinstance(told, State))
+                events = self._make(wish, recipe, "exact", "filling")
+                yield from (event for event in events if isinstance(event, State))
             except Superseded:
                 break
+            except (ValueError, ArithmeticError):
+                continue  # this model cannot make it, and no user requested it
         yield self._state("idle", self._asked[-1])
 
     def _make(self, wish: Wish, recipe: Recipe, kind: Kind, phase: Phase) -> Iterator[Frame | State]:
-        run = prepare(self.model, [recipe], self.memory, [self._between_layers])
-        revision = self._revision(run)
-        key = ("result", revision, recipe.hash)
+        if (result := self._seen(recipe)) is not None:
+            done = result.count
+            yield self._frame(result.image, kind, wish, recipe, done, done, result.notes, reused=done)
+            return
+        compiled = self.model.denoiser.compiled  # a compiled graph cannot be stopped between layers
+        plain = prepare(self.model, [recipe], self.memory, [] if compiled else [Pause(self._between_layers)])
+        run, unwatched = watched(plain, self.watch)
+        revision, reads = run.model.revision, reads_of(run)
+        key, reused = ("result", revision, recipe.hash, reads), run.count
         if key not in self.memory:
-            yield from self._run(run, Trajectory(recipe, revision, run.solver.times), wish, phase)
+            steps = [moment.now for moment in run.moments]
+            trajectory = Trajectory(recipe, revision, run.solver.times, steps, reads)
+            reused = yield from self._run(run, trajectory, wish, phase)
         result = self.memory(key, lambda: self._finished(run))
-        yield self._frame(result.image, kind, wish, recipe, run.count, run.count, result.notes)
+        notes = (*result.notes, *unwatched)
+        yield self._frame(result.image, kind, wish, recipe, run.count, run.count, notes, result.attention, reused)
 
-    def _run(self, run: Run, trajectory: Trajectory, wish: Wish, phase: Phase) -> Iterator[Frame | State]:
-        known = self._runs.begin(trajectory)
-        self._current, shown = trajectory, -float("inf")
-        yield self._state(phase, trajectory.recipe, len(trajectory.steps), run.count)
+    def _seen(self, recipe: Recipe) -> Result | None:
+        """The picture of a recipe that was made before, without preparing a run; a watched picture needs its run."""
+        if self.watch is not None:
+            return None
+        self.memory.begin_run()
+        adapted = self.model.with_loras(of_model(recipe.canonical.loras, self.model.loras))
+        result: Result | None = self.memory.get(("result", adapted.revision, recipe.hash, None))
+        return result
+
+    def _run(self, run: Run, trajectory: Trajectory, wish: Wish, phase: Phase) -> Generator[Frame | State, None, int]:
+        """Make the steps of a run; returns how many it took over from earlier ones."""
+        after, known = self._runs.begin(trajectory)
+        self._current, self._last, shown, reused = trajectory, after, -float("inf"), len(trajectory)
+        seen = next((kept.seen for kept in (known, after) if kept is not None), None)
+        if run.collector is not None and seen is not None:
+            run.collector.resume(seen)
+        yield self._state(phase, trajectory.recipe, reused, run.count)
         self.evaluations.begin()
-        for step in walk(run, self.model, trajectory.checkpoint, known):
-            trajectory.steps.append(step)
+        for step in walk(
+            run, self.model, None if after is None else after.checkpoint, known, keep=self._keep(run, trajectory)
+        ):
+            self._add(step, run.collector, trajectory)
             self.evaluations.tick()
             self._stop_if(self.mailbox.interrupts)
             rhythm = self.settings.previews
@@ -111,38 +151,41 @@ class Follower:
                 yield self._frame(preview, "preview", wish, trajectory.recipe, step.index + 1, run.count)
                 yield self._state(phase, trajectory.recipe, step.index + 1, run.count)
             self.evaluations.begin()
-        self._stop_if(self.mailbox.interrupts)  # no picture is decoded for nobody
+        self._stop_if(self.mailbox.interrupts)  # a superseded run is not decoded
+        return reused
+
+    def _keep(self, run: Run, trajectory: Trajectory) -> Keep | None:
+        """The memory of the networks' outputs at the next step; None for a watched run, whose networks must run."""
+        return self.memory.part(trajectory.origin) if run.collector is None else None
+
+    def _add(self, step: Step, collector: Collector | None, trajectory: Trajectory) -> None:
+        self._last = Kept(step.checkpoint, step.branches, None if collector is None else collector.seen())
+        self._runs.add(trajectory, self._last)
 
     def _finished(self, run: Run) -> Result:
-        assert self._current is not None
-        latents = self._current.steps[-1].latents
+        assert self._last is not None
+        latents = self._last.checkpoint.latents
         (shot,) = finish(run, self.model, latents)
         self.previewer.learn(latents[0], shot.image)
-        return Result(torch.from_numpy(np.asarray(shot.image).copy()), shot.notes)
+        return Result(np.array(shot.image), run.count, shot.notes, shot.attention)
 
-    def _between_layers(self, call: Call, terms: Sequence[Term]) -> None:
-        """An observer of attention: ends an evaluation that nobody wants any more."""
+    def _between_layers(self) -> None:
+        """End an evaluation that no recipe needs any more."""
         self._stop_if(self.mailbox.interrupts and not self._still_wanted())
 
     def _still_wanted(self) -> bool:
-        """Whether the recipe that is wanted now needs the step that is being made."""
+        """Whether the newest recipe needs the step that is running."""
         wish, current = self.mailbox.peek(), self._current
         if wish is None or current is None:
             return False
-        index = len(current.steps)
-        pairs = ((one.at(at, current.times) for one in (current.recipe, wish.recipe)) for at in range(index + 1))
-        try:
-            return all(old == new for old, new in pairs)
-        except IndexError:
-            return False
+        asked = wish.number, len(current)
+        if self._judged[0] != asked:
+            self._judged = asked, current.leads_to(wish.recipe)
+        return self._judged[1]
 
     def _stop_if(self, pointless: bool) -> None:  # noqa: FBT001  # the condition itself
         if pointless:
             raise Superseded
-
-    def _revision(self, run: Run) -> Hashable:
-        """Which weights the picture depends on."""
-        return run.model.revision
 
     def _drafts(self, recipe: Recipe) -> bool:
         limit, lcm = self.settings.draft_after, [lora for lora in recipe.loras if lora.name == "lcm"]
@@ -159,9 +202,10 @@ class Follower:
         step: int,
         count: int,
         notes: tuple[str, ...] = (),
+        attention: Attention | None = None,
+        reused: int = 0,
     ) -> Frame:
-        self.frames.tick()
-        return Frame(image, kind, recipe, step, count, self.clock() - wish.at, notes)
+        return Frame(image, kind, recipe, step, count, self.clock() - wish.at, notes, attention, reused)
 
     def _state(self, phase: Phase, recipe: Recipe, step: int = 0, count: int = 0, message: str = "") -> State:
         left = self.evaluations.seconds * (count - step)

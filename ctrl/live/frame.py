@@ -1,4 +1,4 @@
-"""What a live session tells: pictures, and in what state it is."""
+"""What a live session reports: pictures, and the state it is in."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from ctrl.recipe import Recipe
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ctrl.maps import Attention
+
 Kind = Literal["preview", "draft", "exact"]
 Phase = Literal["idle", "drafting", "running", "filling", "cancelled", "failed", "closed"]
 
@@ -20,7 +22,9 @@ class Frame:
 
     `kind` is "exact" for the finished picture, bit-equal to `ctrl.sample(model, recipe).image`; "preview" for the
     estimate during a run, small and rough; "draft" for the finished picture of another, faster recipe. `step` of
-    `count` evaluations are done. `age` is the time in seconds since the recipe was asked for.
+    `count` evaluations are done; of a finished picture, `reused` were taken from earlier ones. `age` is the time in
+    seconds since the recipe was requested. `attention` is that of the whole run, reused steps included; None without
+    `watch`, and in a preview.
     """
 
     image: Image = field(repr=False)
@@ -30,6 +34,8 @@ class Frame:
     count: int
     age: float
     notes: tuple[str, ...] = ()
+    attention: Attention | None = field(default=None, repr=False)
+    reused: int = 0
 
     @property
     def exact(self) -> bool:
@@ -41,8 +47,8 @@ class Frame:
 class State:
     """What a live session is doing, and how fast.
 
-    `evaluations` of the model a second while it runs and `frames` shown a second are of the last few; `seconds_left` is
-    an estimate. `message` says what went wrong, or that a change has no effect, and what to do.
+    `evaluations` of the model a second while it runs and `frames` shown a second are averages over the last few;
+    `seconds_left` is an estimate. `message` says what went wrong and what to do, or that a change has no effect.
     """
 
     phase: Phase

@@ -1,4 +1,4 @@
-"""The recipes near the value that was last moved: what a hand on a slider may want next."""
+"""The recipes near the value that was moved last, which a slider may ask for next."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Path = tuple[str | int, ...]
 
 
 def neighbours(before: Recipe, now: Recipe, count: int) -> Iterator[Recipe]:
-    """Up to `count` recipes whose one moved number goes on in steps of the last move, nearest first.
+    """Up to `count` recipes with further values of the number that was moved, in steps of the last move, nearest first.
 
-    Nothing where more than one number changed, or something else did.
+    None if anything else changed, or more than one number.
     """
     moved = [(path, old, new) for path, old, new in _differences(before, now, ())]
     if len(moved) != 1:

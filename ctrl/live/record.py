@@ -1,4 +1,4 @@
-"""A live session as a value: the recipes that were asked for, and when."""
+"""A live session as a value: the recipes that were requested, and when."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LAST = 1.0  # seconds that the last picture stays
 
 @dataclass(frozen=True)
 class Recording:
-    """(seconds since the beginning, recipe) pairs, in their order."""
+    """Pairs of (seconds since the beginning, recipe), in the order of the requests."""
 
     moves: tuple[tuple[float, Recipe], ...]
 
@@ -43,7 +43,7 @@ class Recording:
 
     @staticmethod
     def load(path: str | Path) -> Recording:
-        """The recording in a file; a ValueError says that it is none."""
+        """Read the recording in a file; a ValueError if it holds none."""
         try:
             read = json.loads(local_file(path, "path", "a recording").read_bytes())
             moves = tuple((float(move["seconds"]), Recipe.from_json(move["recipe"])) for move in read["moves"])
@@ -54,7 +54,7 @@ class Recording:
         return Recording(moves)
 
     def replay(self, live: Live) -> Iterator[Recipe]:
-        """Ask a live session for each recipe in turn, waiting for its exact frame: in step, not in time."""
+        """Request each recipe of a live session in turn, and wait for its exact frame; the pauses are left out."""
         for _, recipe in self.moves:
             live.update(recipe)
             live.wait()
@@ -64,16 +64,19 @@ class Recording:
         """Every recipe's exact picture, made again."""
         memory = Memory()
         for _, recipe in self.moves:
-            yield sample(model, recipe, memory=memory)
+            yield sample(model, recipe, memory=memory, progress=False)
 
     def film(self, model: Model, path: str | Path) -> None:
-        """Render every move exactly, each shown as long as it was, to a .gif, .webp or .mp4."""
+        """Render every move exactly, each shown as long as it was, to a .gif, .webp or .mp4.
+
+        Pictures of several sizes keep their pixels, on black of the largest width and height.
+        """
         path = Path(path)
         if path.suffix.lower() not in FILMS:
             raise ValueError(f"path must end in {', '.join(FILMS)}, got {path.name!r}.")
         if not self.moves:
             raise ValueError("the recording is empty; update the live session at least once.")
-        pictures = [shot.image for shot in self.shots(model)]
+        pictures = _of_one_size([shot.image for shot in self.shots(model)])
         seconds = [later - sooner for (sooner, _), (later, _) in zip(self.moves, self.moves[1:], strict=False)]
         durations = [*seconds, LAST]
         if path.suffix.lower() == ".mp4":
@@ -82,6 +85,16 @@ class Recording:
             first, *rest = pictures
             milliseconds = [max(20, round(1000 * one)) for one in durations]
             first.save(path, save_all=True, append_images=rest, duration=milliseconds, loop=0, lossless=True)
+
+
+def _of_one_size(pictures: Sequence[Image]) -> list[Image]:
+    """The pictures, smaller ones in the middle of black."""
+    width, height = (max(sides) for sides in zip(*(picture.size for picture in pictures), strict=True))
+    placed = []
+    for picture in pictures:
+        left, top = (width - picture.width) // 2, (height - picture.height) // 2
+        placed.append(picture.crop((-left, -top, width - left, height - top)))  # what is outside comes out black
+    return placed
 
 
 def _write_mp4(path: Path, pictures: Sequence[Image], durations: Sequence[float]) -> None:
@@ -93,7 +106,7 @@ def _write_mp4(path: Path, pictures: Sequence[Image], durations: Sequence[float]
         raise OSError(f"{path.name} cannot be written as an MP4 by this OpenCV; give a .gif or .webp.")
     try:
         for picture, duration in zip(pictures, durations, strict=True):
-            pixels = np.asarray(picture.resize(size))[..., ::-1]
+            pixels = np.asarray(picture)[..., ::-1]
             for _ in range(max(1, round(duration * RATE))):
                 writer.write(np.ascontiguousarray(pixels))
     finally:

@@ -6,36 +6,30 @@ are (uncond, cond), residuals are scaled, then summed, guidance is u + w Â· (c â
 
 from __future__ import annotations
 
-import inspect
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from ctrl.attention import Observer
-from ctrl.guidance import GuidanceState, guide
-from ctrl.images import Picture
-from ctrl.maps import Watch
+from ctrl.caller import each_ends_at_caller, ends_at_caller
+from ctrl.maps import Probe, Watch
 from ctrl.memory import Memory
-from ctrl.notes import notes
-from ctrl.recipe import Recipe, batch_shape
-from ctrl.recipe.checks import integer
-from ctrl.rows import Branches
+from ctrl.recipe import Recipe
+from ctrl.recipe.checks import check_callback, integer, switch
+from ctrl.sampling.batches import batches, count_of
 from ctrl.sampling.checkpoint import Checkpoint
-from ctrl.sampling.inpainting import with_original
-from ctrl.sampling.looking import look
+from ctrl.sampling.progress import Advance, bar
 from ctrl.sampling.run import Run
 from ctrl.sampling.shot import Shot, Step
+from ctrl.sampling.walk import finish, prepare, walk
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from ctrl.model import Model
 
 MAX_BATCH = 1024
 
 
+@ends_at_caller
 def steps(
     model: Model,
     recipe: Recipe,
@@ -43,6 +37,7 @@ def steps(
     after: Step | Checkpoint | None = None,
     memory: Memory | None = None,
     watch: Watch | None = None,
+    probes: Sequence[Probe] = (),
 ) -> Iterator[Step]:
     """Run `recipe` step by step. Stop by `break`: between steps the model is unchanged.
 
@@ -50,62 +45,73 @@ def steps(
       with the step after it, to the same bits. Prompts, controls, styles and guidance may differ.
     - `memory` caches encoded prompts and pictures for other runs; without it nothing outlives the run.
     - `watch` selects the attention to record; `Step.attention` then has what was recorded so far.
+    - `probes` read or change what goes through the transformer blocks of the U-Net, see `ctrl.Probe`.
 
     A recipe that the model cannot run raises a ValueError here, before the first step; latents that stop being
     finite raise a FloatingPointError.
     """
     _check(model, recipe)
-    return walk(prepare(model, [recipe], memory, watch=Watch.of(watch)), model, _checkpoint(after, recipe))
+    run = prepare(model, [recipe], memory, watch=Watch.of(watch), probes=_probes(probes))
+    return each_ends_at_caller(walk(run, model, _checkpoint(after, recipe)))
 
 
+@ends_at_caller
 def sample(
     model: Model,
     recipe: Recipe,
     on_step: Callable[[Step], None] | None = None,
     *,
+    progress: bool = True,
     after: Step | Checkpoint | None = None,
     memory: Memory | None = None,
     watch: Watch | None = None,
+    probes: Sequence[Probe] = (),
 ) -> Shot:
     """Run `recipe` to its picture; `on_step` is called after every step, and its exceptions end the run.
 
-    `after` and `memory` are those of `steps`; with `watch`, `Shot.attention` holds the recorded attention.
+    `progress` shows a bar on stderr, in a log one line at the end. `after`, `memory` and `probes` are those of
+    `steps`; with `watch`, `Shot.attention` holds the recorded attention.
     """
     _check(model, recipe)
-    _check_callback(on_step)
-    run = prepare(model, [recipe], memory, watch=Watch.of(watch))
-    return _drain(run, model, _checkpoint(after, recipe), on_step)[0]
+    check_callback("on_step", on_step, "a Step")
+    checkpoint, began = _checkpoint(after, recipe), time.perf_counter()
+    run = prepare(model, [recipe], memory, watch=Watch.of(watch), probes=_probes(probes))
+    done = 0 if checkpoint is None else checkpoint.index + 1
+    with bar(run.count, "step", shown=switch("progress", progress), done=done) as advance:
+        (shot,) = _drain(run, model, _each(on_step, advance), checkpoint)
+    return replace(shot, seconds=time.perf_counter() - began)
 
 
-def sample_many(model: Model, recipes: Sequence[Recipe], *, batch: int = 16) -> list[Shot]:
+@ends_at_caller
+def sample_many(
+    model: Model,
+    recipes: Sequence[Recipe],
+    *,
+    batch: int = 16,
+    watch: Watch | None = None,
+    progress: bool = True,
+) -> list[Shot]:
     """The shots of many recipes, in their order, up to `batch` at once.
 
     Recipes that differ only in prompts, seeds and pixels run as one batch, each from its own seed, if their prompts
-    have the same number of chunks. Pictures agree with single runs up to the rounding of batched sums.
+    have the same number of chunks. Pictures agree with single runs up to the rounding of batched sums. `watch` and
+    `progress` are those of `sample`, with one bar for all pictures.
     """
     if not isinstance(recipes, Sequence):
         raise TypeError(f"recipes must be a list of recipes, got {type(recipes).__name__}; write [recipe].")
     for at, recipe in enumerate(recipes):
         _check(model, recipe, f"recipes[{at}]")
     batch = integer("batch", batch, 1, MAX_BATCH)
-    groups: dict[object, list[int]] = {}
-    for at, recipe in enumerate(recipes):
-        groups.setdefault((batch_shape(recipe), _lengths(model, recipe)), []).append(at)
-    shots: dict[int, Shot] = {}
-    for members in groups.values():
-        for start in range(0, len(members), batch):
-            part = members[start : start + batch]
-            together = [recipes[at] for at in part]
-            shots |= zip(part, _drain(prepare(model, together, None), model), strict=True)
+    watched, parts, shots = Watch.of(watch), batches(model, recipes, batch), dict[int, Shot]()
+    count = sum(count_of(model, recipes[part[0]]) for part in parts)
+    with bar(count, "step", shown=switch("progress", progress), title=f"{len(recipes)} pictures") as advance:
+        for part in parts:
+            began = time.perf_counter()
+            run = prepare(model, [recipes[at] for at in part], None, watch=watched)
+            made = _drain(run, model, lambda step: advance())
+            seconds = time.perf_counter() - began
+            shots |= {at: replace(shot, seconds=seconds) for at, shot in zip(part, made, strict=True)}
     return [shots[at] for at in range(len(recipes))]
-
-
-def _lengths(model: Model, recipe: Recipe) -> tuple[int, int]:
-    """The number of chunks of its longest prompt, without and with the negative prompt."""
-    recipe = recipe.canonical
-    regions = [region.prompt for region in recipe.regions]
-    longest = max(model.text.chunks(prompt) for prompt in (recipe.prompt, *regions))
-    return longest, max(longest, model.text.chunks(recipe.negative))
 
 
 def _check(model: object, recipe: object, name: str = "recipe") -> None:
@@ -117,36 +123,10 @@ def _check(model: object, recipe: object, name: str = "recipe") -> None:
         raise TypeError(f"{name} must be a Recipe, got {type(recipe).__name__}; write ctrl.Recipe('a red ball').")
 
 
-def _check_callback(on_step: object) -> None:
-    if on_step is None:
-        return
-    if not callable(on_step):
-        raise TypeError(f"on_step must be a function of a Step, got {on_step!r:.60}.")
-    try:
-        signature = inspect.signature(on_step)
-    except ValueError:  # some built-in functions have no signature
-        return
-    try:
-        signature.bind("a step")
-    except TypeError:
-        raise TypeError(f"on_step must be a function of one argument, a Step, and it takes {signature}.") from None
-
-
-def prepare(
-    model: Model,
-    recipes: Sequence[Recipe],
-    memory: Memory | None,
-    observers: Sequence[Observer] = (),
-    watch: Watch | None = None,
-) -> Run:
-    """A run of recipes of one `batch_shape`, ready to begin; a ValueError if the model cannot run them."""
-    memory = Memory(limit=None) if memory is None else memory
-    memory.begin_run()
-    for style in recipes[0].styles:
-        if style.on and style.adapter is not None:
-            model.ip_adapter(style.adapter)  # a name that the model does not have is refused, at weight 0 too
-    adapted = model.with_loras([(lora.name, *lora.weights) for lora in recipes[0].canonical.loras])
-    return Run.of(adapted, recipes, memory, observers, watch)
+def _probes(probes: object) -> tuple[Probe, ...]:
+    if not isinstance(probes, Sequence) or not all(isinstance(probe, Probe) for probe in probes):
+        raise TypeError(f"probes must be a list of ctrl.Probe, got {probes!r:.60}.")
+    return tuple(probes)
 
 
 def _checkpoint(after: object, recipe: Recipe) -> Checkpoint | None:
@@ -159,8 +139,19 @@ def _checkpoint(after: object, recipe: Recipe) -> Checkpoint | None:
     return checkpoint
 
 
+def _each(on_step: Callable[[Step], None] | None, advance: Advance) -> Callable[[Step], None]:
+    """A function that calls `on_step`, then advances the bar."""
+
+    def after_step(step: Step) -> None:
+        if on_step is not None:
+            on_step(step)
+        advance()
+
+    return after_step
+
+
 def _drain(
-    run: Run, model: Model, after: Checkpoint | None = None, on_step: Callable[[Step], None] | None = None
+    run: Run, model: Model, on_step: Callable[[Step], object] | None = None, after: Checkpoint | None = None
 ) -> list[Shot]:
     latents = None if after is None else after.latents
     for step in walk(run, model, after):
@@ -169,43 +160,3 @@ def _drain(
         latents = step.latents
     assert latents is not None  # a run has a step
     return finish(run, model, latents)
-
-
-@torch.no_grad()
-def walk(run: Run, model: Model, after: Checkpoint | None, known: Branches | None = None) -> Iterator[Step]:
-    """The steps of a run, from the one after a checkpoint on; `known` are the predictions of the first of them."""
-    begun = run.begin()
-    first, latents, state = (0, begun.latents, GuidanceState()) if after is None else after.resume(run.solver)
-    for index in range(first, run.count):
-        moment = run.moments[index]
-        sample = run.solver.scale(moment.rows.stack(latents, latents), index)  # (R, C, h, w)
-        branches = known if known and index == first else moment.rows.split(moment.predict(sample))
-        prediction, state = guide(branches, moment.guidance, moment.guidance_map, moment.space(sample), state)
-        if prediction is branches.cond:  # the solver keeps this tensor, and the caller may keep `branches`
-            prediction = prediction.clone()
-        latents, denoised = run.solver.step(prediction, index, latents)
-        latents = run.restore_unmasked(latents, begun, index)
-        _check_finite(latents, index, run.count)
-        checkpoint = Checkpoint.of(run.recipes[0], index, latents.clone(), run.solver.state(), state)
-        yield Step(index, run.count, latents.clone(), denoised.clone(), branches, checkpoint, model, look(run))
-
-
-def finish(run: Run, model: Model, latents: Tensor) -> list[Shot]:
-    """The pictures of the last latents of a run."""
-    images = [_restored(image, recipe) for image, recipe in zip(model.decode(latents), run.recipes, strict=True)]
-    sentences = [notes(model, recipe, run.given.texts(recipe), run.given.size) for recipe in run.recipes]
-    looks = [look(run, index) for index in range(len(images))]
-    attention = [None if over is None else over(image) for over, image in zip(looks, images, strict=True)]
-    parts = zip(images, run.recipes, sentences, attention, strict=True)
-    return [Shot(*own, model.family.key) for own in parts]
-
-
-def _restored(image: Image, recipe: Recipe) -> Image:
-    if recipe.image is None or recipe.mask is None or recipe.unmasked == "latents":
-        return image
-    return with_original(image, Picture.of(recipe.image), Picture.of(recipe.mask))
-
-
-def _check_finite(latents: Tensor, index: int, count: int) -> None:
-    if not torch.isfinite(latents).all():
-        raise FloatingPointError(f"the latents stopped being finite at step {index + 1} of {count}.")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from ctrl.recipe import Control, Region, Style
+from ctrl.recipe import Control, Recipe, Region, Style, words_of
 
 
 def numbers(now: Sequence[Any], whole: Sequence[Any]) -> list[int]:
@@ -23,8 +24,17 @@ def numbers(now: Sequence[Any], whole: Sequence[Any]) -> list[int]:
     return indices
 
 
+def unweighted(recipe: Recipe) -> tuple[Any, ...]:
+    """The controls, styles and regions of a recipe without their weights: where these are equal, so are `numbers`."""
+    return tuple(tuple(map(_bare, parts)) for parts in (recipe.controls, recipe.styles, recipe.regions))
+
+
 def _bare(part: Control | Style | Region) -> Any:
     """The part in one spelling, without its weight, which changes from step to step."""
-    if isinstance(part, Region):
-        return (part.prompt, part.mask)
-    return (type(part), part.effective(lambda _: 1.0, guided=False), None)
+    bare = replace(part.effective, weight=1.0) if isinstance(part, Region) else part.effective(_one, guided=False)
+    words = words_of(bare.mask)  # their start changes from step to step too
+    return (type(part), bare if words is None else replace(bare, mask=replace(words, start=0.0)))
+
+
+def _one(_: object) -> float:
+    return 1.0

@@ -1,43 +1,26 @@
-"""One run: its initial latents and noise, and the inputs of each of its steps."""
+"""One run: what is settled before its first step."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from ctrl.attention import At, BlurredQueries, Edit, IdentityAttention, Observer, Site, check_blocks, check_sites
+from ctrl.attention import At, Observer, Site, check_sites
 from ctrl.conditioning import Conditioning, Start, size_of
-from ctrl.guidance import Space
-from ctrl.maps import Collector, Watch
+from ctrl.maps import Collector, Probe, Watch, WordReader
 from ctrl.memory import Memory
-from ctrl.recipe import PAG, SEG, Guidance, Recipe, as_number
-from ctrl.rows import Residuals, Rows, summed
-from ctrl.sampling.looking import texts
-from ctrl.sampling.numbers import numbers
-from ctrl.sampling.prompt import PromptRun
-from ctrl.sampling.residuals import ControlRun
+from ctrl.recipe import Recipe, first_seed
+from ctrl.sampling.looking import texts, texts_of_batch
+from ctrl.sampling.moment import Moment
+from ctrl.sampling.word_masks import words_in
 
 if TYPE_CHECKING:
-    from ctrl.model import Model, Solver, StyleReference
-
-
-@dataclass(frozen=True, eq=False)
-class Begun:
-    """The initial `latents` of a run, and the `noise` and `clean` latents that they are made of.
-
-    All are (N, C, h, w); `clean` is None if the run starts from noise alone.
-    """
-
-    latents: Tensor
-    noise: Tensor
-    clean: Tensor | None
+    from ctrl.model import Model, Solver
+    from ctrl.sampling.beside import Beside
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +37,10 @@ class Run:
     solver: Solver
     generators: list[torch.Generator]
     observers: Sequence[Observer | At[Observer]]
+    words: WordReader
     collector: Collector | None = None  # one of the observers
+    beside: Sequence[Beside] = ()  # the runs whose attention it needs
+    probes: Sequence[Probe] = ()
 
     @staticmethod
     def of(
@@ -63,19 +49,34 @@ class Run:
         memory: Memory,
         observers: Sequence[Observer | At[Observer]] = (),
         watch: Watch | None = None,
+        probes: Sequence[Probe] = (),
+        beside: Sequence[Beside] = (),
     ) -> Run:
         """A run that is ready to begin; a ValueError for recipes that the model cannot run."""
         first = recipes[0]  # all have the same settings, see `recipe.batch_shape`
         given = Conditioning(model, size_of(model, first), memory)
-        generators = [torch.Generator().manual_seed(recipe.seed) for recipe in recipes]
+        generators = [torch.Generator().manual_seed(first_seed(recipe.canonical.seed)) for recipe in recipes]
         start = given.start(recipes)
         strength = 1.0 if start is None else first.strength
         solver = model.solver(first.sampler, first.spacing, first.steps, generators, strength=strength)
-        run = Run(model, recipes, given, start, solver, generators, observers)
+        words = _word_reader(model, recipes, given)
+        run = Run(model, recipes, given, start, solver, generators, observers, words, beside=beside, probes=probes)
+        run._check_beside()
         for moment in run.moments:
             moment.check()
         check_sites(observers, run.places)
+        for probe in probes:
+            probe.among(model.denoiser.sites)
         return run if watch is None else run.watched(watch)
+
+    def _check_beside(self) -> None:
+        """Raise a ValueError if a run beside this one does not come through all its noise levels."""
+        for other in self.beside:
+            if other.run.solver.times[-self.count :] != self.solver.times:
+                raise ValueError(
+                    f"aligned: the reference takes {other.run.count} of the run's {self.count} steps, as its image has "
+                    "a low strength; give it one no lower than the recipe's, or no image."
+                )
 
     @property
     def places(self) -> list[Site]:
@@ -85,7 +86,7 @@ class Run:
 
     def watched(self, watch: Watch) -> Run:
         """The same run with its attention watched."""
-        prompts = [texts(self.model.text, recipe) for recipe in self.recipes]
+        prompts = texts_of_batch(self.model.text, self.recipes)
         collector = Collector(watch, self.places, prompts, self.count)
         return replace(self, observers=(*self.observers, *collector.observers), collector=collector)
 
@@ -102,128 +103,11 @@ class Run:
             Moment.of(self, index, [recipe.at(index, times) for recipe in self.recipes]) for index in range(self.count)
         )
 
-    def begin(self) -> Begun:
-        """Draw the initial latents, in diffusers' order: the clean latents before the noise."""
-        clean = None if self.start is None else self._clean(self.start)
-        noise = self.model.noise(self.generators, *self.given.size)  # each picture's from its own generator
-        if clean is None or (self._inpaints and self.recipes[0].strength == 1.0):
-            return Begun(noise * self.solver.init_sigma, noise, clean)
-        return Begun(self.solver.add_noise(clean, noise, 0), noise, clean)
 
-    def restore_unmasked(self, latents: Tensor, begun: Begun, index: int) -> Tensor:
-        """Inpainting: outside the mask, the original latents at the noise level after step `index`."""
-        if self.start is None or self.start.mask is None or begun.clean is None:
-            return latents
-        mask = self.start.mask
-        return (1 - mask) * self.solver.add_noise(begun.clean, begun.noise, index + 1) + mask * latents
-
-    @property
-    def _inpaints(self) -> bool:
-        return self.start is not None and self.start.mask is not None
-
-    def _clean(self, start: Start) -> Tensor:
-        """The latents (N, C, h, w) of the pictures that the run starts from."""
-        clean = self.model.encode(start.pixels, self.generators)
-        # The U-Net rounds by the strides of its input: diffusers copies them for inpainting only.
-        return clean if start.mask is None else clean.contiguous()
-
-
-@dataclass(frozen=True, eq=False)
-class Moment:
-    """One evaluation of a run: `steps` are its recipes at this step, the other fields their tensors."""
-
-    run: Run
-    index: int
-    steps: Sequence[Recipe]
-    prompt: PromptRun
-    controls: Sequence[ControlRun]
-    styles: Sequence[StyleReference]
-
-    @staticmethod
-    def of(run: Run, index: int, steps: Sequence[Recipe]) -> Moment:
-        """Prepare a step, with tensors from the memory where it has them."""
-        given, memory = run.given, run.given.memory
-        regions = numbers(steps[0].regions, run.recipes[0].regions)
-        prompt = PromptRun(given.prompts(steps), memory, regions)
-        columns = zip(*(step.controls for step in steps), strict=True)
-        controls = [
-            ControlRun(column[0], run.model.controlnet(column[0].kind), given.control(column), memory)
-            for column in columns
-        ]
-        columns = zip(*(step.styles for step in steps), strict=True)
-        return Moment(run, index, steps, prompt, controls, [given.style(column) for column in columns])
-
-    @property
-    def now(self) -> Recipe:
-        """The first recipe at this step; the others differ from it only in prompts and pictures."""
-        return self.steps[0]
-
-    @property
-    def guidance(self) -> Guidance:
-        """The guidance of this step."""
-        return Guidance.of(self.now.guidance)
-
-    @property
-    def rows(self) -> Rows:
-        """The rows of the U-Net's batch."""
-        guidance = self.guidance
-        return Rows(pictures=len(self.steps), guided=guidance.guided, perturbed=len(guidance.perturb))
-
-    @property
-    def guidance_map(self) -> Tensor | None:
-        """Where guidance acts, (N, 1, h, w)."""
-        column = [Guidance.of(step.guidance).map for step in self.steps]
-        return self.run.given.guidance_map(column)
-
-    def check(self) -> None:
-        """Raise a ValueError for blocks that the model does not have."""
-        blocks = [block for term in self.guidance.perturb for block in term.blocks]
-        check_blocks(self.run.model.denoiser.sites, blocks, "self")
-
-    def space(self, sample: Tensor) -> Space:
-        """The noise level and kind of the step's predictions, for guidance that converts them."""
-        solver = self.run.solver
-        return Space(sample[: len(self.steps)], solver.level(self.index), solver.kind)
-
-    def predict(self, sample: Tensor) -> Tensor:
-        """The U-Net's predictions (R, C, h, w) of `sample`; zeros in a step of zero-init."""
-        if self.guidance.zero_init:
-            return torch.zeros_like(sample)
-        run, rows, denoiser = self.run, self.rows, self.run.model.denoiser
-        t = run.solver.timesteps[self.index]
-        edits: list[Edit | At[Edit]] = [*self._styles(rows), *self._perturbations(rows)]
-        revision = run.given.revision(denoiser)
-        hooks = self.prompt.hooks(rows, revision, edits=edits, observers=run.observers, step=self.index)
-        residuals = self._residuals(rows, sample, t)
-        with self._influence(rows, residuals):
-            return denoiser.predict(sample, t, self.prompt.rows(rows), summed(residuals), hooks)
-
-    def _residuals(self, rows: Rows, sample: Tensor, t: Tensor) -> list[Residuals]:
-        """The residuals of each ControlNet."""
-        observers = self.run.observers
-        return [control.residuals(rows, sample, t, self.prompt, observers, self.index) for control in self.controls]
-
-    def _influence(self, rows: Rows, residuals: Sequence[Residuals]) -> AbstractContextManager[None]:
-        """Records the influence of the ControlNets, if the run watches it."""
-        collector = self.run.collector
-        if collector is None or collector.influence is None or not collector.watch.acts(self.index, self.run.count):
-            return nullcontext()
-        places = numbers(self.now.controls, self.run.recipes[0].controls)
-        parts = zip(self.controls, places, residuals, strict=True)
-        named = {f"{control.now.kind} {place}": added for control, place, added in parts}
-        return collector.influence.controls(self.run.model.unet, rows, named, self.index)
-
-    def _styles(self, rows: Rows) -> list[Edit]:
-        places = numbers(self.now.styles, self.run.recipes[0].styles)
-        parts = zip(self.styles, self.now.styles, places, strict=True)
-        return [reference.at(as_number(now.weight), rows, number) for reference, now, number in parts]
-
-    def _perturbations(self, rows: Rows) -> list[At[Edit]]:
-        return [
-            At(_perturbation(term, rows.branch(number)), term.blocks, "self", "unet")
-            for number, term in enumerate(self.guidance.perturb)
-        ]
-
-
-def _perturbation(term: PAG | SEG, rows: tuple[int, ...]) -> Edit:
-    return IdentityAttention(rows) if isinstance(term, PAG) else BlurredQueries(rows, term.sigma or math.inf)
+def _word_reader(model: Model, recipes: Sequence[Recipe], given: Conditioning) -> WordReader:
+    """Where the words of masks are in the prompts; a ValueError if one of them is not."""
+    asked = [words.asked for words in words_in(recipes[0].canonical)]
+    prompts = [texts(model.text, recipe)["prompt"] for recipe in recipes] if asked else []
+    width, height = given.size
+    cells = height // model.vae_scale_factor, width // model.vae_scale_factor
+    return WordReader.of(asked, prompts, cells, model.denoiser.sites)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctrl.images import COMPOSITE, GENERATED, Generation, encode, to_parameters
-from ctrl.recipe import KEYWORD, Guidance, Recipe, highest
+from ctrl.images import COMPOSITE, GENERATED, Generation, LoraUse, encode, to_parameters
+from ctrl.recipe import KEYWORD, Guidance, Recipe, SeedBlend, first_seed, highest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,14 +45,15 @@ def generation_of(image: Image, recipe: Recipe) -> Generation:
     """The fields of a recipe that other programs have too."""
     return Generation(
         program=PROGRAM,
-        prompt=recipe.prompt,
-        negative=recipe.negative,
+        prompt=str(recipe.prompt),
+        negative=str(recipe.negative),
         steps=recipe.steps,
         sampler=recipe.sampler,
         schedule=None if recipe.spacing == "default" else recipe.spacing,
         guidance=highest(Guidance.of(recipe.guidance).weight),
-        seed=recipe.seed,
+        seed=first_seed(recipe.seed),
+        variation=(recipe.seed.second, recipe.seed.weight) if isinstance(recipe.seed, SeedBlend) else None,
         size=image.size,
         strength=None if recipe.image is None else recipe.strength,
-        loras=tuple((lora.name, lora.weight) for lora in recipe.loras if lora.on),
+        loras=tuple(LoraUse(lora.name, lora.weight, lora.text) for lora in recipe.loras if lora.on),
     )

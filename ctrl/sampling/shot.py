@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ctrl.images import save
+from ctrl.caller import ends_at_caller
+from ctrl.images import encode, save
 from ctrl.recipe import Recipe
 from ctrl.rows import Branches
 from ctrl.sampling.checkpoint import Checkpoint
 from ctrl.sampling.saving import file_of, shown
+from ctrl.sampling.show import shot_html
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ctrl.maps import Attention
     from ctrl.model import Model
-    from ctrl.obedience import Obedience
+    from ctrl.obedience import Course, Obedience
+
+
+PAGE = "ctrl.page"  # the entry-point group of what writes pages, since the engine imports no front end
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +56,9 @@ class Step:
         """The picture of the current estimate of x0: one decoding."""
         return self.model.decode(self.denoised[:1])[0]
 
+    def _repr_png_(self) -> bytes:
+        return encode(self.preview())
+
     @property
     def attention(self) -> Attention | None:
         """The attention recorded so far, over a preview; None without `watch`."""
@@ -60,8 +69,8 @@ class Step:
 class Shot:
     """The result of a recipe: the picture, the recipe, notes (warnings) on the run, and the recorded attention.
 
-    `attention` is None without `watch`; `family` is the model's, None
-    for one of its own kind, as the atelier is.
+    `attention` is None without `watch`; `family` is the model's, None for one of its own kind, as the atelier is;
+    `seconds` is how long its run took, of the whole batch if it ran in one, None where that was not measured.
     """
 
     image: Image
@@ -69,7 +78,9 @@ class Shot:
     notes: tuple[str, ...] = ()
     attention: Attention | None = field(default=None, repr=False, compare=False)
     family: str | None = field(default=None, repr=False, compare=False)
+    seconds: float | None = field(default=None, repr=False, compare=False)
 
+    @ends_at_caller
     def obeys(self, **detectors: Any) -> tuple[Obedience, ...]:
         """How far the picture follows each control and style of its recipe, measured by a detector; see `Obedience`.
 
@@ -81,6 +92,18 @@ class Shot:
 
         return obedience(self.image, self.recipe, self.family, detectors)
 
+    def obeys_over_steps(self, steps: Iterable[Step], **detectors: Any) -> tuple[Course, ...]:
+        """The same of the previews of x0 after each step: when a control takes hold, and whether it lets go.
+
+            shot.obeys_over_steps(ctrl.steps(model, shot.recipe))
+
+        Every preview is decoded and measured once.
+        """
+        from ctrl.obedience import over_steps
+
+        return over_steps((step.preview() for step in steps), self.recipe, self.family, detectors)
+
+    @ends_at_caller
     def save(self, path: str | Path, *, marked: bool = True) -> None:
         """Write the picture. If writing fails, no file is left and an old one is unchanged.
 
@@ -90,5 +113,26 @@ class Shot:
         """
         save(path, file_of(self.image, self.recipe, path, marked=marked))
 
+    def page(self, path: str | Path, *earlier: Shot) -> Path:
+        """Write one HTML file that shows the shot and works offline; returns where it is.
+
+        It holds the picture, its recipe and Python, the maps of words if the shot was watched, and `earlier` shots, the
+        newest first, to compare. The panels' package writes it, and registers itself in the entry-point group
+        "ctrl.page"; where that is not installed, this is an ImportError. A path that does not end in .html is a
+        ValueError.
+        """
+        writers = list(entry_points(group=PAGE))
+        if not writers:
+            raise ImportError(
+                "a page needs the notebook panels: run "
+                '`pip install "ctrl-diffusion[widgets]"`, in a checkout `pip install ".[widgets]"` '
+                f"(nothing installed here registers the entry point {PAGE!r})."
+            )
+        written: Path = writers[0].load()(path, self, *earlier)
+        return written
+
     def _repr_png_(self) -> bytes:
         return shown(self.image, self.recipe)
+
+    def _repr_html_(self) -> str:
+        return shot_html(self.image, self.recipe, self.notes, self.seconds)

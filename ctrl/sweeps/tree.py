@@ -1,78 +1,96 @@
-"""Recipes as a tree of steps: what several share to the bit is made once, by going on from checkpoints."""
+"""Recipes as a tree of steps: what two share to the bit is made once, by going on from a checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ctrl.live.trajectory import asked
+from ctrl.live.trajectory import asked, asked_of
 from ctrl.memory import Memory
 from ctrl.recipe import Recipe
 from ctrl.sampling import Shot, Step
-from ctrl.sampling.loop import finish, prepare, walk
+from ctrl.sampling.walk import finish, prepare, walk
 
 if TYPE_CHECKING:
     from ctrl.model import Model
 
-
-@dataclass(frozen=True, eq=False)
-class Leaf:
-    """A recipe, its place `at` among those given, and its `path`: for each step its evaluation and the step itself."""
-
-    at: int
-    recipe: Recipe
-    path: tuple[tuple[int, int], ...]
-
-    def shared(self, other: Leaf) -> int:
-        """How many first steps are steps of the other too."""
-        pairs = zip(self.path, other.path, strict=False)
-        return next(
-            (at for at, (mine, theirs) in enumerate(pairs) if mine != theirs), min(len(self.path), len(other.path))
-        )
+Times = Callable[[Recipe], Sequence[float]]
 
 
-def leaves(model: Model, recipes: Sequence[Recipe]) -> list[Leaf]:
-    """The recipes in an order in which those that share the most stand side by side.
+def times_of(model: Model) -> Times:
+    """The noise times of a recipe's run, one an evaluation, as the model's sampler places them."""
 
-    Steps that differ in the strength of guidance alone share an evaluation.
-    """
-    numbers: dict[Hashable, int] = {}
-    found = []
-    for at, recipe in enumerate(recipes):
+    def times(recipe: Recipe) -> Sequence[float]:
         strength = 1.0 if recipe.image is None else recipe.strength
-        times = model.times(recipe.sampler, recipe.spacing, recipe.steps, strength=strength)
-        path, parent = [], -1
-        for index in range(len(times)):
-            now = recipe.at(index, times)
-            question = numbers.setdefault((parent, "asked", asked(now)), len(numbers))
-            parent = numbers.setdefault((parent, "step", now), len(numbers))
-            path.append((question, parent))
-        found.append(Leaf(at, recipe, tuple(path)))
-    return sorted(found, key=lambda leaf: leaf.path)
+        return model.times(recipe.sampler, recipe.spacing, recipe.steps, strength=strength)
+
+    return times
+
+
+def about(recipe: Recipe) -> Sequence[float]:
+    """Noise times near enough to sort by, where no model is at hand to ask."""
+    return [1 - index / recipe.steps for index in range(recipe.steps)]
+
+
+def ordered(recipes: Sequence[Recipe], times: Times) -> list[Recipe]:
+    """The recipes in an order in which those that share the most steps stand side by side."""
+    numbers: dict[Hashable, int] = {}
+
+    def path(recipe: Recipe) -> list[int]:
+        found, parent = [], -1
+        for now in _nows(recipe, times):
+            for part in (asked(now), now):  # steps that differ in the strength of guidance alone share an evaluation
+                parent = numbers.setdefault((parent, part), len(numbers))
+                found.append(parent)
+        return found
+
+    paths = {recipe: path(recipe) for recipe in recipes}
+    return sorted(recipes, key=paths.__getitem__)
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A finished `shot`, its place `at`, the evaluations it took, and those it takes `alone`."""
+    """A finished `shot`, the evaluations it took, and those it takes `alone`."""
 
-    at: int
     shot: Shot
     evaluations: int
     alone: int
 
 
-def shots(model: Model, found: Sequence[Leaf]) -> Iterator[Made]:
-    """The shot of every leaf, bit-equal to `ctrl.sample`; the steps of one run are kept at a time."""
-    memory, steps, before = Memory(), list[Step](), Leaf(-1, Recipe(""), ())
-    for leaf in found:
-        count = leaf.shared(before)
-        known = None
-        if count < min(len(leaf.path), len(before.path)) and leaf.path[count][0] == before.path[count][0]:
-            known = steps[count].branches
-        run = prepare(model, [leaf.recipe], memory)
-        kept = steps[:count]
-        kept.extend(walk(run, model, kept[-1].checkpoint if kept else None, known))
-        steps, before = kept, leaf
-        (shot,) = finish(run, model, steps[-1].latents)
-        yield Made(leaf.at, shot, len(leaf.path) - count - (known is not None), len(leaf.path))
+class Maker:
+    """Makes one recipe after another, each from the last step that it shares with the one before.
+
+    Every shot is bit-equal to that of `ctrl.sample`. The steps of one run are kept.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model, self._memory = model, Memory()
+        self._before: tuple[Recipe, ...] = ()
+        self._steps: list[Step] = []
+
+    def __call__(self, recipe: Recipe) -> Made:
+        """The shot of a recipe. An error leaves the maker as it was."""
+        nows = _nows(recipe, times_of(self._model))
+        count = _shared(nows, self._before)
+        known, asked = None, asked_of(self._model)
+        if count < min(len(nows), len(self._before)) and asked(nows[count]) == asked(self._before[count]):
+            known = self._steps[count]
+        run = prepare(self._model, [recipe], self._memory)
+        steps = self._steps[:count]
+        steps.extend(walk(run, self._model, steps[-1].checkpoint if steps else None, known))
+        (shot,) = finish(run, self._model, steps[-1].latents)
+        self._before, self._steps = nows, steps
+        return Made(shot, len(nows) - count - (known is not None), len(nows))
+
+
+def _nows(recipe: Recipe, times: Times) -> tuple[Recipe, ...]:
+    """The recipe at each step of its run."""
+    found = times(recipe)
+    return tuple(recipe.at(index, found) for index in range(len(found)))
+
+
+def _shared(mine: Sequence[Recipe], theirs: Sequence[Recipe]) -> int:
+    """How many first steps are the same."""
+    pairs = zip(mine, theirs, strict=False)
+    return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(mine), len(theirs)))

@@ -1,74 +1,110 @@
-"""The work of a sweep: here, or in the workers of an executor, each of which loads the model once."""
+"""What a sweep sends to its workers: a model, loaded once in each process, and a maker for each of its threads."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, as_completed
-from dataclasses import replace
-from functools import lru_cache
+import threading
+import uuid
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ctrl.recipe import Recipe
-from ctrl.sweeps.folder import Folder
-from ctrl.sweeps.tree import Made, leaves, shots
+from ctrl.sweeps.folder import Owner
+from ctrl.sweeps.tree import Made, Maker, about, times_of
 
 if TYPE_CHECKING:
     from ctrl.model import Model
 
-
-def serially(source: Model | Callable[[], Model], recipes: Sequence[Recipe], folder: Folder | None) -> Iterator[Made]:
-    """Make the pictures in this process."""
-    model = model_of(source)
-    if folder is not None:
-        folder.claim(repr(model))
-    for made in shots(model, leaves(model, recipes)):
-        if folder is not None:
-            folder.save(made.shot)
-        yield made
+Key = bytes
 
 
-def by(
-    executor: Executor, source: Model | Callable[[], Model], recipes: Sequence[Recipe], folder: Folder | None
-) -> Iterator[Made]:
-    """As `serially`, by an executor: recipes that begin alike go to one worker."""
-    groups: dict[Recipe, list[int]] = {}
-    for at, recipe in enumerate(recipes):
-        about = [1 - index / recipe.steps for index in range(recipe.steps)]  # no model is here to ask
-        groups.setdefault(recipe.at(0, about), []).append(at)
-    waiting = {
-        executor.submit(_work, source, [recipes[at] for at in members], folder): members for members in groups.values()
-    }
+class Work:
+    """The model of a sweep, or a function that loads it.
+
+    Pickled, it carries the function. In a process where it arrives twice it is the same object, with its model and
+    what its makers remember: so a worker loads a model once, for all the pictures and sweeps of that model.
+    """
+
+    def __init__(self, source: Model | Callable[[], Model], key: Key | None = None) -> None:
+        from ctrl.model import Model
+
+        if not isinstance(source, Model) and not callable(source):
+            raise TypeError(
+                f"model must be a Model or a function that loads one, such as ctrl.load; got {type(source).__name__}."
+            )
+        self._source, self._key = source, key
+        self._model = source if isinstance(source, Model) else None
+        self._lock, self._mine = threading.Lock(), threading.local()
+
+    @property
+    def model(self) -> Model:
+        """The model, loaded now if it is not yet."""
+        with self._lock:
+            if self._model is None:
+                self._model = self._load()
+            return self._model
+
+    def _load(self) -> Model:
+        from ctrl.model import Model
+
+        model = self._source if isinstance(self._source, Model) else self._source()
+        if not isinstance(model, Model):
+            raise TypeError(f"model must be a function that returns a Model, and it returned {type(model).__name__}.")
+        return model
+
+    def times(self, recipe: Recipe) -> Sequence[float]:
+        """The noise times of a recipe's run; about those, as long as no model is loaded here to ask."""
+        return about(recipe) if self._model is None else times_of(self._model)(recipe)
+
+    def make(self, recipe: Recipe) -> Made:
+        """The picture of a recipe."""
+        if not hasattr(self._mine, "maker"):
+            self._mine.maker = Maker(self.model)
+        made: Made = self._mine.maker(recipe)
+        return made
+
+    def owner(self, _: object = None) -> Owner:
+        """Which model makes the pictures."""
+        return Owner.of(self.model)
+
+    def check_travels(self) -> None:
+        """A TypeError where the standard library cannot send the work to another process."""
+        try:
+            pickle.dumps(self)
+        except (pickle.PicklingError, AttributeError) as error:
+            raise TypeError(
+                "model must be a function that other processes can import, such as ctrl.load or "
+                f"functools.partial(ctrl.load, 'a folder'); got {self._source!r:.60}."
+            ) from error
+
+    def __reduce__(self) -> tuple[Callable[..., Work], tuple[object, ...]]:
+        from ctrl.model import Model
+
+        if isinstance(self._source, Model):
+            raise TypeError(
+                "the executor's workers are other processes, to which a loaded model cannot be sent; give model as a "
+                "function that loads it: ctrl.load, or functools.partial(ctrl.load, 'a folder')."
+            )
+        if self._key is None:
+            self._key = _key(self._source)
+        return _arrived, (self._key, self._source)
+
+
+_here: dict[Key, Work] = {}  # of this process, the last that arrived
+_door = threading.Lock()
+
+
+def _arrived(key: Key, source: Callable[[], Model]) -> Work:
+    with _door:
+        if key not in _here:
+            _here.clear()
+            _here[key] = Work(source, key)
+        return _here[key]
+
+
+def _key(source: Callable[[], Model]) -> Key:
+    """Equal for functions that pickle to the same bytes; of one that pickle cannot send, never equal to another."""
     try:
-        for done in as_completed(waiting):
-            yield from (replace(made, at=waiting[done][made.at]) for made in done.result())
-    finally:
-        for future in waiting:
-            future.cancel()
-
-
-def model_of(source: Model | Callable[[], Model]) -> Model:
-    """The model itself, or the one a function loads, once a process."""
-    from ctrl.model import Model
-
-    if isinstance(source, Model):
-        return source
-    if not callable(source):
-        raise TypeError(
-            f"model must be a Model or a function that loads one, such as ctrl.load; got {type(source).__name__}."
-        )
-    return _loaded(pickle.dumps(source))
-
-
-@lru_cache(maxsize=1)
-def _loaded(source: bytes) -> Model:
-    from ctrl.model import Model
-
-    model = pickle.loads(source)()  # pickled in this process or by the executor, never read from a file
-    if not isinstance(model, Model):
-        raise TypeError(f"model must be a function that returns a Model, and it returned {type(model).__name__}.")
-    return model
-
-
-def _work(source: Model | Callable[[], Model], recipes: Sequence[Recipe], folder: Folder | None) -> list[Made]:
-    return list(serially(source, recipes, folder))
+        return pickle.dumps(source)
+    except (pickle.PicklingError, AttributeError, TypeError):  # some executors send more than pickle can
+        return uuid.uuid4().bytes
