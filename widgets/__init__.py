@@ -18,29 +18,39 @@ if TYPE_CHECKING:
     from widgets.gallery import Gallery
     from widgets.guidance import GuidancePanel
     from widgets.heat import TokenHeat
+    from widgets.leaf_panels import DepthPanel, PosePanel, StylePanel
     from widgets.map import MapPad
     from widgets.pose import PosePad
     from widgets.shelf import StyleShelf
+    from widgets.studio import Studio
 
 _HOMES = {
     "AttentionPanel": "attention",
     "CurvePad": "curve",
+    "DepthPanel": "leaf_panels",
     "FrameView": "frame",
     "Gallery": "gallery",
     "GuidancePanel": "guidance",
     "MapPad": "map",
     "PosePad": "pose",
+    "PosePanel": "leaf_panels",
+    "Studio": "studio",
+    "StylePanel": "leaf_panels",
     "StyleShelf": "shelf",
     "TokenHeat": "heat",
 }
 __all__ = [
     "AttentionPanel",
     "CurvePad",
+    "DepthPanel",
     "FrameView",
     "Gallery",
     "GuidancePanel",
     "MapPad",
     "PosePad",
+    "PosePanel",
+    "Studio",
+    "StylePanel",
     "StyleShelf",
     "TokenHeat",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from ctrl import Shot
 
 THUMBNAIL = 64  # pixels
+AREA = """from PIL import Image, ImageDraw
+area = Image.new("L", shot.image.size)
+outline = [(x * area.width, y * area.height) for x, y in {place}]
+ImageDraw.Draw(area).polygon(outline, fill="white")
+shot.attention.at(area)"""
 
 
 class AttentionPanel(TokenHeat):
@@ -40,13 +46,16 @@ def heat_of(shot: Shot) -> Heat:
         raise ValueError("the shot was not watched: sample it with watch=ctrl.Watch(history=True).")
     stack = attention.stack()
     words = [
-        Word(entry.text, entry.start, entry.end, entry.source, _picture(shot, entry)) for entry in stack.entries
+        Word(one.text, one.start, one.end, one.source, _picture(shot, one), _code(attention, one))
+        for one in stack.entries
     ]
-    shares, parties = stack.shares, _parties(attention, stack.shares.shape[3:])
+    shares, parties = stack.shares, _parties(attention, stack.steps, stack.shares.shape[3:])
     if parties:
-        maps = np.stack(list(parties.values()))[None, None]
-        shares = np.concatenate([shares, np.broadcast_to(maps, (*shares.shape[:2], *maps.shape[2:]))], axis=2)
-        words += [Word(name, source=INFLUENCE) for name in parties]
+        maps = np.stack(list(parties.values()), axis=1)  # (steps, parties, h, w)
+        shares = np.concatenate([shares, np.broadcast_to(maps, (len(shares), *maps.shape))], axis=2)
+        words += [
+            Word(name, source=INFLUENCE, code=f"shot.attention.influence.party({name!r}){{step}}") for name in parties
+        ]
     names = [f"step {step + 1} of {attention.receipt.count}" for step in stack.steps]
     return Heat.of(
         shot.image,
@@ -56,16 +65,36 @@ def heat_of(shot: Shot) -> Heat:
         steps=names or ("all steps",),
         attends=attention.ground.between,
         places=attention.ground.grid if attention.ground.between is not None else (0, 0),
-        code="shot.attention.map({word}, layers={layers})  # steps: {steps}",
+        code=AREA,
+        first=stack.steps[0] if stack.steps else 0,
         note=str(attention.receipt),
     )
 
 
-def _parties(attention: Any, size: tuple[int, int]) -> dict[str, Any]:
-    """The influence maps by party, at the size of the attention maps; empty if influence was not watched."""
+def _code(attention: Any, entry: Any) -> str:
+    """The Python of an entry's map, see `Word`."""
+    if entry.picture is not None:
+        return f"shot.attention.style({entry.source.split()[1]}, {entry.picture}{{chosen}}){{step}}"
+    words = attention.text(entry.source).words
+    occurrence = next(word.occurrence for word in words if word.start == entry.start)
+    given = [("occurrence", occurrence, 0), ("source", entry.source, "prompt")]
+    more = "".join(f", {name}={value!r}" for name, value, usual in given if value != usual)
+    return f"shot.attention.map({entry.text!r}{more}{{chosen}}){{step}}"
+
+
+def _parties(attention: Any, steps: Sequence[int], size: tuple[int, int]) -> dict[str, Any]:
+    """The influence maps (steps, h, w) by party, at the size of the attention maps; empty if it was not watched.
+
+    At a step without such a party it is 0; without a history there is one map, the mean.
+    """
     if attention.split is None:
         return {}
-    return {name: _sized(heat, size).clip(min=0) for name, heat in attention.influence.parties.items()}
+    found = {}
+    for name in attention.influence.parties:
+        party = attention.influence.party(name)
+        maps = [party.steps.get(step, np.zeros_like(party.heat)) for step in steps] or [party.heat]
+        found[name] = np.stack([_sized(one, size) for one in maps]).clip(min=0)
+    return found
 
 
 def _sized(values: Any, size: tuple[int, int]) -> Any:

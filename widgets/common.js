@@ -95,7 +95,7 @@ function mount({ model, el, signal }, name, label, css = "") {
   const words = make("p", { class: "ctrl-note", role: "status", hidden: true });
   const root = make(
     "div",
-    { class: `ctrl ctrl-${name}`, role: "group", "aria-label": label },
+    { class: `ctrl ctrl-${name}`, role: "group", "aria-label": label, tabindex: -1 }, // a click between knobs lands here
     make("style", { text: css }),
     alert,
     words,
@@ -157,7 +157,7 @@ function keepKeys(root, life) {
     root.addEventListener(type, (event) => event.stopPropagation(), { signal: life });
 }
 
-// Whoever touches the panel while the kernel does not answer is told so. At most one question in four seconds.
+// A click or key in the panel asks whether the kernel answers, at most once in four seconds; a note says if it does not.
 function followKernel(model, root, note, life) {
   let asked = 0,
     patience = 0;

@@ -3,7 +3,7 @@
 const GAP = 0.005; // between the positions of two points
 const tidy = (value) => Number(value.toFixed(4));
 
-// The evaluations inside the window, as `ctrl.Schedule.steps`; null where only the noise times of a run can tell.
+// The evaluations inside the window, as `ctrl.Schedule.steps`; null where they depend on the noise times of a run.
 function stepsInside({ start, until, by, steps, times }) {
   const all = [...Array(steps).keys()];
   if (by === "noise" && times.length !== steps) return null;
@@ -137,7 +137,7 @@ function renderCurve(context) {
         on = inside?.includes(i);
       said.textContent = `Step ${i + 1} of ${steps}: ${on ? tidy(valueAt(points, (i - inside[0]) / Math.max(1, inside.length - 1))) : "0, outside the window"}`;
     } else if (inside === null)
-      said.textContent = `${range}, while the noise is between ${tidy(state.start * 100)} % and ${tidy(state.until * 100)} % of the way; which steps these are, the sampler tells.`;
+      said.textContent = `${range}, while the noise is between ${tidy(state.start * 100)} % and ${tidy(state.until * 100)} % of the way; the sampler decides which steps these are.`;
     else if (!inside.length)
       said.textContent = `Acts in no step: the window is narrower than one of ${steps} steps. Widen it.`;
     else

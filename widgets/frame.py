@@ -217,7 +217,7 @@ class FrameView(Leaf):
         with self._lock:
             now, runs = self._now, self._runs
         if now is None or content["set"] != now.number:
-            return  # asked for before other pictures were shown
+            return  # requested before other pictures were shown
         image = runs[int(content["run"])][int(content["index"])]
         lossless = bool(content["lossless"]) or image.width * image.height <= SMALL
         size = {"width": image.width, "height": image.height, "lossless": lossless}

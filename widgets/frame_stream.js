@@ -1,6 +1,7 @@
 // FrameView: what all views of one model share, and a layer that shows one picture.
 
-const REST = 300; // milliseconds without a newer picture, after which the lossless one is asked for
+const REST = 300; // milliseconds that a scrubbed picture stands before the lossless one is requested
+const STILL = 1000; // the same for a draft: in a run another one follows soon, which needs the time more
 
 function openFrames(model, signal) {
   const life = new AbortController();
@@ -66,7 +67,7 @@ function openFrames(model, signal) {
     clearTimeout(resting);
     resting = setTimeout(() => {
       if (held.now?.number === number) link.send("sharpen", { number });
-    }, REST);
+    }, STILL);
   }
 
   function words(content) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,7 @@ class Gallery(Leaf):
     _esm = module("gallery_parts.js", "gallery.js")
     _css = styles("gallery.css")
 
-    used = traitlets.Any(None, help="the entry whose settings were asked for last")
+    used = traitlets.Any(None, help="the entry whose settings were used last")
     compared = traitlets.List(traitlets.Int(), help="keys of the two pictures compared").tag(sync=True)
 
     def __init__(self, *, current: Recipe | None = None, on_use: Callable[[Recipe], object] | None = None) -> None:
@@ -155,7 +156,7 @@ class Gallery(Leaf):
         elif kind == "use":
             self._use(self._entry(key))
         elif kind == "download":
-            self.post("download", {"name": f"picture-{key}.png"}, [_png_with_recipe(self._entry(key))])
+            self.post("download", {"name": f"picture-{key}.png"}, [self._file(key)])
         elif kind == "save":
             self.post("said", {"text": f"Saved as {self.save(str(content['path']))}."})
         elif kind == "file":
@@ -165,6 +166,10 @@ class Gallery(Leaf):
         if key not in self._entries:
             raise ValueError(f"the gallery has no picture {key} any more.")
         return self._entries[key]
+
+    def _file(self, key: int) -> bytes:
+        entry = self._entry(key)
+        return png_with_recipe(entry.image, entry.recipe)
 
     def _insert(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -190,10 +195,13 @@ class Gallery(Leaf):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / (Path(name).name[-100:].strip(".") or "dropped")
             path.write_bytes(data)
-            recipe = Recipe.load(path)
+            with warnings.catch_warnings(record=True) as found:
+                warnings.simplefilter("always")
+                recipe = Recipe.load(path)
             with Image.open(path) as image:
                 image.load()
-        self.add(image.convert("RGBA" if "A" in image.mode else "RGB"), recipe, note=f"from {name}")
+        note = "; ".join([f"from {name}", *(str(one.message).removeprefix(f"{path.name}: ") for one in found)])
+        self.add(image.convert("RGBA" if "A" in image.mode else "RGB"), recipe, note=note)
 
     def _same_as_current(self) -> list[int]:
         current = self.current
@@ -220,8 +228,8 @@ def _summary(entry: Entry) -> dict[str, Any]:
     """The content of an entry for the browser: shown and searched."""
     recipe = entry.recipe
     facts = [] if recipe is None else _facts(recipe)
-    title = (recipe.prompt if recipe is not None else entry.note) or "a picture without words"
-    words = " ".join([title, *facts, entry.note, *([recipe.negative] if recipe is not None else [])])
+    title = (str(recipe.prompt) if recipe is not None else entry.note) or "a picture without words"
+    words = " ".join([title, *facts, entry.note, *([str(recipe.negative)] if recipe is not None else [])])
     shape = {"width": entry.image.width, "height": entry.image.height, "when": entry.when}
     marks = {"pinned": entry.pinned, "favourite": entry.favourite, "recipe": recipe is not None}
     return {"key": entry.key, "title": title, "facts": facts, "note": entry.note, "words": words, **shape, **marks}
@@ -235,12 +243,13 @@ def _facts(recipe: Recipe) -> list[str]:
     return facts
 
 
-def _png_with_recipe(entry: Entry) -> bytes:
-    if entry.recipe is None:
-        return png(entry.image)
+def png_with_recipe(image: Image.Image, recipe: Recipe | None) -> bytes:
+    """A PNG that carries its recipe, if there is one."""
+    if recipe is None:
+        return png(image)
     from ctrl import Shot  # loads torch
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"
-        Shot(entry.image, entry.recipe).save(path)
+        Shot(image, recipe).save(path)
         return path.read_bytes()

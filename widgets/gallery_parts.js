@@ -50,7 +50,7 @@ function galleryTools(state, link, { paint, take }) {
     if (!save.hidden) path.select();
   });
   const count = make("span", { class: "ctrl-dim", role: "status" });
-  const told = make("p", { class: "ctrl-note", role: "status", hidden: true });
+  const notice = make("p", { class: "ctrl-note", role: "status", hidden: true });
   return {
     node: make(
       "div",
@@ -68,7 +68,7 @@ function galleryTools(state, link, { paint, take }) {
         saver,
         save,
       ),
-      told,
+      notice,
     ),
     draw(found) {
       star.setAttribute("aria-pressed", String(state.starred));
@@ -76,19 +76,19 @@ function galleryTools(state, link, { paint, take }) {
       clear.disabled = ![...state.entries.values()].some((entry) => !entry.favourite);
     },
     say(text) {
-      told.replaceChildren(text);
-      told.hidden = !text;
+      notice.replaceChildren(text);
+      notice.hidden = !text;
     },
     offerBack(removed) {
       if (!removed) return;
-      told.replaceChildren(
+      notice.replaceChildren(
         `${removed === 1 ? "One picture" : `${removed} pictures`} removed. `,
         textButton("Bring back", () => {
           link.send("bring back");
-          told.hidden = true;
+          notice.hidden = true;
         }),
       );
-      told.hidden = false;
+      notice.hidden = false;
     },
   };
 }

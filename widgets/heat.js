@@ -34,7 +34,7 @@ class HeatPanel {
     this.show();
   }
 
-  // Anew for every heat, since words, layers and steps are others.
+  // Made again for every heat, whose words, layers and steps differ.
   build(choice) {
     this.choice = choice;
     this.built?.abort();
@@ -67,7 +67,7 @@ class HeatPanel {
       code.hidden = !code.hidden;
       more.setAttribute("aria-expanded", !code.hidden);
     };
-    const more = textButton("Show code", flip, { "aria-expanded": "false", hidden: !this.tools.get("code") });
+    const more = textButton("Show code", flip, { "aria-expanded": "false", hidden: !this.choice.data.words[0].code });
     const gif = this.choice.data.steps.length > 1 ? file("GIF", saveGif) : null;
     return make("div", { class: "ctrl-row" }, file("PNG", savePng), gif, more);
   }
@@ -111,7 +111,7 @@ class HeatPanel {
 
   // -- pointing
 
-  // Listeners of what stands for a word: to point at it shows it, to press it keeps it.
+  // Listeners of an element for a word: hovering shows the word, a click pins it.
   pointing(at) {
     const point = (word) => () => {
       this.choice.word = word;
@@ -163,7 +163,7 @@ class HeatPanel {
     drag(canvas, { start, move, end }, view.life);
   }
 
-  // Keep a place; a second click on its cell lets it go.
+  // Pin a place; a second click on its cell unpins it.
   keep(place) {
     const { w, h } = this.choice.data;
     const kept = this.tools.get("place");

@@ -31,7 +31,9 @@ class Word:
 
     `start` and `end` are its characters in the text of its `source`, the heading that it is listed under: "prompt",
     "negative", "style", "region", …. The source "influence" is special: its entries are parties ("words", "style 1",
-    "the model itself") with their shares of the influence. `picture` is a small PNG shown in place of the text.
+    "the model itself") with their shares of the influence. `picture` is a small PNG shown in place of the text. `code`
+    is the Python that makes its map: the selection replaces `{chosen}` in it by arguments, such as `, layers=["mid"]`
+    and `, when="last"`, or by nothing, and `{step}` by nothing or, for one step, such as `.steps[3]`.
     """
 
     text: str
@@ -39,6 +41,7 @@ class Word:
     end: int = 0
     source: str = "prompt"
     picture: bytes | None = field(default=None, repr=False)
+    code: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +54,8 @@ class Heat:
     - `layers`, `steps`: their names, such as "up 16×16" and "t = 0.72".
     - `attends`: uint8 (n, n), row i is the attention of place i, on a grid of `places` (rows, columns), n = rows ·
       columns; `attends_scales`: float32 (n,). Empty if self-attention was not watched.
-    - `code`: the Python that makes the shown map; `{word}`, `{layers}`, `{steps}` and `{place}` in it are replaced by
-      the selection. `note`: a line below everything, for receipts.
+    - `code`: the Python that asks a place; its outline, points (x, y) in [0, 1], replaces `{place}` in it. `first`: the
+      number of the first step in code. `note`: a line below everything, for receipts.
 
     Raises a ValueError that names the field whose shape does not fit.
     """
@@ -68,6 +71,7 @@ class Heat:
     places: tuple[int, int] = (0, 0)
     unit: str = "of attention"
     code: str = ""
+    first: int = 0
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -132,6 +136,7 @@ class Heat:
             "steps": list(self.steps),
             "shape": list(self.maps.shape),
             "places": list(self.places),
+            "first": self.first,
             "unit": self.unit,
             "note": self.note,
         }
@@ -163,7 +168,7 @@ class TokenHeat(Leaf):
     same_scale = traitlets.Bool(default_value=False, help="one scale for all words").tag(sync=True)
     cells = traitlets.Bool(default_value=False, help="show the cells of the maps as squares").tag(sync=True)
     place = traitlets.List(traitlets.List(traitlets.Float())).tag(sync=True)
-    code = traitlets.Unicode("", help="Python with {word}, {layers}, {steps}, {place}").tag(sync=True)
+    code = traitlets.Unicode("", help="Python that asks a {place}").tag(sync=True)
 
     def __init__(self, heat: Heat | None = None, **chosen: Any) -> None:
         self.heat = heat

@@ -1,6 +1,7 @@
-// What is chosen in TokenHeat, and what is therefore shown: no element is touched here.
+// The selection in TokenHeat and what it shows. No element is changed here.
 
 const INFLUENCE = "influence"; // the source whose shares say who decided a place
+const ITSELF = "the model itself"; // the last of them: what no word or picture added, nearly everywhere the most
 const LOOKS = { heat: "Heat", spotlight: "Spotlight", outline: "Outline", decided: "Who decided" };
 const WHEN = { all: "All steps", last: "Last three", one: "One step" };
 
@@ -42,6 +43,13 @@ class HeatChoice {
     return [...this.data.words.keys()].filter((at) => this.data.words[at].source === source);
   }
 
+  // The parties among which a place is decided: without the model itself, where two others are left.
+  get rivals() {
+    const all = this.of(INFLUENCE);
+    const others = all.filter((at) => this.data.words[at].text !== ITSELF);
+    return others.length > 1 ? others : all;
+  }
+
   map(word, when = this.steps) {
     return this.data.mean(word, this.layers, when);
   }
@@ -75,14 +83,14 @@ class HeatChoice {
     const { w, h, words, unit } = this.data;
     const map = this.map(word, when);
     const of = words[word].source === INFLUENCE ? "of what was added" : unit;
-    return { label: this.label(word), map, w, h, unit: of, top: this.top(map, word, when) };
+    return { word, label: this.label(word), map, w, h, unit: of, top: this.top(map, word, when) };
   }
 
   // The maps to show and their painter: a hovered word before pinned words before a place.
   subject(when = this.steps) {
-    const [look, parties] = [this.get("look"), this.of(INFLUENCE)];
-    if (look === "decided" && parties.length && this.word === null) {
-      return { painter: look, maps: parties.map((at) => ({ ...this.wordMap(at, when), top: 1 })) };
+    const [look, rivals] = [this.get("look"), this.rivals];
+    if (look === "decided" && rivals.length && this.word === null) {
+      return { painter: look, maps: rivals.map((at) => ({ ...this.wordMap(at, when), top: 1 })) };
     }
     const words = this.word === null ? this.pinned : [this.word];
     const maps = words.map((at) => this.wordMap(at, when));
@@ -97,7 +105,8 @@ class HeatChoice {
   sentences({ painter, maps }) {
     const chosen = `${this.layerWords}, ${this.stepWords}`;
     if (painter === "decided") {
-      return ["Who decided each place", `The party with the largest share of what was added; ${chosen}.`];
+      const beside = this.rivals.length < this.of(INFLUENCE).length ? `, beside ${ITSELF},` : "";
+      return ["Who decided each place", `The party${beside} with the largest share of what was added; ${chosen}.`];
     }
     if (!maps.length) {
       return ["Point at a word or at the picture", "Click to keep it. Draw around an area to ask about all of it."];
@@ -120,21 +129,33 @@ class HeatChoice {
     return when === "one" ? `step ${this.step + 1} of ${this.data.steps.length}` : WHEN[when].toLowerCase();
   }
 
-  // The code that Python gave, with what is chosen in it.
+  // The code that Python gave for each map and for a place, with the selection put in.
   python({ maps }) {
-    const labels = maps.length && maps[0].label ? maps.map((one) => one.label) : [this.data.words[0].text];
-    const words = labels.map((label) => label.replace(/ \(\d+ of \d+\)$/, ""));
+    const { data, layers, place } = this;
+    const when = this.get("when");
     const list = (value) => JSON.stringify(value).replaceAll(/([\]"\d]),(?=[["\d])/g, "$1, ");
-    const chosen = {
-      word: list(words.length > 1 ? words : words[0]),
-      layers: list(this.layers.map((at) => this.data.layers[at])),
-      steps: `range(${this.steps[0]}, ${this.steps.at(-1) + 1})`,
-      place: list(this.place.map((point) => point.map((value) => Number(value.toFixed(3))))),
-    };
-    return this.get("code").replace(/\{(word|layers|steps|place)\}/g, (_, name) => chosen[name]);
+    const names = layers.map((at) => data.layers[at]);
+    const some = names.length < data.layers.length ? `, layers=${list(names)}` : "";
+    const chosen = some + (when === "last" && data.steps.length > 1 ? ', when="last"' : "");
+    const step = when === "one" && data.steps.length > 1 ? `.steps[${data.first + this.step}]` : "";
+    const of = (word) => data.words[word].code.replace("{chosen}", () => chosen).replace("{step}", step);
+    const words = maps.filter(({ word }) => word !== undefined).map(({ word }) => of(word));
+    const rounded = (points) => list(points.map((point) => point.map((value) => Number(value.toFixed(3)))));
+    const asked = place.length ? this.get("code").replace("{place}", () => rounded(this.outline)) : "";
+    return [...(words.length || asked ? words : [of(0)]), asked].filter(Boolean).join("\n");
   }
 
-  // What an exported file says of itself.
+  // The corners of the place: of its cell, for a point.
+  get outline() {
+    const { data, place } = this;
+    if (place.length > 2) return place;
+    const cell = (at, count) => clamp(Math.floor(at * count), 0, count - 1) / count;
+    const [x, y] = [cell(place[0][0], data.w), cell(place[0][1], data.h)];
+    const [right, under] = [x + 0.99 / data.w, y + 0.99 / data.h]; // a polygon fills its last pixels too
+    return [[x, y], [right, y], [right, under], [x, under]];
+  }
+
+  // The metadata of an exported file.
   settings({ maps }, steps) {
     const shown = maps.map(({ label, top, unit }) => ({ label, top, unit }));
     const layers = this.layers.map((at) => this.data.layers[at]);

@@ -1,16 +1,18 @@
-"""The parts of a recipe that a hand moves, as ordinary ipywidgets: a slider or a curve, and a switch."""
+"""Knobs for the parts of a recipe, as ordinary ipywidgets: a slider or a curve, and a switch."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import ipywidgets
 
-from ctrl import Guidance, Recipe, Schedule
+from ctrl import Blend, Guidance, Recipe, Schedule, SeedBlend
 from widgets.curve import CurvePad
+from widgets.settings import HIGHEST
 
 SAFE = 2**53 - 1  # the largest whole number that a browser keeps
 TRAITS = ("value", "points", "start", "until", "by")
@@ -19,33 +21,43 @@ LABEL = {"description_width": "7em"}
 
 @dataclass(frozen=True, eq=False)
 class Knob:
-    """One part of a recipe: the `row` to show, its `widgets`, the `value` they hold, and the recipe with it."""
+    """One part of a recipe: the `row` to show, its `widgets`, the `value` they hold, and the recipe with it.
+
+    `traits` are those that the value depends on. `note` is a sentence about a value that has no effect, else "".
+    """
 
     row: ipywidgets.Widget
     widgets: Sequence[ipywidgets.Widget]
     value: Callable[[], Any]
     apply: Callable[[Recipe, Any], Recipe]
+    traits: Sequence[str] = TRAITS
+    note: Callable[[Any], str] = lambda _value: ""
 
     def observe(self, moved: Callable[..., None]) -> None:
         """Call `moved` at every change."""
         for widget in self.widgets:
-            widget.observe(moved, names=[name for name in TRAITS if widget.has_trait(name)])
+            widget.observe(moved, names=[name for name in self.traits if widget.has_trait(name)])
+
+
+def size(widget: ipywidgets.Widget, sizes: dict[str, str]) -> None:
+    """Set fields of a widget's own layout; another layout in its place would leave the first one open."""
+    for name, value in sizes.items():
+        setattr(widget.layout, name, value)
 
 
 def knobs(recipe: Recipe) -> Iterator[Knob]:
-    """Guidance, the weight of every control, style, region and LoRA, steps and seed."""
-    weights = [_guidance(recipe)]
-    for name, high in (("controls", 2.0), ("styles", 2.0), ("regions", 1.0), ("loras", 2.0)):
-        parts = getattr(recipe, name)
-        for at, part in enumerate(parts):
-            number = f" {at + 1}" if len(parts) > 1 else ""
-            weights.append(_part(recipe, name, at, _label(name, part) + number, high))
+    """Guidance, the weight of every prompt of a blend and of every part, steps and seed."""
+    weights = [_guidance(recipe), *_blended(recipe, "prompt"), *_blended(recipe, "negative")]
+    for name in HIGHEST:
+        weights += [weight_knob(recipe, name, at) for at in range(len(getattr(recipe, name)))]
     steps = _steps(recipe)
     for knob in weights:
         if isinstance(knob.widgets[0], CurvePad):
             ipywidgets.dlink((steps.row, "value"), (knob.widgets[0], "steps"))
     yield from (*weights, steps)
-    yield _seed(recipe)
+    yield seed_knob(recipe)
+    if isinstance(recipe.seed, SeedBlend):
+        yield _seed_blend(recipe.seed)
 
 
 def _guidance(recipe: Recipe) -> Knob:
@@ -61,16 +73,43 @@ def _guidance(recipe: Recipe) -> Knob:
     return _switched("guidance", weight, (0.0, 20.0, 100.0), recipe.steps, apply, on=True)
 
 
-def _part(recipe: Recipe, name: str, at: int, label: str, high: float) -> Knob:
+def weight_knob(recipe: Recipe, name: str, at: int) -> Knob:
+    """The weight and the switch of part `at` of a recipe's `name`: "controls", "styles", "regions" or "loras"."""
+
     def apply(recipe: Recipe, value: tuple[Any, bool]) -> Recipe:
         parts: list[Any] = list(getattr(recipe, name))
         parts[at] = replace(parts[at], weight=value[0], on=value[1])
         changes: Any = {name: parts}
         return recipe.replace(**changes)
 
-    part = getattr(recipe, name)[at]
-    low = -high if name == "loras" else 0.0
-    return _switched(label, part.weight, (low, high, 10.0), recipe.steps, apply, on=part.on)
+    parts, high = getattr(recipe, name), HIGHEST[name]
+    label = _label(name, parts[at]) + (f" {at + 1}" if len(parts) > 1 else "")
+    low = -high if name in ("directions", "loras") else 0.0
+    return _switched(label, parts[at].weight, (low, high, 10.0), recipe.steps, apply, on=parts[at].on)
+
+
+def _blended(recipe: Recipe, name: str) -> Iterator[Knob]:
+    """The weights of a prompt's blend; none for a plain prompt."""
+
+    def apply(at: int, recipe: Recipe, value: tuple[Any, bool]) -> Recipe:
+        pairs = list(getattr(recipe, name).pairs)
+        pairs[at] = (pairs[at][0], value[0] if value[1] else 0.0)
+        changes: Any = {name: Blend(pairs)}
+        return recipe.replace(**changes)
+
+    prompt = getattr(recipe, name)
+    for at, (text, weight) in enumerate(prompt.pairs if isinstance(prompt, Blend) else ()):
+        yield _switched(text, weight, (0.0, 1.0, 10.0), recipe.steps, partial(apply, at), on=True)
+
+
+def _seed_blend(seed: SeedBlend) -> Knob:
+    slider = ipywidgets.FloatSlider(seed.weight, min=0, max=1, step=0.01, description="seed blend", style=LABEL)
+
+    def apply(recipe: Recipe, value: float) -> Recipe:
+        now = recipe.seed
+        return recipe.replace(seed=replace(now, weight=value)) if isinstance(now, SeedBlend) else recipe
+
+    return Knob(slider, (slider,), lambda: slider.value, apply)
 
 
 def _label(name: str, part: Any) -> str:
@@ -93,7 +132,7 @@ def _switched(
     hand: Any
     if isinstance(weight, Schedule):
         hand = CurvePad(weight, steps=steps, limit=limit, label=label)
-        hand.layout = {"flex": "1 1 auto", "min_width": "0"}
+        size(hand, {"flex": "1 1 auto", "min_width": "0"})
     else:
         low, high = min(low, weight), max(high, weight)
         hand = ipywidgets.FloatSlider(weight, min=low, max=high, step=0.05, description=label, style=LABEL)
@@ -110,9 +149,11 @@ def _steps(recipe: Recipe) -> Knob:
     return Knob(slider, (slider,), lambda: slider.value, lambda recipe, value: recipe.replace(steps=value))
 
 
-def _seed(recipe: Recipe) -> Knob:
+def seed_knob(recipe: Recipe) -> Knob:
+    """The seed, to type or to draw."""
+    first = recipe.seed.first if isinstance(recipe.seed, SeedBlend) else recipe.seed
     field = ipywidgets.BoundedIntText(
-        recipe.seed, min=0, max=max(SAFE, recipe.seed), description="seed", style=LABEL, layout={"width": "15em"}
+        first, min=0, max=max(SAFE, first), description="seed", style=LABEL, layout={"width": "15em"}
     )
     another = ipywidgets.Button(description="another", tooltip="Another seed", layout={"width": "7em"})
 
@@ -121,4 +162,9 @@ def _seed(recipe: Recipe) -> Knob:
 
     another.on_click(draw)
     row = ipywidgets.HBox([field, another])
-    return Knob(row, (field, another), lambda: field.value, lambda recipe, value: recipe.replace(seed=value))
+
+    def apply(recipe: Recipe, value: int) -> Recipe:
+        now = recipe.seed
+        return recipe.replace(seed=replace(now, first=value) if isinstance(now, SeedBlend) else value)
+
+    return Knob(row, (field, another), lambda: field.value, apply)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ try:
 except ImportError as missing:
     raise ImportError(
         f"The notebook panels need {missing.name}, which is not installed: "
-        'run `pip install "ctrl-diffusion[widgets]"` and restart the kernel.'
+        'run `pip install "ctrl-diffusion[widgets]"`, in a checkout `pip install ".[widgets]"`, and restart the kernel.'
     ) from missing
 
 PROBE = bytes([0, 127, 128, 255])  # sent once each way, to see whether this front end delivers bytes
@@ -42,6 +43,9 @@ def _read(*names: str) -> str:
     """Files as one text, without indentation and comment lines, since it is sent and saved with every widget."""
     lines = (line.strip() for name in names for line in (_HERE / name).read_text(encoding="utf-8").splitlines())
     return "\n".join(line for line in lines if line and not line.startswith(("//", "/*")))
+
+
+LOADER = _read("loader.js")
 
 
 @dataclass(frozen=True)
@@ -70,18 +74,25 @@ def _as_the_front_end_chose(_data: object, default: object) -> object:
 class Leaf(anywidget.AnyWidget):
     """Base of the leaves. A subclass sets `_esm = module("its.js")` and may override `opening` and `receive`.
 
+    Of a leaf itself `_esm` is only the loader, which asks for the module of its class: state is saved with notebooks
+    and sent for every widget, and modules of tens of kilobytes should not be.
+
     `problem` is the alert that the leaf shows: `what` happened, `why`, the `next` step, and `details` to copy; empty
     for none.
     """
 
     _css = styles()
 
+    _fingerprint = traitlets.Unicode(help="of the module, by which a page knows it").tag(sync=True)
     problem = traitlets.Dict(value_trait=traitlets.Unicode(), help="what, why, next, details").tag(sync=True)
 
     def __init__(self, **traits: Any) -> None:
         self._as_text = False  # the browser asked for base64
         self._parts: dict[str, list[bytes]] = {}
-        super().__init__(**traits)
+        self._module = Message("module", {"script": self._esm, "styles": self._css})
+        texts = {"_esm": LOADER, "_css": ""}
+        self.add_traits(**{name: traitlets.Unicode(text).tag(sync=True) for name, text in texts.items()})
+        super().__init__(_fingerprint=hashlib.sha256(repr(self._module).encode()).hexdigest()[:16], **traits)
         self.on_msg(self._dispatch)
 
     def open(self) -> None:
@@ -114,16 +125,27 @@ class Leaf(anywidget.AnyWidget):
         """Remove the alert."""
         self.problem = {}
 
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Apply a change made in the browser. A value that is refused is reported in the panel, and set back there."""
+        try:
+            super().set_state(sync_data)
+        except Exception as error:
+            self._say_failed(error)
+            self.send_state([name for name in sync_data if name in self.keys])
+
     def _dispatch(self, _widget: object, content: Any, buffers: Sequence[Any]) -> None:
-        # Raised here, an exception would end in a log that nobody opens.
         try:
             self._handle(dict(content), [bytes(each) for each in buffers])
         except Exception as error:
-            self.show_problem(
-                f"The panel could not do that: {error}",
-                next_step="Try again; if it stays, copy the details into an issue.",
-                details=traceback.format_exc(),
-            )
+            self._say_failed(error)
+
+    def _say_failed(self, error: Exception) -> None:
+        """Show the exception being handled in the panel: raised further, it would only reach a log."""
+        self.show_problem(
+            f"The panel could not do that: {error}",
+            next_step="Try again; if it stays, copy the details into an issue.",
+            details=traceback.format_exc(),
+        )
 
     def _handle(self, content: dict[str, Any], buffers: list[bytes]) -> None:
         kind = str(content.pop("kind", ""))
@@ -135,6 +157,8 @@ class Leaf(anywidget.AnyWidget):
             self._open_view()
         elif kind == "ping":
             self.post("pong")
+        elif kind == "module":
+            self.post(self._module.kind, self._module.content)
         elif kind == "part":
             self._collect(content, _bytes(content, buffers))
         elif kind:

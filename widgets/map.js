@@ -6,8 +6,7 @@ const ABOUT_CANVAS = "Picture to paint on. Arrow keys move, Space puts the pen d
 const ABOUT_RELIEF = "The map in relief. Arrow keys turn it.";
 
 class MapPanel {
-  constructor(view, model) {
-    const store = MapStore.of(model);
+  constructor(view, model, store) {
     Object.assign(this, { view, store, size: store.size, turn: [0.45, 0.12], ...knobs(model, view.life) });
     this.show = eachFrame(() => this.refresh());
     this.build();
@@ -218,10 +217,15 @@ function greyOf(pixels) {
   return Uint8Array.from({ length: pixels.length / 4 }, (_, at) => Math.round(luma(at * 4)));
 }
 
-function render({ model, el, signal }) {
-  const view = mount({ model, el, signal }, "map", "Map and regions");
-  new MapPanel(view, model);
-  return view.end;
-}
-
-export default { render };
+// One store for all views of a model: each view is given the model in a wrapper of its own.
+export default () => {
+  let store;
+  return {
+    initialize: ({ model }) => void (store = new MapStore(model)),
+    render({ model, el, signal }) {
+      const view = mount({ model, el, signal }, "map", "Map and regions");
+      new MapPanel(view, model, store);
+      return view.end;
+    },
+  };
+};

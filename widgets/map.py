@@ -115,6 +115,11 @@ class MapPad(Leaf):
         self._put(MAP, plane)
 
     @property
+    def painted(self) -> bool:
+        """Whether there is a grey map: one that was given, painted or detected, and not cleared."""
+        return MAP in self._planes
+
+    @property
     def regions(self) -> dict[str, Image.Image]:
         """The mask of each region that was painted, by name, mode "L" and white inside. They do not overlap."""
         with self._lock:

@@ -8,11 +8,6 @@ class MapStore {
     this.past = timeline({ planes: {}, palette: model.get("palette") }, 60);
   }
 
-  static of(model) {
-    if (!MapStore.all.has(model)) MapStore.all.set(model, new MapStore(model));
-    return MapStore.all.get(model);
-  }
-
   get now() {
     return this.past.now;
   }
@@ -142,7 +137,6 @@ class MapStore {
   }
 }
 
-MapStore.all = new WeakMap(); // by model
 const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2", "#999999"];
 
 // A picture as RGBA at a size: stretched, or cut or padded to its proportions.

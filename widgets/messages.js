@@ -34,7 +34,13 @@ function wire(model, handlers, onnote, life) {
       ]);
     }
   };
+  let again = 0;
+  const greet = (pause) => {
+    model.send({ kind: "ready" }, undefined, [new Uint8Array(PROBE)]);
+    again = setTimeout(greet, pause, 2 * pause); // a front end that is just connecting may lose it
+  };
   const hello = (content, data) => {
+    clearTimeout(again);
     const arrived = data.length === 1 && PROBE.every((value, i) => data[0][i] === value);
     asText = !content.heard;
     if (!arrived) model.send({ kind: "as-text" });
@@ -67,8 +73,9 @@ function wire(model, handlers, onnote, life) {
   }, 3000);
   life.addEventListener("abort", () => {
     clearTimeout(late);
+    clearTimeout(again);
     model.off("msg:custom", listen);
   });
-  model.send({ kind: "ready" }, undefined, [new Uint8Array(PROBE)]);
+  greet(5000);
   return { send };
 }

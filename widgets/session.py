@@ -8,10 +8,11 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from PIL import Image
 
@@ -38,13 +39,21 @@ class Entry:
 
 
 def save(entries: Iterable[Entry], path: Path) -> None:
-    """Write a session file. If writing fails, no file is left and an old one is unchanged."""
+    """Write a session file."""
+    with whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        table = [_write(archive, i, entry) for i, entry in enumerate(entries)]
+        text = json.dumps({"format": FORMAT, "version": VERSION, "entries": table}, indent=1)
+        archive.writestr("session.json", text)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write. If writing fails, no file is left and an old one is unchanged."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            table = [_write(archive, i, entry) for i, entry in enumerate(entries)]
-            text = json.dumps({"format": FORMAT, "version": VERSION, "entries": table}, indent=1)
-            archive.writestr("session.json", text)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        Path(name).chmod(0o644)  # readable as pictures are: `mkstemp` makes files that are the owner's alone
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

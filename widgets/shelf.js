@@ -18,6 +18,10 @@ class ShelfPanel {
     });
     this.open = make("button", { type: "button", onclick: () => picker.click() }, icon(ICONS.open), "Open pictures");
     this.full = make("span");
+    this.hint = make("p", {
+      class: "ctrl-dim",
+      text: "The result follows the colours, strokes and layout of the pictures here. Several are mixed by weight.",
+    });
     view.root.append(
       this.list,
       this.said,
@@ -28,13 +32,14 @@ class ShelfPanel {
         this.open,
         this.full,
       ),
+      this.hint,
     );
     takeFiles(view.root, (file) => this.offer(file), view.life);
     view.life.addEventListener("abort", () =>
       this.pictures.forEach(({ urls }) => urls.forEach((url) => URL.revokeObjectURL(url))),
     );
     this.wire = wire(model, { reference: (content, data) => this.takeReference(content, data) }, view.note, view.life);
-    this.bind("items presets", () => this.show());
+    this.bind("items presets places", () => this.show());
   }
 
   get items() {
@@ -96,6 +101,7 @@ class ShelfPanel {
     cards.forEach((card, at) => card.show(this.items[at], this.pictures.get(this.items[at].id), at));
     const [count, limit] = [this.items.length, this.get("limit")];
     this.open.disabled = count >= limit;
+    this.hint.hidden = count > 0;
     this.full.textContent =
       count >= limit ? `The shelf is full with ${limit} references.` : "or drop or paste them here";
   }
@@ -106,6 +112,7 @@ class ShelfPanel {
       headPart(this, id),
       weightPart(this, id),
       blocksPart(this, id),
+      wherePart(this, id),
       spanPart(this, id),
       cropPart(this, id),
     ];

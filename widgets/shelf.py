@@ -10,7 +10,7 @@ import io
 import itertools
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from PIL import Image
 import ctrl
 from widgets.encode import jpeg
 from widgets.leaf import Leaf, Message, module, styles
+from widgets.settings import EVERYWHERE, OWN
 
 PRESETS = ("all", "style", "layout", "style+layout")
 CUSTOM = "custom"  # blocks or a schedule that are no preset or number: kept unchanged
@@ -40,7 +41,8 @@ class StyleShelf(Leaf):
     reference its id, name, whether it is on, `weight`, `blocks` (a preset), the window `start` to `until` and its
     `crop`: empty for the whole picture, or [x, y, side], the left, the top and the side of a square as fractions
     of the picture's width, height and shorter side. Settings that have no knob (a curve over the steps, weights of
-    single blocks, masks, negatives) are kept unchanged.
+    single blocks, negatives) are kept unchanged. Where `regions` are given, such as those of a `MapPad`, each card says
+    in which of them its reference acts.
 
     >>> shelf = StyleShelf([ink_drawing], sees=model.ip_adapter().style_crop)    # doctest: +SKIP
     >>> recipe.replace(styles=shelf.styles)                              # doctest: +SKIP
@@ -51,6 +53,7 @@ class StyleShelf(Leaf):
 
     items = traitlets.List(traitlets.Dict(), maxlen=LIMIT).tag(sync=True)
     presets = traitlets.List(traitlets.Unicode(), default_value=list(PRESETS)).tag(sync=True)
+    places = traitlets.List(traitlets.Unicode(), help="names of regions in which a reference may act").tag(sync=True)
     revision = traitlets.Int(0, help="rises when a picture that was dropped has arrived").tag(sync=True)
     limit = traitlets.Int(LIMIT, read_only=True).tag(sync=True)
 
@@ -59,6 +62,7 @@ class StyleShelf(Leaf):
     ) -> None:
         self._came: dict[str, ctrl.Style] = {}  # by id
         self._seen: dict[str, bytes] = {}
+        self._regions: dict[str, Any] = {}  # masks by name
         self._sees = sees
         self._numbers = itertools.count(1)
         super().__init__(**traits)
@@ -67,9 +71,22 @@ class StyleShelf(Leaf):
             self.add(style)
 
     @property
+    def regions(self) -> dict[str, Any]:
+        """The masks of the regions in which a reference may act, by name, in any form that `ctrl.Style` takes."""
+        return dict(self._regions)
+
+    @regions.setter
+    def regions(self, regions: Mapping[str, Any]) -> None:
+        """Set the regions: a reference follows its own under the same name, and acts everywhere if it is gone."""
+        self._regions = {name: ctrl.Region(name, mask).mask for name, mask in regions.items()}
+        self.places = list(self._regions)
+        there = {EVERYWHERE, OWN, *self.places}
+        self.items = [item if item["where"] in there else {**item, "where": EVERYWHERE} for item in self.items]
+
+    @property
     def styles(self) -> tuple[ctrl.Style, ...]:
         """The references that are on, top first."""
-        return tuple(_styled(self._came[item["id"]], item) for item in self.items if item["on"])
+        return tuple(self._style(item) for item in self.items if item["on"])
 
     @styles.setter
     def styles(self, styles: Iterable[Any]) -> None:
@@ -77,7 +94,7 @@ class StyleShelf(Leaf):
         wanted = [style if isinstance(style, ctrl.Style) else ctrl.Style(style) for style in styles]
         if len(wanted) > LIMIT:
             raise ValueError(f"the shelf holds {LIMIT} references at most, got {len(wanted)}.")
-        cards = [(item, _styled(self._came[item["id"]], item)) for item in self.items if item["on"]]
+        cards = [(item, self._style(item)) for item in self.items if item["on"]]
         items = []
         for style in wanted:
             at = next((at for at, (_, now) in enumerate(cards) if now == style), None)
@@ -95,7 +112,10 @@ class StyleShelf(Leaf):
         key = f"s{next(self._numbers)}"
         self._came[key] = style
         self._post(self._reference(key, style))
-        return _item(key, name or f"reference {key[1:]}", style)
+        return _item(key, name or f"reference {key[1:]}", style, self._regions)
+
+    def _style(self, item: dict[str, Any]) -> ctrl.Style:
+        return _styled(self._came[item["id"]], item, self._regions)
 
     def opening(self) -> list[Message]:
         """The thumbnails, for a view that has just opened."""
@@ -146,7 +166,7 @@ class StyleShelf(Leaf):
         self.post(message.kind, message.content, message.buffers)
 
 
-def _item(key: str, name: str, style: ctrl.Style) -> dict[str, Any]:
+def _item(key: str, name: str, style: ctrl.Style, regions: Mapping[str, Any]) -> dict[str, Any]:
     """The knobs' values for a style."""
     weight, start, until = style.weight, 0.0, 1.0
     if isinstance(weight, ctrl.Schedule):
@@ -162,12 +182,15 @@ def _item(key: str, name: str, style: ctrl.Style) -> dict[str, Any]:
         "start": start,
         "until": until,
         "crop": [],
+        "where": EVERYWHERE
+        if style.mask is None
+        else next((name for name, mask in regions.items() if mask == style.mask), OWN),
     }
 
 
-def _styled(came: ctrl.Style, item: dict[str, Any]) -> ctrl.Style:
+def _styled(came: ctrl.Style, item: dict[str, Any], regions: Mapping[str, Any]) -> ctrl.Style:
     """The style with the knobs' values; settings without a knob, and of knobs that were not moved, are unchanged."""
-    was = _item(item["id"], "", came)
+    was = _item(item["id"], "", came, regions)
     changed: dict[str, Any] = {}
     if any(item[knob] != was[knob] for knob in ("weight", "start", "until")):
         weight, start, until = (float(item[knob]) for knob in ("weight", "start", "until"))
@@ -176,6 +199,8 @@ def _styled(came: ctrl.Style, item: dict[str, Any]) -> ctrl.Style:
         changed["blocks"] = item["blocks"]
     if item["crop"]:
         changed["picture"] = _cropped(came.pictures[0], item["crop"])
+    if item["where"] not in (OWN, was["where"]):
+        changed["mask"] = regions.get(item["where"])
     return replace(came, **changed) if changed else came
 
 

@@ -119,6 +119,27 @@ function blocksPart(shelf, id) {
   return { node: [make("small", { text: "Follows" }), make("div", {}, group)], show };
 }
 
+// In which of the painted regions the reference acts; not shown where there are none.
+function wherePart(shelf, id) {
+  const OWN = "its own mask";
+  const choice = make("select", {
+    "aria-label": "Where it acts",
+    onchange: () => shelf.change(id, { where: choice.value }),
+  });
+  const [label, box] = [make("small", { text: "Where" }), make("div", {}, choice)];
+  let shown = "";
+  const show = ({ where }) => {
+    const names = ["", ...shelf.get("places"), ...(where === OWN ? [OWN] : [])];
+    label.hidden = box.hidden = names.length < 2;
+    if (names.join("\n") !== shown) {
+      shown = names.join("\n");
+      choice.replaceChildren(...names.map((value) => make("option", { value, text: value || "everywhere" })));
+    }
+    choice.value = where;
+  };
+  return { node: [label, box], show };
+}
+
 // When the reference acts, in parts of the run: two thumbs on one line, and two fields.
 function spanPart(shelf, id) {
   const keep = (start, until) => shelf.change(id, { start: clamp(start, 0, 0.99), until: clamp(until, 0.01, 1) });

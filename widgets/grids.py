@@ -1,0 +1,113 @@
+"""A sweep made by a panel: its axes are typed, a thread makes the pictures, and they become one sheet to click on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ctrl
+from ctrl import Recipe, Sweep
+from widgets.encode import png
+from widgets.leaf import Message
+
+if TYPE_CHECKING:
+    from ctrl import Model
+
+TEXTS = ("prompt", "negative")  # axes whose values hold commas, so that they are separated by |
+WHOLE = ("seed", "steps")
+Axes = dict[str | tuple[str, ...], list[Any]]
+MOST = 64  # pictures of one grid
+
+
+def axis(path: str, text: str) -> list[Any]:
+    """The values of an axis: numbers and names by commas, prompts by |, whole numbers also as 1-4."""
+    parts = [part.strip() for part in text.split("|" if path in TEXTS else ",") if part.strip()]
+    if not parts:
+        raise ValueError(
+            f"the axis {path} has no values; write some, such as {'3, 6, 9' if path != 'seed' else '0-3'}."
+        )
+    if path in (*TEXTS, "sampler", "spacing"):
+        return parts
+    return [value for part in parts for value in _numbers(path, part)]
+
+
+def _numbers(path: str, part: str) -> Sequence[float | int]:
+    first, dash, last = part.partition("-")
+    try:
+        if path in WHOLE and dash and first:
+            return range(int(first), int(last) + 1)
+        return [int(part) if path in WHOLE else float(part)]
+    except ValueError:
+        raise ValueError(f"the axis {path} takes numbers, and {part!r:.40} is none; write 3, 6, 9.") from None
+
+
+class Stopped(Exception):  # no error: it ends a sweep between two pictures
+    """The sweep was stopped."""
+
+
+class Grid:
+    """Makes one sweep at a time. Its thread calls `progress(done, count)`, then `show(sweep)` or `fail(error)`."""
+
+    def __init__(
+        self,
+        model: Model,
+        progress: Callable[[int, int], None],
+        show: Callable[[Sweep], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        self._model, self._progress, self._show, self._fail = model, progress, show, fail
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    def begin(self, recipe: Recipe, axes: Axes) -> None:
+        """Start a sweep and stop the one before; a ValueError for axes that make more than 64 pictures."""
+        count = 1
+        for values in axes.values():
+            count *= len(values)
+        if count > MOST:
+            raise ValueError(f"these axes make {count} pictures; a panel makes {MOST} at most, ctrl.sweep any number.")
+        self.stop()
+        before, self._stop = self._thread, threading.Event()
+        arguments = (recipe, axes, self._stop, count, before)
+        self._thread = threading.Thread(target=self._make, args=arguments, name="ctrl.Studio grid", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the sweep after the picture that is being made."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """End the sweep, and return when its thread has ended."""
+        self.stop()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _make(
+        self,
+        recipe: Recipe,
+        axes: Axes,
+        stop: threading.Event,
+        count: int,
+        before: threading.Thread | None,
+    ) -> None:
+        def count_shot(_shot: ctrl.Shot | None, done: int, of: int) -> None:
+            if stop.is_set():
+                raise Stopped
+            self._progress(done, of)
+
+        if before is not None:
+            before.join()
+        try:
+            count_shot(None, 0, count)
+            self._show(ctrl.sweep(self._model, recipe, axes, on_shot=count_shot, progress=False))
+        except Stopped:
+            self._progress(0, 0)
+        except Exception as error:
+            self._fail(error)
+
+
+def sheet_message(sweep: Sweep) -> Message:
+    """The sheet of a sweep, for the browser."""
+    sheet = sweep.sheet
+    return Message("sheet", {"width": sheet.width, "height": sheet.height, "count": len(sweep)}, (png(sheet),))
