@@ -6,7 +6,7 @@ import hashlib
 def fingerprint(model):
     """Every weight, buffer, hook and processor of the model."""
     found = hashlib.sha256()
-    nets = [net.module for net in model._loaded.controlnets.values()]
+    nets = [net.module for net in model._loaded.controls.values()]
     for part in (model.unet, model.vae, *(tower.encoder for tower in model.parts.text_encoders), *nets):
         for name, tensor in part.state_dict().items():
             found.update(name.encode() + tensor.numpy().tobytes())

@@ -27,7 +27,7 @@ class Trace:
 def modules(model):
     """All there is of a model, as far as it was loaded."""
     yield from (model.unet, model.vae, *(tower.encoder for tower in model.parts.text_encoders))
-    yield from (net.module for net in model._loaded.controlnets.values())
+    yield from (net.module for net in model._loaded.controls.values())
     for style in model._loaded.ip_adapters.values():
         yield from (style.adapter.projection, style.encoder)
 
@@ -35,7 +35,7 @@ def modules(model):
 def trace(model, *more):
     """The model, more modules and the process as they are."""
     digest, held = hashlib.sha256(), [model.lock, model.parts, model.extras, model.denoiser, model.text, *vars(model)]
-    held += [*model._loaded.controlnets.values(), *model._loaded.ip_adapters.values()]
+    held += [*model._loaded.controls.values(), *model._loaded.ip_adapters.values()]
     for whole in (*modules(model), *more):
         for name, module in whole.named_modules():
             digest.update(f"{name} {module.training} {sorted(vars(module))}".encode())
@@ -59,4 +59,3 @@ def process():
     more = (torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), torch.is_autocast_enabled("cpu"))
     drawn = (torch.get_rng_state().numpy().tobytes(), repr(np.random.get_state()), random.getstate())
     return (*flags, *modes, *more, *drawn, torch._C._len_torch_function_stack(), dict(os.environ))
-

@@ -86,7 +86,17 @@ BAD = [
     (["a", "--guidence", "3"], "unrecognized arguments: --guidence 3; did you mean --guidance?"),
     (["a", "--stile=x.png"], "did you mean --style?"),
     (["a", "--zzz"], "--help lists"),
-    (["a", "--sampler", "euler_ancestral"], "--sampler 'euler_ancestral' is unknown; here that is sampler='euler a'"),
+    (["a", "--sampler", "euler_ancestral"], "--sampler 'euler_ancestral' is unknown; here that is --sampler 'euler a'"),
+    (["a", "--sampler", "DPM++ 2M Karras"], "here that is --sampler 'dpm++ 2m' --spacing karras; there is"),
+    (["a", "--spacing", "Karras"], "here that is --spacing 'karras'"),
+    (["a", "--weight", "1"], "here that is --weight-pose or --weight-depth"),
+    (["--prompt", "a"], "here that is the first argument, in quotes."),
+    (["a", "--lora-weight", "1"], "here that is --lora NAME=W."),
+    (["a", "--seed", "-1"], "got -1; for any, leave it out."),
+    (["a", "--model", "atelier"], "the atelier model is what is taken without --model."),
+    (["a", "--model", "bad.json"], "--model must be a .safetensors file, and 'bad.json' is none."),
+    (["a", "--recipe", "none.png"], "--recipe must be a PNG or JSON file"),
+    (["--show", "none.png"], "--show must be a PNG or JSON file"),
     (["a", "--strength", "2"], "--strength must be a number from 0 to 1"),
     (["a", "--image", "none.png"], "--image must be a picture file"),
     (["a", "--control", "scribble"], "--control must be KIND=FILE"),
@@ -94,9 +104,23 @@ BAD = [
     (["a", "--control", "scribble=none.png"], "--control scribble: "),
     (["a", "--dtype", "int8"], "--dtype: invalid choice"),
     (["a", "--lora", "x=strong"], "--lora must be NAME, FILE.safetensors"),
-    (["a", "--lora", "none.safetensors"], "none.safetensors"),
-    (["a", "--pose", "waving", "--pose", "running", "--weight-pose", "1", "--weight-pose", "2", "--weight-pose", "3"],
-     "--weight-pose is given 3 times for 2 --pose"),
+    (["a", "--lora", "none.safetensors"], "--lora must be a folder or a hub id"),
+    (
+        [
+            "a",
+            "--pose",
+            "waving",
+            "--pose",
+            "running",
+            "--weight-pose",
+            "1",
+            "--weight-pose",
+            "2",
+            "--weight-pose",
+            "3",
+        ],
+        "--weight-pose is given 3 times for 2 --pose",
+    ),
     (["--show", "bad.json"], "not a recipe"),
     (["a", "-o", "bad.json/out.png"], "there is no folder"),
     (["a", "--guid", "3"], "unrecognized arguments"),
@@ -119,13 +143,27 @@ BAD = [
     (["a", "-o", "out.jpg"], "must end in .png"),
     (["a", "-o", "none/out.png"], "there is no folder"),
     (["a\ud800"], "not valid Unicode"),
+    (["a", "-O", "x.png"], "unrecognized arguments: -O x.png; did you mean -o?"),
+    (["a", "--cfg-scale", "7"], "--cfg-scale 7; here that is --guidance."),
+    (["a", "--num-inference-steps", "7"], "here that is --steps."),
+    (["a", "--negative_prompt", "b"], "here that is --negative."),
+    (["a", "--denoise", "0.5"], "here that is --strength."),
+    (["a", "--w", "512"], "--w 512; here that is --width."),
+    (["a", "--start-at-step", "3"], "--start-at-step 3; here that is --strength."),
+    (["a", "--batch-size", "4"], "--batch-size 4; --help lists all options."),
+    (["a", "--dtype", "flaot16"], "--dtype: invalid choice: 'flaot16'; did you mean float16? There is auto, float32"),
+    (["a", "--seed", "1e3"], "--seed: invalid int value: '1e3'; it must be a whole number."),
+    (["a", "--pose", "waving", "--weight-pose", "99"], "--weight-pose: weight must be a number from 0 to 10, got 99"),
+    (["a", "--mask", "bad.png"], "--mask must be"),
+    (["a", "--lora", "none"], "no LoRA 'none'; it has lcm: --lora."),
+    (["a", "--vae", "none"], "--vae must be a folder"),
+    (["a", "--ip-adapter", "none.safetensors"], "--ip-adapter must be a folder"),
+    (["a", "--controlnet", "x=none"], "--controlnet x must be a folder"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), BAD)
-def test_bad_arguments_are_one_sentence_and_nothing_is_written(
-    folder, tmp_path, monkeypatch, arguments, sentence
-):
+def test_bad_arguments_are_one_sentence_and_nothing_is_written(folder, tmp_path, monkeypatch, arguments, sentence):
     (tmp_path / "bad.json").write_text(json.dumps({"people": 3}))
     monkeypatch.chdir(tmp_path)
     given = arguments if "--model" in arguments or not arguments else [*arguments, "--model", folder]
@@ -244,6 +282,25 @@ def test_a_run_that_ends_early_ends_in_a_sentence_and_writes_nothing(
     assert got == code
     assert sentence in heard and heard.startswith("ctrl: ") and heard.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_two_runs_at_once_do_not_take_each_other_s_name(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sample = ctrl.sample
+
+    def slow(*arguments, **options):
+        (tmp_path / "out.png").write_bytes(b"the other run's")
+        return sample(*arguments, **options)
+
+    monkeypatch.setattr("ctrl.sampling.sample", slow)
+    code, heard = run("a", "--steps", 1, "--seed", 1, "--model", folder)
+    assert code == 0 and "out-2.png" in heard
+    assert (tmp_path / "out.png").read_bytes() == b"the other run's"
+
+
+def test_a_note_names_options_not_arguments(folder, tmp_path):
+    code, heard = run("a <lora:ink:0.5>", "--steps", 1, "--seed", 1, "--model", folder, "-o", tmp_path / "a.png")
+    assert code == 0 and "give it as --lora ink=0.5\n" in heard and "1 step in" in heard
 
 
 def test_a_lora_and_a_controlnet_from_files(folder, files):

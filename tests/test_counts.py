@@ -263,7 +263,8 @@ def test_what_is_kept_is_bit_equal_to_doing_it_at_every_step(model):
     kept, net = last(model, EVERYTHING), model.controlnet("pose").module
     with Linears() as linears, rows(net.controlnet_cond_embedding.conv_in) as embedded:
         anew = last(model, EVERYTHING, Forgetting())
-    assert linears.of(weights_of_text(net)) == {2 * STEPS}  # the prompt's and the region's
+    # The prompt's and the region's before the call, and the prompt's in it: what forgets makes it another tensor.
+    assert linears.of(weights_of_text(net)) == {3 * STEPS}
     assert linears.of(weights_of_style(model.ip_adapter().adapter)) == {2 * STEPS}  # of two styles
     assert len(embedded) == STEPS
     assert torch.equal(kept, anew)
@@ -317,6 +318,7 @@ def test_a_memory_that_outlives_a_run_spares_what_was_encoded_and_no_bit_changes
         assert counted() == NOTHING
 
 
+@pytest.mark.slow
 def test_a_memory_that_outlives_a_run_encodes_only_what_is_new(model, remembering):
     for change, encoded in (
         ({"prompt": "a box"}, [1, 0, 0]),

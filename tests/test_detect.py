@@ -106,6 +106,7 @@ def test_what_is_near_is_white(pictures, near, size):
         assert np.abs(found.image.resize((128, 128)) - true.astype(float)).mean() <= 20
 
 
+@pytest.mark.slow
 def test_the_edges_of_the_atelier_are_those_its_controlnet_learned():
     for picture in pixels(look([sample(EVALUATION_SEEDS + at) for at in range(4)], 256).picture):
         assert np.array_equal(detect.edges(picture).pixels, edges_of(picture))
@@ -169,6 +170,7 @@ def test_no_edges_is_said():
 # Maps that are maps already.
 
 
+@pytest.mark.slow
 def test_a_true_picture_of_any_style_raises_no_alarm(pictures):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

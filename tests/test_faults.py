@@ -175,6 +175,7 @@ def test_a_fault_in_a_module_leaves_no_trace(warm, part):
     every_fault_passes_and_leaves_no_trace(warm, lambda fault: in_module(MODULES[part](warm[1]), fault))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["unet", "controlnet", "cross-attention", "hint embedding", "image encoder"])
 def test_a_fault_after_a_module_leaves_no_trace(warm, part):
     every_fault_passes_and_leaves_no_trace(warm, lambda fault: in_module(MODULES[part](warm[1]), fault, after=True), 3)
@@ -202,6 +203,7 @@ class FaultyAttention(torch.overrides.TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow
 def test_a_fault_inside_attention_leaves_no_trace(warm):
     every_fault_passes_and_leaves_no_trace(warm, FaultyAttention, 8)
 
@@ -361,6 +363,7 @@ def test_many_cycles_leave_nothing_in_memory(warm):
         cycle(model, view)
     more, more_tensors, more_threads = counted()
     assert more - objects <= 50
-    assert (more_tensors, more_threads) == (tensors, threads)
+    assert more_tensors == tensors
+    assert more_threads <= threads, "one that an earlier test left may end meanwhile"
     assert whole(model, view).same_as(before)
     assert ctrl.sample(model, RECIPE).image == picture

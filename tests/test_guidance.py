@@ -13,6 +13,7 @@ from diffusers.pipelines.pag.pag_utils import PAGMixin
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from variety import share
 
 from ctrl.guidance import (
     GuidanceState,
@@ -31,7 +32,7 @@ from ctrl.recipe import APG, PAG, SEG, CFGZero, Guidance
 from ctrl.rows import Branches
 
 SHAPE = (2, 4, 6, 5)  # two pictures, not square
-FEW = settings(max_examples=40, deadline=None)
+FEW = settings(max_examples=share(40), deadline=None)
 HALVES = (torch.float32, torch.float16, torch.bfloat16)
 SEEDS = st.integers(0, 10_000)
 WEIGHTS = st.floats(0, 20)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from variety import share
 
 import ctrl
 from ctrl.memory import LIMIT, Memory, size_of
@@ -43,6 +44,16 @@ def test_the_same_key_is_made_once_and_gives_the_very_value():
     assert repr(memory) == "Memory(2 values, 0.0 MiB, limit 64.0 MiB, 1 hits, 2 misses)"
     assert repr(Memory(None)) == "Memory(0 values, 0.0 MiB, no limit, 0 hits, 0 misses)"
     assert Memory().limit == LIMIT == 64 * 2**20
+
+
+def test_a_value_is_got_where_there_is_one_and_dropped_with_its_bytes():
+    memory = Memory()
+    assert memory.get("a") is None and (len(memory), memory.misses) == (0, 0)
+    made_now = memory("a", lambda: (torch.zeros(KIB), np.zeros(KIB, np.float32)))
+    assert memory.get("a") is made_now and memory.bytes == 2048
+    for _ in range(2):
+        memory.drop("a")
+        assert (len(memory), memory.bytes, memory.get("a")) == (0, 0, None)
 
 
 def test_none_is_a_value_too():
@@ -97,6 +108,8 @@ def test_bytes_are_those_of_all_tensors_and_shared_storage_counts_once():
     assert size_of(one[:2]) == 1024  # a view holds the whole of it
     assert size_of((one[:2], one[2:].view(2, -1))) == 1024
     assert size_of((torch.zeros(0), torch.zeros(0), "text", 3, None)) == 0
+    array = np.zeros((KIB, 2), np.float32)
+    assert size_of([array, array[:2], array.T, one]) == 3072  # an array as a tensor
     assert size_of(torch.zeros(1).expand(KIB)) == 4
     with torch.inference_mode():
         assert size_of(torch.zeros(KIB)) == 1024
@@ -206,7 +219,7 @@ def test_clearing_drops_everything_and_numbers_go_on():
 OPERATIONS = st.lists(st.one_of(st.just("run"), st.tuples(st.integers(0, 9), st.integers(0, 4))), max_size=60)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=share(100), deadline=None)
 @given(OPERATIONS, st.sampled_from([0, 2, 5, 9]))
 def test_it_is_a_plain_dictionary_that_forgets(operations, limit):
     """Against a list of (key, KiB, run), the least recently used first."""
@@ -421,6 +434,7 @@ def test_no_two_networks_have_a_revision_in_common(own, folder):
     assert own.with_loras([("lcm", 0.5)]).denoiser.revision == adapted.denoiser.revision
 
 
+@pytest.mark.slow
 def test_one_memory_serves_many_models_and_loras(own, folder):
     other = ctrl.load(folder, device="cpu")
     for module in (other.unet, other.parts.text_encoders[0].encoder, other.controlnet("pose").module):
@@ -468,6 +482,7 @@ def shared(own):
     return memory, run(own, RECIPE, memory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_memory_of_other_runs_changes_no_bit(own, shared, change):
     recipe, (memory, first) = RECIPE.replace(**CHANGES[change]), shared
@@ -478,6 +493,7 @@ def test_a_memory_of_other_runs_changes_no_bit(own, shared, change):
     assert torch.equal(run(own, RECIPE, memory), first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [0, 50_000, None])
 def test_runs_in_turns_and_in_threads_share_a_memory_and_lose_no_bit(own, limit):
     recipes = [RECIPE, RECIPE.replace(prompt="a box", controls=[], seed=2), RECIPE.replace(styles=[], guidance=1.0)]

@@ -110,3 +110,25 @@ def test_an_unknown_detector_is_refused(scenes):
         Shot(scenes[0][0], recipe).obeys(poses="openpose")
     with pytest.raises(ValueError, match="detector must be one of"):
         Shot(scenes[0][0], recipe).obeys(edges="nonsense")
+
+
+@pytest.mark.slow
+def test_over_the_steps_every_preview_is_measured_and_the_last_is_the_picture():
+    model = ctrl.load()
+    drawn = ctrl.Skeleton.named("waving").draw(SIZE, SIZE)
+    recipe = ctrl.Recipe(
+        "a figure waving",
+        controls=[ctrl.Pose("waving"), ctrl.Edges(edges_of(drawn)), ctrl.Depth(drawn, on=False)],
+        steps=6,
+        seed=1,
+    )
+    shot = ctrl.sample(model, recipe)
+    pose, edges, depth = shot.obeys_over_steps(ctrl.steps(model, shot.recipe))
+    assert (pose.name, pose.measure, len(pose.values)) == ("controls[0]", "PCK", 6)
+    assert [pose.values[-1], edges.values[-1]] == [one.value for one in shot.obeys()[:2]]
+    previews = [step.preview() for step in ctrl.steps(model, recipe)]
+    assert list(pose.values) == [Shot(preview, recipe).obeys()[0].value for preview in previews]
+    assert len(set(edges.values)) > 1, "the outlines come out over the steps"
+    assert depth.values == (None,) * 6 and depth.reason == "it is switched off"
+    with pytest.raises(TypeError, match="obeys has no argument 'hands'"):
+        shot.obeys_over_steps(ctrl.steps(model, shot.recipe), hands="openpose")

@@ -2,10 +2,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from variety import share
 
 from ctrl.rows import PromptRows, Rows, summed
 
-FEW = settings(max_examples=40, deadline=None)
+FEW = settings(max_examples=share(40), deadline=None)
 KINDS_OF_ROWS = st.builds(Rows, pictures=st.integers(1, 3), guided=st.booleans(), perturbed=st.integers(0, 3))
 
 

@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
+from variety import share
 
 import ctrl
 from ctrl.skeleton import COLOURS, JOINTS, LIMBS, POSES, People, Skeleton, pose_of
 
 POINTS = arrays.arrays(np.float64, (18, 2), elements=st.floats(0, 1))
 SHOWN = arrays.arrays(np.bool_, 18)
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=share(40), deadline=None)
 
 
 def test_the_ten_poses():

@@ -1,12 +1,14 @@
 """Sweeps: every cell is what `sample` makes, shared steps are made once, and nothing finished is lost."""
 
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from functools import partial
+import math
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
-from variety import MAP, OTHER, PLAIN
+import torch
+from PIL import Image, ImageDraw
+from variety import LONG, MAP, OTHER, PLAIN
 
 import ctrl
 
@@ -45,6 +47,7 @@ def test_shared_steps_are_made_once_and_counted_truly(model, evaluations):
     assert equal(sweep, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["euler", "euler a", "dpm++ 2m", "unipc", "ddim", "pndm"])
 def test_sharing_keeps_every_bit_with_every_kind_of_sampler(model, sampler):
     axes = {"controls[0].weight": [ctrl.hold(0.8, until=u) for u in (0.5, 1.0)], "guidance": [3, 6]}
@@ -67,7 +70,7 @@ def test_linked_axes_move_together(model):
 
 def test_the_sheet_gives_its_recipes_back(model):
     sweep = ctrl.sweep(model, RECIPE.replace(steps=1), {"guidance": [3, 6], "seed": range(3)})
-    sheet, boxes = sweep.sheet, sweep._sheet()[1]
+    sheet, boxes = sweep.sheet, sweep._sheet[1]
     for shot, (left, top, right, low) in zip(sweep, boxes, strict=True):
         assert np.array_equal(pixels(sheet.crop((left, top, right, low))), pixels(shot.image))
         assert sweep.under(left, top) == sweep.under(right - 1, low - 1) == shot.recipe
@@ -83,8 +86,67 @@ def test_rows_say_what_was_tried_and_measured_and_the_best_comes_first(model):
     assert sweep.sort_by(lambda shot: pixels(shot.image).mean())[0].recipe.seed == best["seed"]
 
 
+def test_the_best_comes_first_of_equals_the_earlier_and_what_has_no_measure_last(model):
+    sweep = ctrl.sweep(model, RECIPE.replace(steps=1), {"seed": [3, 1, 2, 4]})
+    measure = {3: 0.5, 1: math.nan, 2: 0.9, 4: 0.5}
+    assert [shot.recipe.seed for shot in sweep.sort_by(lambda shot: measure[shot.recipe.seed])] == [2, 3, 4, 1]
+
+
+def test_the_table_is_a_frame_of_pandas_and_without_pandas_its_rows(model, monkeypatch):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed: the extra `test` has it")
+    sweep = ctrl.sweep(model, RECIPE.replace(steps=1), {("guidance", "controls[0].weight"): [(3, 0.5), (6, 1)]})
+    table = sweep.table(bright=lambda shot: pixels(shot.image).mean())
+    assert isinstance(table, pandas.DataFrame)
+    assert list(table.columns) == ["guidance", "controls[0].weight", "hash", "bright"]
+    assert table["controls[0].weight"].tolist() == [0.5, 1] and table["hash"][1] == sweep[1].recipe.hash
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert sweep.table() == sweep.rows() and len(sweep.rows()) == 2
+
+
+def test_the_labels_say_what_differs(model, monkeypatch):
+    written = []
+    font = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda pen, at, text, **how: written.append(text) or font(pen, at, text, **how)
+    )
+    axes = {("steps", "sampler"): [(1, "euler"), (2, "ddim")], "controls[0].weight": [0.25, 1.0], "seed": [0, 1]}
+    assert ctrl.sweep(model, RECIPE, axes).sheet.width > 2 * 32
+    rows = [
+        f"{one}, controls[0].weight {w}"
+        for one in ("steps 1, sampler euler", "steps 2, sampler ddim")
+        for w in (0.25, 1)
+    ]
+    assert written == ["seed 0", "seed 1", *rows]
+
+
+def test_every_picture_is_handed_out_as_soon_as_it_is_finished(model, evaluations):
+    told = []
+    sweep = ctrl.sweep(
+        model, RECIPE, {"seed": range(3)}, on_shot=lambda shot, *count: told.append((shot, *count, len(evaluations)))
+    )
+    assert [one[1:] for one in told] == [(1, 3, 4), (2, 3, 8), (3, 3, 12)]
+    assert [shot for shot, *_ in told] == list(sweep)
+
+
+def test_an_error_after_the_first_picture_holds_those_that_were_finished(model):
+    unheard = {"loras": [(), (ctrl.Lora("unheard"),)]}
+    with pytest.raises(ctrl.Unfinished, match=r"1 of 2 pictures .* no LoRA 'unheard'") as raised:
+        ctrl.sweep(model, RECIPE, unheard)
+    (shot,) = raised.value.shots
+    assert shot.recipe == RECIPE and np.array_equal(pixels(shot.image), pixels(ctrl.sample(model, RECIPE).image))
+    assert isinstance(raised.value.__cause__, ValueError)
+    with pytest.raises(ValueError, match="no LoRA 'unheard'"):
+        ctrl.sweep(model, RECIPE, {"loras": unheard["loras"][1:]})
+
+
+def test_a_function_may_load_the_model(model):
+    axes = {"guidance": [ctrl.curve((0, 5), (0.5, 5), (1, end)) for end in (1.5, 3)]}
+    sweep = ctrl.sweep(lambda: model, RECIPE, axes)
+    assert sweep.saved == ctrl.sweep(model, RECIPE, axes).saved > 0 and equal(sweep, model)
+
+
 def test_a_folder_resumes_and_what_is_broken_is_made_again(model, evaluations, tmp_path):
-    def interrupt(done, count):
+    def interrupt(shot, done, count):
         if done == 2:
             raise KeyboardInterrupt
 
@@ -96,31 +158,64 @@ def test_a_folder_resumes_and_what_is_broken_is_made_again(model, evaluations, t
     finished[0].write_bytes(finished[0].read_bytes()[:100])
     evaluations.clear()
     told = []
-    sweep = ctrl.sweep(model, RECIPE, axes, folder=tmp_path, on_shot=lambda *one: told.append(one))
+    sweep = ctrl.sweep(model, RECIPE, axes, folder=tmp_path, on_shot=lambda shot, *one: told.append(one))
     assert len(evaluations) == sweep.evaluations == 3 * 4 and told == [(2, 4), (3, 4), (4, 4)]
     assert equal(sweep, model)
     with Image.open(finished[0]) as image:
         assert ctrl.Recipe.load(finished[0]).seed in range(4) and image.size == (32, 32)
 
 
+def torn(data):
+    """A PNG whose pixels end early, where Pillow looks for the next chunk and finds none."""
+    at = data.index(b"IDAT")
+    return data[: at - 4] + (10).to_bytes(4, "big") + data[at:]
+
+
+DAMAGES = {".png": (torn, lambda data: data[:-40], lambda data: b""), ".json": (lambda data: b"{}", lambda data: b"[]")}
+
+
+@pytest.mark.parametrize(("ending", "damage"), [(end, one) for end, some in DAMAGES.items() for one in some])
+def test_whatever_is_damaged_in_a_folder_is_made_again(model, evaluations, tmp_path, ending, damage):
+    recipe = RECIPE.replace(prompt=LONG * 2, steps=1)  # a prompt with a note
+    (made,) = ctrl.sweep(model, recipe, {"seed": [1]}, folder=tmp_path)
+    file = tmp_path / f"{made.recipe.hash}{ending}"
+    file.write_bytes(damage(file.read_bytes()))
+    evaluations.clear()
+    (again,) = ctrl.sweep(model, recipe, {"seed": [1]}, folder=tmp_path)
+    assert len(evaluations) == 1 and replace(again, image=made.image) == made
+    assert np.array_equal(pixels(again.image), pixels(made.image))
+
+
 def test_a_folder_of_another_model_is_refused(model, tmp_path):
-    (tmp_path / "sweep.json").write_text('{"model": "Model(\'another\')"}')
+    (tmp_path / "sweep.json").write_text('{"model": "Model(\'another\')", "weights": "0"}')
     with pytest.raises(ValueError, match=r"holds pictures by Model\('another'\), not by .*; give another"):
         ctrl.sweep(model, RECIPE, {"seed": [1]}, folder=tmp_path)
 
 
-def test_threads_make_the_same_pictures(model):
-    with ThreadPoolExecutor(2) as executor:
-        sweep = ctrl.sweep(model, RECIPE, {"seed": range(3), "guidance": [3, 6]}, executor=executor)
-    assert equal(sweep, model) and sweep.evaluations == sum(shot.recipe.steps for shot in sweep)
+def test_a_folder_of_other_weights_is_refused_though_the_name_is_the_same(folder, tmp_path):
+    ctrl.sweep(ctrl.load(folder, device="cpu"), RECIPE, {"seed": [1]}, folder=tmp_path)
+    other = ctrl.load(folder, device="cpu")
+    with torch.no_grad():
+        next(other.unet.parameters()).mul_(1.5)
+    with pytest.raises(ValueError, match="holds pictures by other weights of"):
+        ctrl.sweep(other, RECIPE, {"seed": [1]}, folder=tmp_path)
 
 
-@pytest.mark.slow
-def test_processes_load_the_model_once_and_make_the_same_pictures(model, folder, tmp_path):
-    load = partial(ctrl.load, folder, device="cpu")
-    with ProcessPoolExecutor(1) as executor:
-        sweep = ctrl.sweep(load, RECIPE, {"seed": range(3)}, executor=executor, folder=tmp_path)
-    assert equal(sweep, model) and len(list(tmp_path.glob("*.png"))) == 3
+@pytest.mark.parametrize("text", ["{", "[]", '{"model": "x"}'])
+def test_a_folder_of_something_else_is_refused(model, tmp_path, text):
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(ValueError, match=r"has a sweep\.json of something else"):
+        ctrl.sweep(model, RECIPE, {"seed": [1]}, folder=tmp_path)
+
+
+def test_what_comes_out_of_a_folder_is_the_shot_that_went_in(model, tmp_path, evaluations):
+    recipe = RECIPE.replace(prompt=LONG * 2)
+    (made,) = ctrl.sweep(model, recipe, {"seed": [1]}, folder=tmp_path)
+    evaluations.clear()
+    (known,) = ctrl.sweep(model, recipe, {"seed": [1]}, folder=tmp_path)
+    assert made.notes and not evaluations
+    assert np.array_equal(pixels(made.image), pixels(known.image))
+    assert replace(known, image=made.image) == made and known.family == made.family
 
 
 @pytest.mark.parametrize(

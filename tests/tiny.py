@@ -97,9 +97,7 @@ def _towers(folder: Path) -> None:
     )
     CLIPVisionModelWithProjection(vision).half().save_pretrained(folder / "image_encoder")
     side = {"height": 32, "width": 32}
-    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=side).save_pretrained(
-        folder / "feature_extractor"
-    )
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=side).save_pretrained(folder / "feature_extractor")
 
 
 def _vocabulary() -> dict[str, int]:

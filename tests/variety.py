@@ -1,5 +1,6 @@
 """Recipes of every kind for the tiny model: the one with everything in it, and random ones by hypothesis."""
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -36,11 +37,19 @@ EVERYTHING = PLAIN.replace(
 )
 
 
+SHARE = 1.0  # of random examples that are drawn
+
+
+def share(examples):
+    """How many of so many examples are drawn: all of them, a tenth in the quick loop."""
+    return math.ceil(examples * SHARE)
+
+
 def few(examples):
     """The same few examples every time; each is several runs of a model."""
     unshared = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors, HealthCheck.too_slow]
     return settings(
-        max_examples=examples,
+        max_examples=share(examples),
         deadline=None,
         derandomize=True,
         database=None,
@@ -91,6 +100,14 @@ guidances = st.builds(
     zero=maybe(st.sampled_from([ctrl.CFGZero(), ctrl.CFGZero(1)])),
     perturb=st.lists(perturbations, max_size=2),
 )
+blends = st.sampled_from(
+    [
+        ctrl.Blend({"a red ball": 0.3, "a (blue:1.4) hat": 0.7}),
+        ctrl.Blend({"a red ball": ctrl.ramp(1, 0), "a box": ctrl.ramp(0, 1)}),
+        ctrl.Blend({"a red ball": 1, LONG: 2}),
+    ]
+)
+directions = st.builds(ctrl.Direction, st.just("by day"), st.sampled_from(["at night", LONG]), weights | st.just(-0.5))
 samplers = st.sampled_from(["ddim", "ddpm", "euler", "euler a", "heun", "dpm++ 2m", "dpm++ 2m sde", "unipc", "lcm"])
 
 
@@ -99,14 +116,15 @@ def recipes(draw, least=0):
     """Recipes with at least so many controls and styles."""
     start = draw(st.sampled_from([{}, {"image": OTHER}, {"image": OTHER, "mask": SOFT}]))
     return PLAIN.replace(
-        prompt=draw(st.sampled_from(["a red ball", "a (red:1.4) ball", LONG])),
-        negative=draw(st.sampled_from(["", "blue", LONG])),
+        prompt=draw(st.sampled_from(["a red ball", "a (red:1.4) ball", LONG]) | blends),
+        negative=draw(st.sampled_from(["", "blue", LONG]) | blends),
+        directions=draw(st.lists(directions, max_size=1)),
         regions=draw(st.lists(regions, max_size=2)),
         controls=draw(st.lists(controls, min_size=least, max_size=2)),
         styles=draw(st.lists(styles, min_size=least, max_size=2)),
         guidance=draw(guidances),
         sampler=draw(samplers),
-        seed=draw(st.integers(0, 3)),
+        seed=draw(st.integers(0, 3) | st.just(ctrl.SeedBlend(1, 2, 0.4))),
         strength=draw(st.sampled_from([0.5, 1.0])),
         loras=draw(st.sampled_from([[], [], [ctrl.Lora("lcm", 0.5)]])),
         **start,

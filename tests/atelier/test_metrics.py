@@ -311,6 +311,7 @@ def test_word_maps_can_fail():
     assert words.blobs([[bad]])[0][0].points == 0.0
 
 
+@pytest.mark.slow
 def test_the_measure_runs_on_any_model(model):
     torch.manual_seed(0)
     work = measure.Work(Bench(model, Eyes().eval(), 2))
@@ -342,18 +343,21 @@ def test_check_reads_the_recipe_in_the_picture(tmp_path: Path, monkeypatch, caps
 
 TABLE = Table(
     (
-        Row("prompt", Estimate(0.8, 0.7, 0.9, 8), Estimate(0.1, 0, 0.2, 8), least=0.7, goal=0.95),
+        Row.of("prompt", [Estimate(0.8, 0.7, 0.9, 8), Estimate(0.1, 0, 0.2, 8), None, Estimate(0.9, 0.8, 1, 8)],
+               least=0.7, goal=0.95),
         Row("empty", estimate(np.array([])), least=0.5),
+        Row.of("distance", [Estimate(3, 2, 4, 8), Estimate(9, 8, 10, 8), None, Estimate(2, 1, 3, 8)]),
     ),
     8, EVALUATION_SEEDS, 1.5, ("lcm is not measured",),
 )  # fmt: skip
 
 
 def test_the_table_in_all_its_forms(tmp_path: Path):
-    assert "| prompt | 0.80 [0.70, 0.90] | 0.10 |  |  | 0.7 | 0.95 |" in TABLE.markdown()
+    assert "| prompt | 0.80 [0.70, 0.90] | 0.10 |  | 0.90 | 0.89 | 0.7 | 0.95 |" in TABLE.markdown()
+    assert "| distance | 3.00 [2.00, 4.00] | 9.00 |  | 2.00 |  |  |  |" in TABLE.markdown()
     assert "not measured" in TABLE.text()
     whole = json.loads(TABLE.json())
-    assert [row["reached"] for row in whole["rows"]] == [True, False]
+    assert [row["reached"] for row in whole["rows"]] == [True, False, None]
     assert whole["rows"][1]["value"]["mean"] is None
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")

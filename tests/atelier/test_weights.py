@@ -68,6 +68,7 @@ def test_plain_diffusers_draws_the_same_picture(atelier, pipe):
     assert (theirs(pipe) == ours(atelier)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pose", "depth", "edges"])
 def test_so_it_does_under_each_control(atelier, pipe, kind):
     net = ControlNetModel.from_pretrained(WEIGHTS, subfolder=f"controlnet_{kind}", torch_dtype=torch.float32)
@@ -80,6 +81,7 @@ def test_so_it_does_under_each_control(atelier, pipe, kind):
     assert (expected != ours(atelier)).any()
 
 
+@pytest.mark.slow
 def test_so_it_does_under_the_style_adapter(atelier, reference):
     pipe = StableDiffusionPipeline.from_pretrained(WEIGHTS, torch_dtype=torch.float32)
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
@@ -92,6 +94,7 @@ def test_so_it_does_under_the_style_adapter(atelier, reference):
     assert (expected != ours(atelier)).any()
 
 
+@pytest.mark.slow
 def test_the_lora_loads_in_plain_diffusers_and_draws_the_same_but_for_rounding(atelier):
     pipe = StableDiffusionPipeline.from_pretrained(WEIGHTS, torch_dtype=torch.float32)
     pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)

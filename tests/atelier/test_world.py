@@ -149,9 +149,7 @@ def in_pose(name, joints, row):
         "hands on hips": 0.2 < apart < 0.75 and all(abs(high - pelvis[1]) < 0.3 for high in highs) and tall,
         "pointing": level[1] and highs[0] < pelvis[1] + 0.2,
         "walking": 0.4 < stride < 1.1 and low and tall,
-        "running": stride > 0.7
-        and max(float(ankle[1]) for ankle in ankles) > 0.17
-        and highs[1] > pelvis[1] + 0.15,
+        "running": stride > 0.7 and max(float(ankle[1]) for ankle in ankles) > 0.17 and highs[1] > pelvis[1] + 0.15,
         "sitting": not tall and min(knees) > 0.3,
         "kneeling": not tall and min(knees) < 0.2 < max(knees),
     }[name]
@@ -162,9 +160,7 @@ def test_a_figure_stands_as_its_pose_says():
     joints, _ = solids.figure_joints(scenes)
     wrong = [scene.pose for row, scene in enumerate(scenes) if not in_pose(scene.pose, joints, row)]
     assert not wrong
-    mixed = [
-        in_pose("arms raised", joints, row) for row, scene in enumerate(scenes) if scene.pose != "arms raised"
-    ]
+    mixed = [in_pose("arms raised", joints, row) for row, scene in enumerate(scenes) if scene.pose != "arms raised"]
     assert sum(mixed) == 0  # and the words can be false
 
 
@@ -204,9 +200,7 @@ def test_a_seed_is_the_same_scene_for_ever():
     )
     assert scene.angles[0] == pytest.approx(11.064290150478213, abs=1e-9)
     assert all(
-        word in options
-        for word, options in zip(facts_of(scene).values(), OPTIONS.values(), strict=True)
-        if word
+        word in options for word, options in zip(facts_of(scene).values(), OPTIONS.values(), strict=True) if word
     )
 
 

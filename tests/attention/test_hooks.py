@@ -182,9 +182,7 @@ def told(model, recipes, index=0, observers=None):
 def styles_of(moment):
     """The sources of a step's styles, by their place in the recipe."""
     places = [[one.picture for one in TOLD.styles].index(style.picture) for style in moment.now.styles]
-    return [
-        Source("style", place, len(style.pictures)) for place, style in zip(places, moment.now.styles, strict=True)
-    ]
+    return [Source("style", place, len(style.pictures)) for place, style in zip(places, moment.now.styles, strict=True)]
 
 
 def regions_of(moment):

@@ -48,7 +48,7 @@ UNET = [
     ("conv_in_kernel", -3, SIZES),
     ("act_fn", "eval", SIZES),
     ("time_embedding_type", "x" * 10**6, "letters"),
-    ("time_cond_proj_dim", 2**20, "lacks|guidance as an input"),
+    ("time_cond_proj_dim", 2**20, "lacks"),
     ("down_block_types", ["os.system"] * 3, SIZES),
     ("mid_block_type", "eval", SIZES),
     ("encoder_hid_dim_type", "ip_image_proj", "describes no|conditioned by"),

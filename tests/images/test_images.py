@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
+from variety import share
 
 import ctrl
 import ctrl.recipe
@@ -33,7 +34,7 @@ from ctrl.images import (
 
 GREY = arrays.arrays(np.uint8, st.tuples(st.integers(8, 20), st.integers(8, 20)))
 RGB = arrays.arrays(np.uint8, st.tuples(st.integers(8, 20), st.integers(8, 20), st.just(3)))
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=share(25), deadline=None)
 
 
 def ramp(shape, dtype=float):
@@ -261,6 +262,7 @@ def test_a_turned_photograph_stands_upright(tmp_path):
     assert Picture.of(tmp_path / "turned.jpg").size == (16, 32)
 
 
+@pytest.mark.slow
 def test_a_picture_is_kept_as_given_up_to_the_largest_size_drawn():
     assert MAX_SIDE == ctrl.recipe.MAX_SIDE
     lines = np.zeros((768, 1344), np.uint8)

@@ -74,6 +74,7 @@ def test_a_map_of_another_kind_is_sent_to_its_control(maps, given, control):
                 assert said(kind, map_).endswith(f"give it to {control}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pose", "edges"])
 def test_an_inverted_map_is_known(maps, kind):
     for map_ in maps[kind]:
@@ -87,6 +88,7 @@ def test_inverted_depth_is_known(maps):
     assert map_notes("depth", Picture(disparity())) == ()
 
 
+@pytest.mark.slow
 def test_lines_on_paper_are_inverted_edges_whatever_they_were_drawn_with(maps):
     paper = np.full((256, 256, 3), (244, 241, 236), np.uint8)
     for thickness in (1, 4, 12):

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
+from variety import share
 
 import ctrl
 from ctrl.images import Picture
 
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=share(25), deadline=None)
 
 
 def ramp(shape, dtype=float):

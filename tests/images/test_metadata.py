@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from variety import share
 
-from ctrl.images.metadata import Generation, read_generation, to_parameters
+from ctrl.images.metadata import Generation, LoraUse, read_generation, to_parameters
 from ctrl.images.metadata.generation import plain_sampler, plain_schedule
 
 
@@ -53,7 +54,7 @@ def test_a1111_is_read():
         size=(512, 768),
         model="dreamy_8",
         clip_skip=2,
-        loras=(("toy", 0.8), ("other thing", -1.0)),
+        loras=(("toy", 0.8, None), ("other thing", -1.0, None)),
         notes=("ControlNet 0: Module: canny, Weight: 1 has no counterpart here and was left out",),
     )
     assert read_generation(png(parameters=A1111)) == expected
@@ -114,6 +115,10 @@ def test_what_a1111_did_besides_is_noted():
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="<>\r", exclude_categories=("Cc", "Cs")), max_size=30)
 plain = words.map(str.strip).filter(lambda text: "Negative prompt:" not in text and "Steps:" not in text)
+weights = st.floats(-10, 10).map(lambda value: float(f"{value:g}"))
+uses = st.builds(LoraUse, st.sampled_from(["toy", "a b"]), weights, st.none() | weights).filter(
+    lambda use: use.text != use.weight
+)
 numbers = st.floats(0, 100).map(lambda value: float(f"{value:g}"))
 SAMPLERS = ["euler", "euler a", "heun", "ddim", "ddpm", "pndm", "dpm++ 2m", "dpm++ 2m sde", "dpm++ sde", "unipc", "lcm"]
 
@@ -126,10 +131,10 @@ SAMPLERS = ["euler", "euler a", "heun", "ddim", "ddpm", "pndm", "dpm++ 2m", "dpm
     st.sampled_from([None, "karras", "exponential", "trailing"]),
     numbers,
     st.integers(0, 2**63 - 1),
-    st.lists(st.tuples(st.sampled_from(["toy", "a b"]), numbers), max_size=2).map(tuple),
+    st.lists(uses, max_size=2).map(tuple),
     st.text(st.characters(codec="ascii", exclude_categories=("Cc",)), min_size=1).map(str.strip).filter(bool),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=share(150), deadline=None)
 def test_parameters_are_read_as_they_were_written(
     prompt, negative, steps, sampler, schedule, guidance, seed, loras, model
 ):
@@ -156,7 +161,7 @@ GRAPH = {
 }  # fmt: skip
 COMFY = Generation(
     "ComfyUI", "a red ball", "blurry", 20, "dpm++ 2m sde", "karras", 8.0, 5, (512, 768), None, "dreamy", None,
-    (("toy", 0.8), ("other", 0.5)),
+    (("toy", 0.8, None), ("other", 0.5, None)),
 )  # fmt: skip
 
 
@@ -220,10 +225,12 @@ def test_comfyuis_controls_and_further_passes_are_noted():
             "model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["50", 0]}),
     )  # fmt: skip
     del graph["3"]["inputs"]["seed"]
+    graph["8"]["inputs"]["samples"] = ["51", 0]
     found = read_generation(png(prompt={"51": graph.pop("51"), **graph}))
     assert found.notes == (
         "a ControlNet at strength 0.7 has no counterpart here and was left out",
         "a further pass by KSampler has no counterpart here and was left out",
+        "the node LatentUpscale was not read",
     )
     assert (found.prompt, found.negative, found.steps, found.seed, found.size) == (
         "a red ball",
@@ -272,8 +279,8 @@ def test_comfyuis_drawing_alone_is_read_too():
         "nodes": [
             node(3, "KSampler", [5, "randomize", 20, 8, "dpmpp_2m_sde", "karras", 1],
                  model=1, positive=2, negative=3, latent_image=4),
-            node(11, "LoraLoader", ["other.safetensors", 0.5, 1], model=5),
-            node(10, "LoraLoader", ["toy.safetensors", 0.8, 1], model=6),
+            node(11, "LoraLoader", ["other.safetensors", 0.5, 0.5], model=5),
+            node(10, "LoraLoader", ["toy.safetensors", 0.8, 0.8], model=6),
             node(4, "CheckpointLoaderSimple", ["dreamy.safetensors"]),
             node(6, "CLIPTextEncode", ["a red ball"]),
             node(7, "CLIPTextEncode", ["blurry"]),
@@ -304,7 +311,7 @@ def test_invokeai_is_read():
     )
     assert again.strength == 0.75
     assert again.notes == (
-        "controlnets has no counterpart here and was left out",
+        "controlnets: [{'a': 1}] has no counterpart here and was left out",
         "the image it was made from is not in the file; give it as image=...",
     )
 
@@ -386,6 +393,7 @@ def test_what_is_no_picture_is_refused_in_a_sentence():
             read_generation(data)
 
 
+@pytest.mark.slow
 def test_compressed_texts_are_read_to_a_limit():
     bomb = zlib.compress(b"x" * (64 << 20), 9)
     body = b"parameters\0\0" + bomb
@@ -418,7 +426,7 @@ keys = [
         max_leaves=20,
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=share(200), deadline=None)
 def test_no_json_breaks_the_reading(found):
     for keyword in ("prompt", "workflow", "invokeai_metadata", "parameters", "sd-metadata", "Dream", "Comment"):
         try:

@@ -1,12 +1,18 @@
 """A live session in its thread: what it tells, what it survives, and that it ends."""
 
 import asyncio
+import gc
+import random
+import sys
 import threading
 import time
+import tracemalloc
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
 from variety import MAP, PLAIN
 
 import ctrl
@@ -58,7 +64,80 @@ def test_a_thousand_updates_leave_one_waiting_and_lose_none(model):
         assert frame.recipe == RECIPE.replace(guidance=10.99)
         assert np.array_equal(pixels(frame.image), fresh(model, frame.recipe))
         assert len(live.cache) < 60
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads, "one that an earlier test left may end meanwhile"
+
+
+@pytest.mark.slow
+def test_updates_that_nobody_waits_for_grow_no_memory(model):
+    recipes = [RECIPE.replace(guidance=1 + number / 1000) for number in range(2000)]
+    with ctrl.Live(model, RECIPE) as live:
+        live.wait(WAIT)
+        with model.lock:  # the worker waits for the model, as if an evaluation took seconds
+            for recipe in recipes[:50]:
+                live.update(recipe)
+            gc.collect()
+            tracemalloc.start()
+            before, _ = tracemalloc.get_traced_memory()
+            for recipe in recipes[50:]:
+                live.update(recipe)
+            gc.collect()
+            after, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert after - before < 20_000
+            assert len(live.record()) <= 3 and live.record().moves[-1][1] is recipes[-1]
+        assert live.wait(WAIT).recipe == recipes[-1]
+
+
+@pytest.mark.slow
+def test_frames_at_rest_leave_no_tensors_behind(model):
+    def alive():
+        gc.collect()
+        return sum(isinstance(found, torch.Tensor) for found in gc.get_objects())
+
+    weights = [3.0, 4.0, 5.0]
+    settings = Settings(memory=1 << 17)
+    with ctrl.Live(model, RECIPE, settings=settings) as live:
+        counts = []
+        for number in range(24):
+            live.update(RECIPE.replace(guidance=10 + number / 8, seed=number % 2))
+            live.wait(WAIT)
+            counts.append(alive())
+        assert max(counts[12:]) <= max(counts[:12]), "new pictures push old ones out"
+        for weight in weights:
+            live.update(RECIPE.replace(guidance=weight))
+            live.wait(WAIT)
+        before = alive()
+        for weight in 3 * weights:
+            live.update(RECIPE.replace(guidance=weight))
+            live.wait(WAIT)
+        assert alive() <= before, "pictures seen before make no tensor that stays"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_sessions_in_a_hurry_and_samples_on_one_model_end_with_what_each_gives_alone(model, seed):
+    draw = random.Random(seed)
+    wanted = [RECIPE.replace(seed=draw.randrange(9), guidance=draw.choice([1.0, 3.0, 5.0])) for _ in range(8)]
+    alone = {recipe: fresh(model, recipe) for recipe in wanted}
+    found = {}
+
+    def hurry(name, live):
+        for recipe in wanted:
+            live.update(recipe)
+            time.sleep(draw.choice([0, 0.01]))
+        found[name] = live.wait(WAIT)
+
+    with ctrl.Live(model, wanted[1]) as one, ctrl.Live(model, wanted[2], settings=Settings(fill=2)) as other:
+        hands = [threading.Thread(target=hurry, args=pair) for pair in (("one", one), ("other", other))]
+        for hand in hands:
+            hand.start()
+        samples = [fresh(model, recipe) for recipe in wanted[:3]]
+        for hand in hands:
+            hand.join(WAIT)
+    for frame in found.values():
+        assert frame.recipe == wanted[-1] and np.array_equal(pixels(frame.image), alone[wanted[-1]])
+    assert sorted(found) == ["one", "other"]
+    assert all(np.array_equal(sample, alone[recipe]) for sample, recipe in zip(samples, wanted, strict=False))
 
 
 def test_update_returns_at_once(model):
@@ -102,7 +181,8 @@ def test_a_callback_that_raises_is_told_too(model):
             live.wait(WAIT)
         live.update(RECIPE.replace(seed=3))
         assert live.wait(WAIT).exact
-    assert "failed" in {state.phase for state in states}
+    failed = [state.message for state in states if state.phase == "failed"]
+    assert failed == ["on_frame raised RuntimeError: the browser is gone; mend on_frame"]
 
 
 def test_cancelling_keeps_the_last_frame(model):
@@ -119,6 +199,37 @@ def test_cancelling_keeps_the_last_frame(model):
         assert live.frame is first or live.frame.kind == "preview"
         live.update(RECIPE.replace(seed=5))
         assert live.wait(WAIT).recipe == RECIPE.replace(seed=5)
+
+
+def test_what_is_cancelled_is_told_also_before_it_was_begun(model):
+    told, cancelled = [], threading.Event()
+
+    def tell(state):
+        told.append(state)
+        cancelled.set() if state.phase == "cancelled" else None
+
+    with ctrl.Live(model, RECIPE, on_state=tell) as live:
+        live.wait(WAIT)
+        for seed in range(10):
+            cancelled.clear()
+            live.update(RECIPE.replace(steps=200, seed=seed))
+            live.cancel()
+            assert cancelled.wait(WAIT)
+            assert told[-1].recipe == RECIPE.replace(steps=200, seed=seed).hash
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of the thread that exits
+@pytest.mark.parametrize("hand", ["cancels", "waits", "exits"])
+def test_whatever_a_callback_does_with_its_own_session_nobody_waits_for_ever(model, hand):
+    states, hands = [], {"cancels": lambda: live.cancel(), "waits": lambda: live.wait(), "exits": sys.exit}
+    quiet = Settings(previews=None)
+    live = ctrl.Live(model, RECIPE, lambda frame: hands[hand](), states.append, settings=quiet)
+    with pytest.raises(RuntimeError if hand == "waits" else CancelledError):
+        live.wait(WAIT)
+    live.close()
+    assert [state.phase for state in states if state.phase in ("failed", "closed")] == (
+        ["failed", "closed"] if hand == "waits" else ["closed"]
+    )
 
 
 def test_closing_under_load_ends_soon_and_update_then_says_so(model):
@@ -145,6 +256,14 @@ def test_what_it_is_given_is_checked(model):
         ctrl.Live("model", RECIPE)
     with pytest.raises(TypeError, match="recipe must be a Recipe"):
         ctrl.Live(model, "a red ball")
+    for wrong, sentence in {
+        "on_frame": (3, "on_frame must be a function of a Frame"),
+        "on_state": (lambda: None, "on_state must be a function of one argument, a State"),
+        "settings": ({"fill": 2}, "settings must be ctrl.live.Settings"),
+        "tiny_vae": ("taesd", "tiny_vae must be a loaded autoencoder"),
+    }.items():
+        with pytest.raises(TypeError, match=sentence[1]):
+            ctrl.Live(model, RECIPE, **{wrong: sentence[0]})
     with pytest.raises(ValueError, match="previews must be"):
         Settings(previews=-1)
     with pytest.raises(ValueError, match="fill must be"):
@@ -163,6 +282,8 @@ def test_active_says_where_each_part_acts_and_why_one_does_not(model):
     )
     with ctrl.Live(model, recipe) as live:
         found = {one.name: one for one in live.active()}
+        with pytest.raises(TypeError, match="recipe must be a Recipe"):
+            live.active("a red ball")
     assert found["controls[0]"].steps == (0, 1) and found["controls[0]"].reason == ""
     assert found["guidance"].steps == (0, 1, 2, 3)
     reasons = [found[f"controls[{number}]"].reason for number in (1, 2, 3)]
@@ -196,19 +317,23 @@ def test_a_recording_becomes_a_film(model, tmp_path, suffix):
     import cv2
     from PIL import Image
 
-    recording = Recording(((0.0, RECIPE), (0.2, RECIPE.replace(seed=1)), (0.5, RECIPE.replace(seed=2))))
+    wide = RECIPE.replace(seed=2, width=64, height=32)
+    recording = Recording(((0.0, RECIPE), (0.2, RECIPE.replace(seed=1)), (0.5, wide)))
     path = tmp_path / f"film{suffix}"
     recording.film(model, path)
     if suffix == ".mp4":
         film = cv2.VideoCapture(str(path))
         assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 5 + 8 + 25
+        assert film.get(cv2.CAP_PROP_FRAME_WIDTH) == 64
         return
     with Image.open(path) as film:
         assert film.n_frames == 3
         if suffix == ".webp":
             film.seek(1)
             film.load()
-            assert np.array_equal(pixels(film.convert("RGB")), fresh(model, RECIPE.replace(seed=1)))
+            shown = pixels(film.convert("RGB"))
+            assert np.array_equal(shown[:, 16:48], fresh(model, RECIPE.replace(seed=1)))
+            assert not shown[:, :16].any() and not shown[:, 48:].any()
     with pytest.raises(ValueError, match="must end in"):
         recording.film(model, tmp_path / "film.avi")
 
@@ -225,3 +350,146 @@ def test_an_on_state_that_always_raises_is_logged_and_the_session_still_ends(mod
         "on_state raised an error at the state 'failed'",
         "on_state raised an error at the state 'closed'",
     ]
+
+
+class Busy:
+    """An `on_frame` that is busy with its first frame until it is let go."""
+
+    def __init__(self):
+        self.frames, self.go, self.begun = [], threading.Event(), threading.Event()
+
+    def __call__(self, frame):
+        self.frames.append(frame)
+        self.begun.set()
+        assert self.go.wait(WAIT)
+
+
+@contextmanager
+def drawn(model):
+    """A semaphore that is released by every picture that is decoded."""
+    made = threading.Semaphore(0)
+    hook = model.vae.decoder.register_forward_hook(lambda *_: made.release())
+    try:
+        yield made
+    finally:
+        hook.remove()
+
+
+ALL = Settings(previews=0.0)
+
+
+def test_a_slow_on_frame_holds_up_no_run_and_gets_the_newest_frames_alone(model):
+    show, recipes = Busy(), [RECIPE.replace(seed=seed) for seed in range(5)]
+    with drawn(model) as made, ctrl.Live(model, recipes[0], show, settings=ALL) as live:
+        assert show.begun.wait(WAIT) and made.acquire(timeout=WAIT), "its preview: no map of these latents is known yet"
+        for number, recipe in enumerate(recipes):
+            if number:
+                live.update(recipe)
+            assert made.acquire(timeout=WAIT), "its picture is made while on_frame is busy"
+        assert len(show.frames) == 1
+        show.go.set()
+        last = live.wait(WAIT)
+    first, *later = show.frames
+    assert (first.kind, first.recipe) == ("preview", recipes[0])
+    assert len(later) <= 3 and {frame.recipe for frame in later} <= set(recipes[-2:])
+    assert (
+        last is later[-1]
+        and last.recipe == recipes[-1]
+        and np.array_equal(pixels(last.image), fresh(model, recipes[-1]))
+    )
+
+
+def test_a_slow_on_frame_gets_the_last_exact_frame_though_a_later_run_is_cancelled(model):
+    show, states = Busy(), []
+    with drawn(model) as made, ctrl.Live(model, RECIPE, show, states.append, settings=ALL) as live:
+        assert made.acquire(timeout=WAIT) and made.acquire(timeout=WAIT), "a preview, and the picture"
+        began = threading.Event()
+        hook = model.unet.register_forward_pre_hook(lambda *_: began.set())
+        live.update(RECIPE.replace(seed=1, steps=200))
+        assert began.wait(WAIT)
+        hook.remove()
+        live.cancel()
+        show.go.set()
+    assert [frame.recipe for frame in show.frames if frame.exact] == [RECIPE]
+    assert {frame.kind for frame in show.frames[2:]} <= {"preview"} and len(show.frames) <= 3
+    assert states[-1].phase == "closed"
+
+
+def test_a_slow_on_state_is_told_the_newest_state_of_each_phase(model):
+    states, go = [], threading.Event()
+
+    def tell(state):
+        states.append(state)
+        assert go.wait(WAIT)
+
+    with drawn(model) as made, ctrl.Live(model, RECIPE, None, tell, settings=Settings(previews=None)) as live:
+        for seed in range(1, 6):
+            assert made.acquire(timeout=WAIT)
+            live.update(RECIPE.replace(seed=seed))
+        assert made.acquire(timeout=WAIT)
+        go.set()
+        live.wait(WAIT)
+    assert len(states) <= 6 and [state.phase for state in states[-2:]] == ["idle", "closed"]
+    assert states[-2].recipe == RECIPE.replace(seed=5).hash
+
+
+def test_a_session_may_be_moved_and_closed_by_its_own_callback(model):
+    frames = []
+
+    def show(frame):
+        frames.append(frame)
+        if frame.recipe == RECIPE:
+            live.update(RECIPE.replace(seed=1))
+        else:
+            live.close()
+
+    phases, closed = [], threading.Event()
+
+    def tell(state):
+        phases.append(state.phase)
+        closed.set() if state.phase == "closed" else None
+
+    with model.lock:  # until `live` is bound
+        live = ctrl.Live(model, RECIPE, show, tell, settings=Settings(previews=None))
+    assert closed.wait(WAIT)
+    assert [frame.recipe for frame in frames] == [RECIPE, RECIPE.replace(seed=1)]
+    assert live.state.phase == phases[-1] == "closed"
+    with pytest.raises(RuntimeError, match="closed"):
+        live.update(RECIPE)
+
+
+def test_an_awaited_result_may_be_given_up_and_awaited_again(model):
+    async def run(live):
+        with model.lock, pytest.raises(TimeoutError):  # the worker waits for the model
+            live.update(RECIPE.replace(seed=6))
+            await asyncio.wait_for(live.result(), 0.01)
+        return await asyncio.wait_for(live.result(), WAIT)
+
+    with ctrl.Live(model, RECIPE) as live:
+        live.wait(WAIT)
+        assert asyncio.run(run(live)).recipe == RECIPE.replace(seed=6)
+        live.cancel()
+        assert live.wait(WAIT).recipe == RECIPE.replace(seed=6), "what is finished is not cancelled"
+
+
+def test_it_computes_in_as_many_threads_as_the_one_who_asks(model):
+    counts = []
+
+    def note(*_):
+        counts.append(torch.get_num_threads())
+        raise RuntimeError("that is enough")
+
+    with ctrl.Live(model, RECIPE, settings=Settings(previews=None)) as live:
+        live.wait(WAIT)
+        hook, before = model.unet.register_forward_pre_hook(note), torch.get_num_threads()
+        try:
+            torch.set_num_threads(before + 1)
+            live.update(RECIPE)  # seen before, by sums that round in another way
+            with pytest.raises(RuntimeError, match="enough"):
+                live.wait(WAIT)
+        finally:
+            torch.set_num_threads(before)
+            hook.remove()
+        assert counts == [before + 1]
+        live.update(RECIPE)
+        assert np.array_equal(pixels(live.wait(WAIT).image), fresh(model, RECIPE))

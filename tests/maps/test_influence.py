@@ -98,6 +98,20 @@ def test_each_step_has_its_shares(shot):
     assert all(sum(parties.values()) == pytest.approx(1, abs=1e-4) for parties in steps.values())
 
 
+def test_who_decided_a_place_has_a_map_of_every_step(shot):
+    split = shot.attention.influence
+    whole, word = split.party(MODEL), split["red"]
+    assert np.array_equal(whole.heat, split.parties[MODEL]) and sorted(whole.steps) == [0, 1, 2]
+    each = [sum(split.party(name).steps[step] for name in split.parties) for step in whole.steps]
+    assert np.allclose(each, 1, atol=1e-4)
+    assert np.allclose(np.mean(list(word.steps.values()), axis=0), word.heat, atol=1e-6)
+    pose, depth = sorted(split.controls, reverse=True)
+    assert sorted(split.party(depth).steps) == [0, 1, 2] and sorted(split.party(pose).steps) == [0]
+    assert whole.code() == "shot.attention.influence.party('the model itself')" and whole.strip().width > 64
+    with pytest.raises(KeyError, match=r"name must be one of words, .*got 'cat'"):
+        split.party("cat")
+
+
 def test_a_place_is_asked_who_decided_it(shot):
     split = shot.attention.influence
     ranked = dict(split.at((10, 10)))
@@ -105,6 +119,15 @@ def test_a_place_is_asked_who_decided_it(shot):
     assert next(iter(ranked)) == max(ranked, key=ranked.get)
     assert split.decided("red", "ball").width == 64
     assert split["red"].code() == "shot.attention.influence.map('red')"
+
+
+def test_a_word_that_was_not_watched_has_no_influence_that_is_made_up(model):
+    split = ctrl.sample(model, RECIPE, watch=ctrl.Watch(words=["red"], influence=True)).attention.influence
+    with pytest.raises(KeyError, match="'ball' was not watched"):
+        _ = split["ball"]
+    ranked = dict(split.at((10, 10)))
+    assert set(ranked) == {"red", REST, MODEL} and sum(ranked.values()) == pytest.approx(1, abs=1e-4)
+    assert split.decided().width == 64
 
 
 def test_a_split_that_fails_its_check_is_not_shown(shot):
@@ -117,6 +140,7 @@ def test_a_split_that_fails_its_check_is_not_shown(shot):
         _ = replace(shot.attention, split=None).influence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_split_too(folder, dtype):
     model = ctrl.load(folder, device="cpu", dtype=dtype)

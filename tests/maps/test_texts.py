@@ -68,3 +68,10 @@ def test_chosen_words_are_kept_wherever_they_occur():
     assert TEXT.positions(None) == (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 80)
     assert TEXT.positions(["ball", "green"]) == (3, 80)
     assert TEXT.positions(["red ball"]) == (2, 3, 10, 80)
+
+
+@pytest.mark.parametrize("asked", [3, None, ("ball", "1"), (1, 0)])
+def test_what_is_no_word_is_refused_in_a_sentence(asked):
+    word, occurrence = asked if isinstance(asked, tuple) else (asked, 0)
+    with pytest.raises(TypeError, match=r"a word is asked by its letters, as in attention\['shirt'\]"):
+        TEXT.find(word, occurrence)

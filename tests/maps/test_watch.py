@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 import ctrl
-from ctrl.attention import Source, Term
+from ctrl.attention import Hooks, Source, Term, tap
 from ctrl.images import png_text
 from ctrl.maps.check import Check
 from ctrl.maps.collect import Collector
@@ -119,6 +121,11 @@ def test_steps_that_were_not_watched_are_not_made_up(model, seen):
         early.map("red", when="last")
     with pytest.raises(ValueError, match="when must be 'all' or 'last'"):
         early.map("red", when="first")
+    ended = RECIPE.replace(steps=6, styles=[ctrl.Style(INK, ctrl.hold(0.6, until=0.4))])
+    styled = ctrl.sample(model, ended, watch=WATCH).attention
+    assert styled.style(0).late is None and styled["red"].late is not None
+    with pytest.raises(KeyError, match="style 0 has no maps of the last three steps: it did not act in them"):
+        styled.style(0, when="last")
     few = ctrl.sample(model, RECIPE.replace(steps=2), watch=WATCH).attention
     assert np.array_equal(few.map("red", when="last").heat, few["red"].heat)
 
@@ -208,6 +215,33 @@ def test_each_picture_of_a_batch_has_its_own(model):
         shots[1].attention["red"]
 
 
+@pytest.mark.slow
+def test_parts_of_a_batch_keep_the_numbers_of_their_own_recipe(model):
+    """Sorted by content, the second recipe's parts come in another order than the first's."""
+    right = 255 - LEFT
+    recipes = [
+        RECIPE.replace(
+            styles=[ctrl.Style(one, 0.6, mask=LEFT), ctrl.Style([other, MAP], 0.6, mask=LEFT)],
+            regions=[ctrl.Region("a dog", LEFT), ctrl.Region("a cat", right, 0.5)][:: 1 if one is INK else -1],
+        )
+        for one, other in ((INK, OTHER), (OTHER, INK))
+    ]
+    for shot, recipe in zip(ctrl.sample_many(model, recipes, watch=ctrl.Watch(influence=True)), recipes, strict=True):
+        alone = ctrl.sample(model, recipe, watch=ctrl.Watch(influence=True))
+        together = shot.attention
+        assert set(together.sources) == set(alone.attention.sources)
+        for number in range(2):
+            assert together.text(f"region {number}").text == recipe.regions[number].prompt
+            word = recipe.regions[number].prompt.split()[1]
+            pair = [one.map(word, source=f"region {number}").heat for one in (together, alone.attention)]
+            assert np.allclose(*pair, atol=1e-4)
+            assert np.allclose(together.style(number).heat, alone.attention.style(number).heat, atol=1e-4)
+        parties = together.influence.parties
+        for name, share in alone.attention.influence.parties.items():
+            assert np.allclose(parties[name], share, atol=1e-3), name
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_watched_in_float32(folder, dtype):
     model = ctrl.load(folder, device="cpu", dtype=dtype)
@@ -217,6 +251,7 @@ def test_half_precision_is_watched_in_float32(folder, dtype):
     assert np.array_equal(np.asarray(shot.image), np.asarray(ctrl.sample(model, RECIPE).image))
 
 
+@pytest.mark.slow
 def test_what_is_held_does_not_grow_with_the_steps(model):
     held = [ctrl.sample(model, RECIPE.replace(steps=steps), watch=WATCH).attention.receipt.bytes for steps in (8, 24)]
     assert held[0] == held[1]
@@ -253,6 +288,30 @@ def test_a_full_prompt_of_sd_1_5_at_512_pixels_holds_at_most_10_mb():
     assert collector.bytes <= 10e6
 
 
+@pytest.mark.slow
+def test_watching_sd_1_5_at_512_pixels_adds_at_most_one_percent_of_its_arithmetic():
+    """Multiplications of a U-Net of SD 1.5's shape on the meta device, guidance on, over 20 steps."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+        inputs = torch.zeros(2, 4, 64, 64), torch.zeros(()), torch.zeros(2, 77, 768)
+    places = ctrl.attention.sites(unet, kind="all")
+    text = ctrl.maps.Text.of("w " * 75, [(1 + at, 2 * at, 2 * at + 1) for at in range(75)])
+    collector = Collector(WATCH, places, [{"prompt": text, "negative": text}], 20)
+
+    def flops(step):
+        hooks = Hooks(
+            observers=collector.observers if step is not None else (), rows=Rows(pictures=1, guided=True), step=step
+        )
+        with torch.no_grad(), FlopCounterMode(display=False) as counter, tap(places, hooks):
+            unet(*inputs)
+        return counter.get_total_flops()
+
+    plain, watched = flops(None), [flops(step) for step in range(5)]
+    assert plain == pytest.approx(2 * 803.3e9, rel=0.01)
+    assert watched[4] > watched[3] == watched[1] > plain  # self-attention is read in every fourth step
+    assert np.mean(watched[1:]) / plain - 1 < 0.01, (watched, plain)
+
+
 def test_a_history_is_bytes_within_half_a_byte_of_the_shares(model):
     shot = ctrl.sample(model, RECIPE, watch=ctrl.Watch(history=True))
     steps = shot.attention["red"].steps
@@ -262,6 +321,7 @@ def test_a_history_is_bytes_within_half_a_byte_of_the_shares(model):
     assert ctrl.sample(model, RECIPE, watch=WATCH).attention["red"].steps == {}
 
 
+@pytest.mark.slow
 def test_self_attention_is_on_at_most_512_places_and_its_rows_sum_to_one(model, seen):
     between = seen["plain"].attention.ground.between
     assert between.shape == (256, 256) and np.allclose(between.sum(1), 1, atol=1e-5)
@@ -447,3 +507,21 @@ def test_a_figure_leaves_pyplot_alone(seen):
     assert figure.axes[0].get_title() == "red"
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_a_prompt_without_words_has_nothing_to_draw(model, tmp_path):
+    attention = ctrl.sample(model, RECIPE.replace(prompt=""), watch=WATCH).attention
+    assert attention.receipt.ok and attention.words() == ()
+    for draw in (attention.grid, lambda: attention.save(tmp_path)):
+        with pytest.raises(ValueError, match="the prompt '' has no word with a map, so there is nothing to draw"):
+            draw()
+
+
+def test_the_mean_of_all_steps_counts_the_last_three_once(model):
+    """Each step is added to one sum; a history has every step's maps."""
+    for steps in (3, 4, 7):
+        shot = ctrl.sample(model, RECIPE.replace(steps=steps), watch=ctrl.Watch(history=True))
+        heat = shot.attention["red"]
+        each = [heat.steps[step] for step in range(steps)]
+        assert np.allclose(heat.heat, np.mean(each, axis=0), atol=2e-3)
+        assert np.allclose(heat.late, np.mean(each[-3:], axis=0), atol=2e-3)

@@ -18,12 +18,14 @@ from ctrl.attention import Hooks, Source, Term, sites, tap
 from ctrl.model.ip_adapter.adapter import read_style_adapter, seen
 from ctrl.model.ip_adapter.blocks import weights
 from ctrl.model.ip_adapter.reference import StyleReference
+from ctrl.model.loading.families import FAMILIES
 from ctrl.rows import Rows
 
 CPU, WIDTH = torch.device("cpu"), tiny_adapters.WIDTH
 EMBEDDING = {"base": (WIDTH,), "plus": (17, WIDTH), "full": (17, WIDTH)}  # of one picture
 UNETS = {"sd1": tiny_adapters.sd1(), "sdxl": tiny_adapters.sdxl()}
 SD1 = UNETS["sd1"]
+BLOCKS = {family.key: family.style_blocks for family in FAMILIES}
 
 
 class Pipe(IPAdapterMixin):
@@ -173,7 +175,7 @@ def test_blocks_are_diffusers_scales(read, family, blocks, scale):
     unet = UNETS[family]
     tensors = tiny_adapters.base(unet)
     embeds = noise(5, 1, 1, WIDTH)
-    chosen = weights(blocks, names(unet), family)
+    chosen = weights(blocks, names(unet), BLOCKS[family])
     style = StyleReference.of(read(tensors, unet), embeds, torch.zeros_like(embeds), blocks=chosen)
     expected = theirs(family, [tensors], [torch.cat([torch.zeros_like(embeds), embeds])], scale)
     assert torch.equal(ours(family, [at(style, 1.0)]), expected)
@@ -258,6 +260,7 @@ def test_keys_and_values_are_projected_once_a_run_and_equal_those_of_every_step(
         assert torch.equal(ours("sd1", [anew]), out)
 
 
+@pytest.mark.slow
 def test_rows_follow_the_branches_of_a_step(read):
     tensors = tiny_adapters.base(SD1)
     cond, uncond = noise(5, 1, 1, WIDTH), noise(6, 1, 1, WIDTH)
@@ -300,13 +303,13 @@ def test_an_observer_is_told_which_style_a_term_is_of_and_of_how_many_pictures(r
 def test_weight_zero_is_bit_equal_to_absent(read):
     adapter, plain = read(tiny_adapters.base(SD1)), ours("sd1", [])
     embeds = noise(5, 1, 1, WIDTH)
-    nowhere = weights({"down_blocks": 0}, names(), "sd1")
+    nowhere = weights({"down_blocks": 0}, names(), BLOCKS["sd1"])
     style = StyleReference.of(adapter, embeds, embeds, blocks=everywhere())
     assert torch.equal(ours("sd1", [at(style, 0)]), plain)
     assert torch.equal(ours("sd1", [at(StyleReference.of(adapter, embeds, embeds, blocks=nowhere), 1.0)]), plain)
     asked = []
     with Count([adapter.projections[name].to_k for name in names()]) as count:
-        only = StyleReference.of(adapter, embeds, embeds, blocks=weights({"mid_block": 1}, names(), "sd1"))
+        only = StyleReference.of(adapter, embeds, embeds, blocks=weights({"mid_block": 1}, names(), BLOCKS["sd1"]))
         edits = [at(only, 1.0), lambda call, terms: asked.append((call.site, len(terms))) or terms]
         assert not torch.equal(ours("sd1", edits), plain)
     assert count.calls == 1
@@ -447,7 +450,7 @@ def test_presets_are_those_published(family, preset, expected):
     found = names(UNETS["sdxl" if family == "sdxl" else "sd1"])
     attentions = {name.partition(".transformer_blocks.")[0].removeprefix("unet.") for name in found}
     order = sorted(attentions, key=lambda name: (FORWARD.index(name.partition(".attentions")[0]), name))
-    given = weights(preset, found, family)
+    given = weights(preset, found, BLOCKS[family])
     assert list(given) == found
     for name, weight in given.items():
         at = order.index(name.partition(".transformer_blocks.")[0].removeprefix("unet."))
@@ -473,7 +476,7 @@ def test_presets_of_another_unet_follow_its_depth(small):
 
 def test_the_most_specific_name_wins_and_the_others_are_zero():
     found = names(UNETS["sdxl"])
-    given = weights({"up_blocks": 0.5, "up_blocks.0.attentions.1": 2, "mid_block": 0}, found, "sdxl")
+    given = weights({"up_blocks": 0.5, "up_blocks.0.attentions.1": 2, "mid_block": 0}, found, BLOCKS["sdxl"])
     for name, weight in given.items():
         special = name.startswith("unet.up_blocks.0.attentions.1.")
         assert weight == (2 if special else 0.5 if name.startswith("unet.up_blocks.") else 0)
@@ -499,4 +502,4 @@ def test_the_most_specific_name_wins_and_the_others_are_zero():
 )
 def test_blocks_that_are_none_are_refused(blocks, error, sentence):
     with pytest.raises(error, match=sentence):
-        weights(blocks, names(), "sd1")
+        weights(blocks, names(), BLOCKS["sd1"])

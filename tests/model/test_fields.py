@@ -1,6 +1,7 @@
 """Every field of every component's configuration: honoured, refused or irrelevant; none is kept and ignored."""
 
 import copy
+import dataclasses
 import inspect
 import json
 
@@ -9,11 +10,20 @@ import numpy as np
 import pytest
 import tiny_formats as tiny
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    ControlNetUnionModel,
+    StableDiffusionXLPipeline,
+    T2IAdapter,
+    UNet2DConditionModel,
+)
 from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import ctrl
-from ctrl.model.loading.configs import CLIP, checked
+from ctrl.model.loading.configs import CLIP, PROCESSOR, checked
 from ctrl.model.loading.folder import checked_parts
 from ctrl.model.loading.pretrained import SCHEDULERS, read_schedule
 from ctrl.model.samplers import TABLE, scheduled
@@ -38,14 +48,23 @@ BUILT = {
         downsample_padding mid_block_scale_factor act_fn norm_num_groups norm_eps transformer_layers_per_block
         attention_head_dim num_attention_heads use_linear_projection addition_time_embed_dim upcast_attention
         resnet_time_scale_shift conditioning_embedding_out_channels""",
+    ControlNetUnionModel: """flip_sin_to_cos freq_shift down_block_types only_cross_attention layers_per_block
+        downsample_padding mid_block_scale_factor act_fn norm_num_groups norm_eps transformer_layers_per_block
+        attention_head_dim num_attention_heads use_linear_projection addition_time_embed_dim upcast_attention
+        resnet_time_scale_shift conditioning_embedding_out_channels num_trans_channel num_trans_head num_trans_layer
+        num_proj_channel""",
+    T2IAdapter: "num_res_blocks",
 }
 # Read by ctrl, where diffusers' pipelines read them.
 READ = {
     UNet2DConditionModel: "sample_size in_channels out_channels cross_attention_dim addition_embed_type "
-    "projection_class_embeddings_input_dim",
+    "time_cond_proj_dim projection_class_embeddings_input_dim",
     AutoencoderKL: "scaling_factor latents_mean latents_std force_upcast",
     ControlNetModel: "in_channels block_out_channels cross_attention_dim addition_embed_type global_pool_conditions "
     "projection_class_embeddings_input_dim controlnet_conditioning_channel_order",
+    ControlNetUnionModel: "in_channels block_out_channels cross_attention_dim addition_embed_type num_control_type "
+    "projection_class_embeddings_input_dim controlnet_conditioning_channel_order",
+    T2IAdapter: "in_channels channels downscale_factor adapter_type",
 }
 # A value other than the default is refused when the model is loaded.
 REFUSED = {
@@ -53,10 +72,11 @@ REFUSED = {
         "class_embed_type": "timestep",
         "num_class_embeds": 7,
         "encoder_hid_dim_type": "text_proj",
-        "time_cond_proj_dim": 32,
     },
     AutoencoderKL: {},
     ControlNetModel: {"conditioning_channels": 4},
+    ControlNetUnionModel: {"conditioning_channels": 4, "global_pool_conditions": True},
+    T2IAdapter: {},
 }
 # Without effect on such a model, in diffusers too, and why.
 IRRELEVANT = {
@@ -77,7 +97,9 @@ IRRELEVANT = {
         "num_class_embeds": "the U-Net's, which are refused",
         "addition_embed_type_num_heads": "of refused kinds of addition_embed_type",
     },
+    T2IAdapter: {},
 }
+IRRELEVANT[ControlNetUnionModel] = IRRELEVANT[ControlNetModel]
 
 
 @pytest.mark.parametrize("kind", BUILT)
@@ -109,7 +131,7 @@ def test_a_unet_that_needs_what_it_is_not_given_is_refused(folder, field):
         own["encoder_hid_dim"] = 64
     with torch.device("meta"):
         unet = UNet2DConditionModel(**{key: value for key, value in own.items() if not key.startswith("_")})
-    with pytest.raises(ValueError, match=r"conditioned by|guidance as an input"):
+    with pytest.raises(ValueError, match="conditioned by"):
         odd = copy.copy(parts)
         object.__setattr__(odd, "unet", unet)
         ctrl.Model(checked_parts(odd), ctrl.load(folder, device="cpu").extras, device=None, dtype=None)
@@ -213,10 +235,55 @@ def test_a_learnt_variance_is_refused(folder, tmp_path):
         read_schedule(tmp_path, repair=False)
 
 
-def test_the_fields_of_text_encoders_that_are_kept_build_them():
-    assert "use_attention_mask" in CLIP and "hidden_act" in CLIP
+CLIP_IRRELEVANT = {
+    "attention_dropout": "of training",
+    "initializer_range": "of training",
+    "initializer_factor": "of training",
+    "transformers_version": "a note",
+    "architectures": "the class is the model_index.json's",
+    "dtype": "load's own argument",
+    "output_hidden_states": "asked for by each call",
+    "return_dict": "asked for by each call",
+    "chunk_size_feed_forward": "the same numbers in parts",
+    "is_encoder_decoder": "no CLIP is",
+    **dict.fromkeys(("id2label", "label2id", "problem_type"), "of classifiers"),
+}
 
 
+@pytest.mark.parametrize("kind", [CLIPTextConfig, CLIPVisionConfig])
+def test_every_field_of_the_encoders_is_kept_or_irrelevant(kind):
+    fields = {field.name for field in dataclasses.fields(kind)}
+    assert fields - {*CLIP} == fields & {*CLIP_IRRELEVANT}
+    given = {"hidden_size": 64, "intermediate_size": 96, "projection_dim": 48, "num_hidden_layers": 3}
+    given |= {"num_attention_heads": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-6}
+    kept = checked(CLIPTextModel if kind is CLIPTextConfig else CLIPVisionModelWithProjection, given, "it")
+    assert kept == given
+
+
+def test_every_field_of_what_prepares_pictures_is_kept():
+    written = CLIPImageProcessorPil().to_dict()
+    known = {field for form in PROCESSOR for field in form.fields}
+    assert {*written} - known == {"image_processor_type"}  # the class, which is CLIP's whatever is written
+
+
+INDEX = {  # of a model_index.json, beside its modules
+    "force_zeros_for_empty_prompt": "read",
+    "requires_safety_checker": "no safety checker is asked",
+    "add_watermarker": "no watermark is drawn",
+    "requires_aesthetics_score": "of the refiner, which is refused",
+}
+
+
+@pytest.mark.parametrize("task", ["", "Img2Img", "Inpaint", "ControlNet", "Adapter"])
+@pytest.mark.parametrize("family", ["StableDiffusion", "StableDiffusionXL"])
+def test_every_field_of_an_index_is_known(family, task):
+    modules = {"vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler", "controlnet"}
+    modules |= {"safety_checker", "feature_extractor", "image_encoder", "adapter"}
+    fields = {*inspect.signature(getattr(diffusers, f"{family}{task}Pipeline").__init__).parameters} - {"self"}
+    assert fields - modules <= {*INDEX}
+
+
+@pytest.mark.slow
 def test_latents_that_are_normalised_by_channel_are_as_in_diffusers_pipelines(tmp_path):
     written = tiny.sdxl()
     written.vae.register_to_config(latents_mean=[0.5, -0.2, 0.1, 0.3], latents_std=[1.5, 0.8, 2.0, 1.1])

@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import diffusers
 import numpy as np
@@ -135,6 +136,7 @@ def test_a_single_file_draws_the_picture_its_folder_draws(shelf, family):
     assert np.array_equal(*(np.asarray(image) for image in shots))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_what_save_pretrained_writes_today_is_read_and_draws_the_same_picture(shelf, tmp_path, family):
     again = tiny.saved_again(shelf / family, tmp_path / "again")
@@ -167,6 +169,7 @@ SCHEDULERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "name"), [*(("sd1", name) for name in SCHEDULERS), ("sdxl", "DPMSolverMultistepScheduler")]
 )
@@ -210,6 +213,7 @@ def test_all_files_of_weights_are_looked_for_before_any_is_read(shelf, tmp_path,
         ctrl.load(folder, device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inside", ["tokenizer", "."])
 def test_a_single_file_takes_the_tokenizer_that_is_written_today(shelf, tmp_path, inside):
     again = tiny.saved_again(shelf / "sdxl", tmp_path / "again")
@@ -263,6 +267,7 @@ def assert_same_tensors(theirs, ours):
     assert all(torch.equal(theirs[name], tensor) for name, tensor in ours.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_published_architectures_are_read_from_their_shapes(family):
     with torch.device("meta"):
@@ -310,15 +315,15 @@ MARKS = [  # the family, the header, tensors, and what is predicted
 
 
 @pytest.mark.parametrize(("family", "notes", "tensors", "predicts"), MARKS)
-def test_a_files_prediction_is_read_from_every_mark_and_else_the_familys_with_a_warning(
+def test_a_files_prediction_is_read_from_every_mark_and_a_warning_says_where_it_may_be_another(
     shelf, written, tmp_path, recwarn, family, notes, tensors, predicts
 ):
     file = tiny.save_single(written[family], tmp_path / "one.safetensors", notes or None, **tensors)
     model = ctrl.load(file, device="cpu", tokenizer=shelf / "clip")
-    said = [str(one.message) for one in recwarn if "does not say what it predicts" in str(one.message)]
+    said = [str(one.message) for one in recwarn if "is taken for" in str(one.message)]
     own = "v_prediction" if family == "sd2" else "epsilon"
     assert model.parts.scheduler["prediction_type"] == (predicts or own)
-    assert bool(said) == (predicts is None)
+    assert bool(said) == (predicts is None and (family == "sd2" or bool(notes)))
     assert all(f"prediction={'epsilon' if family == 'sd2' else 'v'!r}" in one for one in said)
 
 
@@ -342,6 +347,21 @@ def test_what_the_user_says_of_the_prediction_comes_first_and_without_a_warning(
         ctrl.load(shelf / "sd2", prediction="v")
 
 
+@pytest.mark.parametrize("differing", [{"in_channels": 9}, {"time_cond_proj_dim": 8}], ids=str)
+def test_a_file_of_an_inpainting_model_or_of_an_lcm_is_one_by_its_tensors(shelf, written, tmp_path, differing):
+    own = {key: value for key, value in written["sd1"].unet.config.items() if not key.startswith("_")}
+    unet = UNet2DConditionModel(**own | differing).eval()
+    projection = getattr(unet.time_embedding, "cond_proj", None)
+    more = {} if projection is None else {"model.diffusion_model.time_embed.cond_proj.weight": projection.weight}
+    file = tiny.save_single(replace(written["sd1"], unet=unet), tmp_path / "one.safetensors", **more)
+    model = ctrl.load(file, device="cpu", tokenizer=shelf / "clip")
+    assert (model.denoiser.inpaints, model.denoiser.reads_guidance) == (not more, bool(more))
+    held = unet.state_dict()
+    assert all(torch.equal(tensor, held[name]) for name, tensor in model.unet.state_dict().items())
+    *_, last = ctrl.steps(model, ctrl.Recipe("ab", steps=2, width=32, height=32))
+    assert torch.isfinite(last.latents).all()
+
+
 def test_an_sd2_file_that_was_converted_from_a_folder_has_no_last_layer(shelf, written, tmp_path):
     held = tiny.single(written["sd2"])
     held = {key: one for key, one in held.items() if ".resblocks.2." not in key and "text_projection" not in key}
@@ -351,6 +371,7 @@ def test_an_sd2_file_that_was_converted_from_a_folder_has_no_last_layer(shelf, w
     assert_same(model.parts.text_encoders[0].encoder, written["sd2"].texts[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("blocks", "layers"), [(24, 23), (23, 23)])
 def test_of_clip_h_the_last_layer_is_left_out_if_it_is_there(shelf, written, tmp_path, blocks, layers):
     written = copy.deepcopy(written["sd2"])
@@ -412,6 +433,7 @@ EMPTY = {"vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "u
          "feature_extractor"}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("release", "size"), [("0.6.0", 512), ("0.8.1", 512), ("0.9.0", 256), ("0.42.1", 256)])
 def test_a_folder_of_an_old_release_that_says_32_means_512_pixels(shelf, tmp_path, release, size):
     folder = shutil.copytree(shelf / "sd1", tmp_path / "old")
@@ -605,6 +627,7 @@ def test_a_controlnet_that_is_written_as_what_it_adds_to_the_unet(shelf, nets, t
         assert torch.allclose(got.state_dict()[name], tensor, atol=1e-5), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_an_adopted_pipeline_is_left_as_it_was_and_draws_its_own_picture(shelf, family):
     kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
@@ -659,6 +682,7 @@ def overflowing(written):
     return tiny.Written(*parts[:2], tuple(parts[2:]), model.schedule)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("road", ["folder", "single file", "pipeline"])
 def test_sdxl_in_float16_has_its_codec_in_float32_and_draws_what_diffusers_draws(written, tmp_path, road):
     model = overflowing(written)

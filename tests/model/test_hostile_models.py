@@ -15,6 +15,8 @@ import ctrl
 from ctrl.model.loading import pretrained
 from ctrl.model.loading.files import read_tensors
 
+pytestmark = pytest.mark.slow
+
 offline = pytest.fixture(autouse=True)(tiny.offline)
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
@@ -281,9 +283,9 @@ def test_parts_of_different_models_are_refused(whole, copy, tmp_path):
     with pytest.raises(ValueError, match="is an SDXL refiner"):
         load(other)
     inpaints = tiny.sd1()
-    unet = type(inpaints.unet)(**{**inpaints.unet.config, "in_channels": 9})
+    unet = type(inpaints.unet)(**{**inpaints.unet.config, "in_channels": 8})
     unet.save_pretrained(copy / "unet")
-    with pytest.raises(ValueError, match="reads 9 channels, and its VAE's latents have 4: an inpainting or editing"):
+    with pytest.raises(ValueError, match="reads 8 channels, and its VAE's latents have 4: it edits by"):
         load(copy)
 
 
@@ -347,7 +349,10 @@ def test_a_single_file_must_be_whole_and_have_nothing_over(tmp_path, whole):
 def test_pickles_are_refused_by_name(copy, tmp_path):
     for name in ("model.ckpt", "model.pt", "model.bin"):
         (tmp_path / name).write_bytes(pickle.dumps({}))
-        with pytest.raises(FileNotFoundError, match=r"source must be a .safetensors file, and .* is none"):
+        with pytest.raises(
+            FileNotFoundError,
+            match=r"source must be a .safetensors file, and .* is a pickle, which can run code",
+        ):
             ctrl.load(tmp_path / name)
     file = copy / "unet" / "diffusion_pytorch_model.safetensors"
     file.rename(file.with_suffix(".bin"))

@@ -14,7 +14,7 @@ from huggingface_hub import constants, errors
 import ctrl
 from ctrl.model.loading import families, hub
 from ctrl.model.loading.extras import Extras, extras_in, extras_of, readers_in
-from ctrl.model.loading.families import SD1, Adapter, ControlNetSource, Family
+from ctrl.model.loading.families import SD1, ControlNetSource, Family, IPAdapterFiles
 from ctrl.model.loading.hub import Downloader, Hub
 
 offline = pytest.fixture(autouse=True)(tiny.offline)
@@ -193,7 +193,7 @@ def _family():
         width=tiny.SIDE,
         text_encoders=SD1.text_encoders,
         controlnets={"depth": ControlNetSource(Hub("owner/net"))},
-        adapters={"base": Adapter(Hub("owner/ip", "one.safetensors"))},
+        adapters={"base": IPAdapterFiles(Hub("owner/ip", "one.safetensors"))},
         loras={"lcm": Hub("owner/lora", "one.safetensors")},
     )
 

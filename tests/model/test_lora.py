@@ -138,6 +138,7 @@ def tensors(modules):
     return [tensor for module in modules for tensor in module.state_dict().values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_diffusers_merges_the_same_lora_to_the_same_weights(shelf, written, changes, tmp_path, family):
     names = kohya_xl(written[family]) if family == "sdxl" else kohya

@@ -69,6 +69,7 @@ def assert_close(got, expected, base):
     assert max((ours[name] - base.state_dict()[name]).abs().max() for name in ours) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("given", ["folder", "its file"])
 def test_what_peft_saves_is_merged_as_peft_merges_it(unet, written, name, given):
@@ -132,6 +133,7 @@ def test_a_dora_of_lycoris_along_either_axis(unet, tmp_path, axis, layer):
         assert torch.allclose(got.get_submodule(layer).weight, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_locon_with_a_core(unet, tmp_path):
     layer = "down_blocks.0.resnets.0.conv1"
     weight = unet.get_submodule(layer).weight

@@ -6,6 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import ctrl
+from ctrl.attention import Hooks
+from ctrl.memory import Memory
 
 
 @pytest.fixture
@@ -37,13 +39,27 @@ def test_a_model_tells_what_it_is(model):
 def test_nothing_is_loaded_before_it_is_needed(folder):
     fresh = ctrl.load(folder, device="cpu")
     loaded = fresh._loaded
-    assert not (loaded.controlnets or loaded.ip_adapters or fresh._adapted)
+    assert not (loaded.controls or loaded.ip_adapters or fresh._adapted)
     fresh.controlnet("pose")
-    assert list(loaded.controlnets) == ["pose"] and not (loaded.ip_adapters or fresh._adapted)
+    assert list(loaded.controls) == ["pose"] and not (loaded.ip_adapters or fresh._adapted)
     assert fresh.controlnet("pose") is fresh.controlnet("pose")
     assert fresh.ip_adapter() is fresh.ip_adapter()
     assert list(loaded.ip_adapters) == [None] and not fresh._adapted
     assert fresh.with_loras([("lcm", 0.5)])._loaded is loaded  # what one of them loads serves both
+
+
+def test_hooks_of_others_act_once_where_the_encoders_outputs_are_kept(folder):
+    model, memory = ctrl.load(folder, device="cpu"), Memory()
+    for part in (model.unet.conv_in, model.unet.down_blocks[0], model.unet.mid_block):
+        part.register_forward_hook(
+            lambda _, args, out: 1.5 * out if isinstance(out, torch.Tensor) else (1.5 * out[0], *out[1:])
+        )
+    prompt = model.text.rows([model.text.encode("a red ball")])
+    given = torch.ones(1, 8, 16, 16), torch.tensor(500), prompt, None, Hooks()
+    plain = model.denoiser.predict(*given)
+    for _ in range(2):
+        assert torch.equal(model.denoiser.predict(*given, keep=memory), plain)
+    assert (memory.hits, memory.misses) == (1, 1)
 
 
 def test_half_precision_if_asked(folder):
@@ -164,6 +180,7 @@ def test_parts_may_come_from_elsewhere(folder, copy, model):
         ctrl.load(copy, ip_adapter=copy / "model_index.json")
 
 
+@pytest.mark.slow
 def test_a_lora_by_kohyas_names_and_with_a_strength_of_its_own(copy, model):
     file = copy / "lora" / "pytorch_lora_weights.safetensors"
     renamed = {}

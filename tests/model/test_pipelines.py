@@ -88,6 +88,7 @@ def test_a_pipelines_controlnets_come_with_it_by_the_kinds_their_names_tell(pipe
     assert np.array_equal(ours(model, controls=[ctrl.Edges(MAP, 0.4), ctrl.Pose(MAP, 0.7)]), expected)
 
 
+@pytest.mark.slow
 def test_a_controlnet_that_pools_acts_on_the_prompted_rows_as_in_diffusers(pipe):
     (net,) = nets(pipe.unet, "lllyasviel/control_v11e_sd15_shuffle")
     net.register_to_config(global_pool_conditions=True)
@@ -112,6 +113,7 @@ def test_a_controlnet_without_a_name_is_said_and_can_be_named(pipe):
     assert model.controlnet("depth").module is net and "control" not in model.controls
 
 
+@pytest.mark.slow
 def test_a_union_controlnet_of_a_pipeline_serves_all_its_kinds(shelf):
     pipe = read(shelf, "sdxl")
     shared = ("down_block_types", "block_out_channels", "layers_per_block", "cross_attention_dim", "attention_head_dim")
@@ -150,6 +152,7 @@ def with_adapter(pipe, file):
     return pipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["base", "full", "plus"])
 def test_an_ip_adapter_that_was_loaded_comes_with_the_pipeline_and_is_left_in_it(shelf, tmp_path, layout):
     pipe = read(shelf, "sd1")
@@ -186,6 +189,7 @@ def fitted(tensors, width, layout):
 LORA = {"r": 4, "lora_alpha": 6, "init_lora_weights": False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", KINDS)
 def test_a_lora_that_is_active_in_the_pipeline_acts_and_ours_stand_beside_it(shelf, tmp_path, family):
     pipe = read(shelf, family)
@@ -212,6 +216,7 @@ def test_a_lora_that_is_active_in_the_pipeline_acts_and_ours_stand_beside_it(she
     assert np.abs(ours(view).astype(int) - theirs(pipe)).max() <= 1  # merged into the weight, not added to its product
 
 
+@pytest.mark.slow
 def test_what_the_owner_loads_later_is_not_in_the_model(pipe, shelf, tmp_path):
     model = ctrl.load(pipe)
     before = ours(model)
@@ -226,6 +231,7 @@ def test_what_the_owner_loads_later_is_not_in_the_model(pipe, shelf, tmp_path):
     assert np.array_equal(ours(model), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["enable_attention_slicing", "fuse_qkv_projections", "enable_freeu"])
 def test_attention_that_computes_the_same_otherwise_is_followed(pipe, change):
     plain = theirs(pipe)
@@ -248,6 +254,7 @@ def test_no_warning_of_a_pipeline_that_has_nothing_to_leave_out(pipe, recwarn):
     assert not [one for one in recwarn if one.category is UserWarning]
 
 
+@pytest.mark.slow
 def test_sdxl_with_a_controlnet_is_taken_with_it(shelf):
     pipe = read(shelf, "sdxl")
     (net,) = nets(pipe.unet, "xinsir/controlnet-depth-sdxl-1.0")

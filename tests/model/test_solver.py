@@ -198,6 +198,7 @@ def pairs():
     return [(row.name, spacing) for row in TABLE for spacing in row.spacings]
 
 
+@pytest.mark.quick(strength=[None, 0.6])
 @pytest.mark.parametrize("strength", [None, 1.0, 0.6])
 @pytest.mark.parametrize(("sampler", "spacing"), pairs())
 def test_every_number_is_that_of_diffusers_pipelines(sampler, spacing, strength):

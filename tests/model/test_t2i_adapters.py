@@ -7,7 +7,7 @@ import torch
 from diffusers import T2IAdapter
 
 import ctrl
-from ctrl.model.loading.t2i_adapters import t2i_adapter
+from ctrl.model.loading.t2i_adapters import is_t2i_adapter, t2i_adapter
 
 UNETS = {"full_adapter": tiny_adapters.sd1, "light_adapter": tiny_adapters.sd1, "full_adapter_xl": tiny_adapters.sdxl}
 offline = pytest.fixture(autouse=True)(tiny.offline)
@@ -40,7 +40,7 @@ def original(net):
 
 
 @pytest.mark.parametrize("colours", [3, 1])
-@pytest.mark.parametrize("layout", ["folder", "module", "diffusers' names", "original names"])
+@pytest.mark.parametrize("layout", ["folder", "module", "diffusers' names", "original names", "a file in a folder"])
 @pytest.mark.parametrize("form", UNETS)
 def test_every_form_gives_what_diffusers_gives(tmp_path, form, layout, colours):
     unet = UNETS[form]()
@@ -51,7 +51,11 @@ def test_every_form_gives_what_diffusers_gives(tmp_path, form, layout, colours):
     elif layout == "module":
         given = net
     else:
+        if layout == "a file in a folder":
+            given = tmp_path / "folder" / "any.safetensors"
         tiny.save(net.state_dict() if layout == "diffusers' names" else original(net), given)
+        assert is_t2i_adapter(given.parent if layout == "a file in a folder" else given)
+        given = given.parent if layout == "a file in a folder" else given
     hint = torch.rand(2, 1, 64, 64).expand(2, 3, 64, 64)
     got = t2i_adapter("pose", given, unet).residuals(hint)
     with torch.no_grad():

@@ -8,15 +8,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
+from variety import share
 
+from ctrl.model.chunks import CHUNKS
 from ctrl.model.parts import TextEncoder
-from ctrl.model.text import CHUNKS, empty, encode, pad_to_longest, spans
+from ctrl.model.text import empty, encode, pad_to_longest, spans
 from ctrl.prompts import plain
 
 LENGTH = 24  # of a chunk, BOS and EOS included
 ROOM = LENGTH - 2
 CPU = torch.device("cpu")
-some = settings(max_examples=25, deadline=None)
+some = settings(max_examples=share(25), deadline=None)
 
 
 def tokenizer(folder, pad):
@@ -182,6 +184,19 @@ def test_each_chunk_is_encoded_as_a_text_of_its_own(xl):
     assert torch.equal(long.states, torch.cat([text.states for text in alone], dim=1))
     assert torch.equal(long.pooled, alone[0].pooled)
     assert long.chunks == 2
+
+
+@pytest.mark.parametrize("towers", ["sd", "xl"])
+def test_break_ends_a_chunk(towers, request):
+    towers = request.getfixturevalue(towers)
+    broken = read(towers, "(abcde:1.2) BREAK , fgh BREAK BREAK BREAK")
+    alone = [read(towers, "(abcde:1.2)"), read(towers, ", fgh")]
+    assert torch.equal(broken.states, torch.cat([text.states for text in alone], dim=1))
+    assert torch.equal(broken.weights[:LENGTH], alone[0].weights)
+    assert (broken.chunks, broken.cut) == (2, "")
+    assert chunked(towers, "ab " * ROOM + "BREAK cd") == [*["ab " * 10 + "ab"] * 2, "cd"]
+    assert torch.equal(read(towers, "BREAK ab").states, read(towers, "ab").states)
+    assert read(towers, "BREAK").chunks == read(towers, "A BREAK, B").chunks == read(towers, "BREAKER").chunks == 1
 
 
 def test_a_chunk_ends_after_a_comma_that_is_near(sd):

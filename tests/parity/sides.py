@@ -51,9 +51,7 @@ class Sides:
     def __init__(self, family: Family, model: ctrl.Model | None = None) -> None:
         self.family = family
         self.plain = family.pipelines.text(**family.components)
-        self.model = model or ctrl.load(
-            self.plain, controlnets=dict(family.nets), ip_adapter=dict(family.adapters)
-        )
+        self.model = model or ctrl.load(self.plain, controlnets=dict(family.nets), ip_adapter=dict(family.adapters))
         self.ours = cache(self._ours)  # cells are also compared with each other
         self.unet_with = cache(self._unet_with)
 

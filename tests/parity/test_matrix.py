@@ -64,22 +64,26 @@ def largest_difference(sides, recipe):
     return difference(sides.ours(recipe), sides.theirs(recipe))
 
 
+@pytest.mark.quick(sides=["SD"], sampler=["dpm++ 2m"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("sampler", MATRIX)
 def test_the_difference_is_0(sides, sampler, way):
     assert largest_difference(sides, RECIPE.replace(sampler=sampler, **WAYS[way])) == 0
 
 
+@pytest.mark.quick(sides=["SD v-pred"])
 @pytest.mark.parametrize("way", WAYS)
 def test_the_difference_is_0_without_guidance(sides, way):
     assert largest_difference(sides, RECIPE.replace(sampler="euler", guidance=1.0, **WAYS[way])) == 0
 
 
+@pytest.mark.quick(sides=["SD"])
 @pytest.mark.parametrize("sampler", [sampler for sampler in SCHEDULERS if sampler not in MATRIX])
 def test_the_difference_is_0_with_the_other_samplers_and_their_noise(sides, sampler):
     assert largest_difference(sides, RECIPE.replace(sampler=sampler)) == 0
 
 
+@pytest.mark.quick(sides=["SDXL"], way=["two windows that part", "everything"])
 @pytest.mark.parametrize("way", FURTHER)
 def test_the_difference_is_0_where_ways_are_combined(sides, way):
     assert largest_difference(sides, RECIPE.replace(sampler="dpm++ 2m", **FURTHER[way])) == 0
@@ -89,8 +93,11 @@ CELLS = [(sampler, 6.0, WAYS) for sampler in MATRIX if sampler != "dpm++ 2m"]
 CELLS += [("euler", 1.0, WAYS), ("dpm++ 2m", 6.0, WAYS | FURTHER)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "guidance", "ways"), CELLS)
 def test_no_two_ways_make_the_same_so_no_cell_passes_by_doing_nothing(sides, sampler, guidance, ways):
-    made = {way: sides.ours(RECIPE.replace(sampler=sampler, guidance=guidance, **told)) for way, told in ways.items()}
+    made = {
+        way: sides.ours(RECIPE.replace(sampler=sampler, guidance=guidance, **changes)) for way, changes in ways.items()
+    }
     for one, other in combinations(made, 2):
         assert difference(made[one], made[other]) > 1e-2, f"{one} makes what {other} makes"

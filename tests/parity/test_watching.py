@@ -160,6 +160,33 @@ def test_steps_are_shown_and_a_run_is_cancelled(family):
     assert [word.text for word in watch.attention.words()] == ["a", "blue", "dog"]
 
 
+@pytest.mark.parametrize("case", ["plain", "ControlNets", "guess mode", "IP-Adapters"])
+def test_influence_is_split_and_its_shares_sum_to_one(family, case):
+    make, more = PIPES[case]
+    pipe = make(family)
+    pipe.set_progress_bar_config(disable=True)
+    images, before = call(pipe, **more), held(pipe)
+    with ctrl.watching(pipe, ctrl.Watch(smallest=4, influence=True)) as watch:
+        assert np.array_equal(call(pipe, **more), images)
+    split = watch.attention.influence
+    assert split.ok and split.error < 1e-4
+    assert np.allclose(sum(split.parties.values()), 1, atol=1e-4)
+    assert ("controlnets" in split.controls) == (make is controlled)
+    styles = {name for name in split.parties if name.startswith("style ")}
+    assert len(styles) == (2 if case == "IP-Adapters" else 0)
+    assert all(abs(split.parties[name]).max() > 0 for name in styles)
+    assert held(pipe) == before
+
+
+@pytest.mark.parametrize("text", ["", "a red ball"])
+def test_the_rows_of_a_prompt_that_is_its_own_negative_are_labelled_in_diffusers_order(family, text):
+    pipe = plain(family)
+    with ctrl.watching(pipe, WATCH) as watch:
+        call(pipe, prompt=text, negative_prompt=text)
+    assert watch.attention.receipt.rows == ("uncond", "cond")
+    assert watch.attention.receipt.ok and watch.attention.text("negative") == watch.attention.text()
+
+
 def test_what_cannot_be_watched_is_refused(family):
     with pytest.raises(TypeError, match="pipe must be a diffusers pipeline with a U-Net"), ctrl.watching(3):
         pass

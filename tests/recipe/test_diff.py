@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from variety import share
 
 import ctrl
 from ctrl.recipe import Guidance, Recipe
@@ -97,7 +98,7 @@ def first_apart(one, other):
     return next((index for index, pair in enumerate(pairs) if not torch.equal(*pair)), None)
 
 
-@settings(max_examples=60, **several)
+@settings(max_examples=share(60), **several)
 @given(bases, changes)
 def test_two_runs_first_come_apart_in_the_step_that_diff_names(model, old, change):
     new = old.replace(**change)
@@ -105,7 +106,7 @@ def test_two_runs_first_come_apart_in_the_step_that_diff_names(model, old, chang
     assert min(steps, default=None) == first_apart(latents(model, old), latents(model, new))
 
 
-@settings(max_examples=200, **several)
+@settings(max_examples=share(200), **several)
 @given(bases, changes)
 def test_without_a_model_a_step_is_the_same_or_is_said_to_be_unknown(model, old, change):
     new = old.replace(**change)
@@ -118,9 +119,7 @@ LONGER = [ctrl.Depth(MAP, ctrl.hold(1, until=0.8))]
 
 
 def noisy(recipe):
-    return recipe.replace(
-        controls=[ctrl.Depth(MAP, ctrl.hold(1, until=recipe.controls[0].weight.until, by="noise"))]
-    )
+    return recipe.replace(controls=[ctrl.Depth(MAP, ctrl.hold(1, until=recipe.controls[0].weight.until, by="noise"))])
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,7 @@ WRONG = [
     ),
     (lambda: Recipe("a", guidance=-1), ValueError, "guidance must be a number from 0 to 100, got -1"),
     (lambda: Recipe("a", guidance=True), TypeError, "guidance must be a number"),
+    (lambda: Recipe("a", seed=None), ValueError, "got None; for any, draw one: random.randrange"),
     (lambda: Recipe("a", guidance="6"), TypeError, "guidance must be a number"),
     (lambda: Recipe("a", steps=0), ValueError, "steps must be a whole number from 1 to 1000, got 0"),
     (lambda: Recipe("a", steps=2.5), TypeError, "steps must be a whole number"),

@@ -94,6 +94,7 @@ def guided(weight, **how):
 
 DEPTH, EDGES, STYLE, OTHER = ctrl.Depth(PICTURE), ctrl.Edges(MAP), ctrl.Style(PICTURE), ctrl.Style(MAP)
 PAG, SEG = ctrl.PAG(), ctrl.SEG()
+WHITE, BLACK = np.full((8, 8), 255, np.uint8), np.zeros((8, 8), np.uint8)
 EQUAL = [
     (Recipe("a", controls=[DEPTH, EDGES]), Recipe("a", controls=[EDGES, DEPTH])),
     (Recipe("a", styles=[STYLE, OTHER]), Recipe("a", styles=[OTHER, STYLE])),
@@ -116,7 +117,35 @@ EQUAL = [
     (guided(6, perturb=[PAG, SEG]), guided(6, perturb=[SEG, PAG])),
     (Recipe("a", strength=0.3), Recipe("a")),
     (Recipe("a", sampler="dpm++"), Recipe("a")),
+    (Recipe("a", guidance=ctrl.hold(6, by="noise")), Recipe("a", guidance=np.float32(6), steps=20.0)),
+    (depth(mask=WHITE), depth()),
+    (depth(mask=BLACK), Recipe("a")),
+    (Recipe("a", styles=[ctrl.Style(PICTURE, mask=WHITE)]), Recipe("a", styles=[STYLE])),
+    (Recipe("a", styles=[ctrl.Style(PICTURE, mask=BLACK)]), Recipe("a")),
+    (Recipe("a", regions=[ctrl.Region("b", BLACK)]), Recipe("a")),
+    (guided(6, map=WHITE), Recipe("a")),
+    (Recipe("a", loras=[ctrl.Lora("x", 0.5), ctrl.Lora("x", 0.25)]), Recipe("a", loras=[ctrl.Lora("x", 0.75)])),
+    (Recipe("a", loras=[ctrl.Lora("x", 0.5), ctrl.Lora("x", -0.5)]), Recipe("a")),
+    (Recipe("a", loras=[ctrl.Lora("x", 9), ctrl.Lora("x", 9)]), Recipe("a", loras=[ctrl.Lora("x", 9)] * 2)),
+    (Recipe("a", loras=[ctrl.Lora("x", 0.5, text=0.5)]), Recipe("a", loras=[ctrl.Lora("x", 0.5)])),
+    (Recipe("a (red:1.0) ball"), Recipe("a red ball")),
+    (Recipe("(a: 1.20) b"), Recipe("(a:1.2) b")),
+    (Recipe("((a:1.1):1.2)"), Recipe(f"(a:{1.1 * 1.2!r})")),
+    (Recipe(r"\(a\)", negative="(b:1)"), Recipe("(a)", negative="b")),
+    (Recipe("a", regions=[ctrl.Region("(b:1)", MAP)]), Recipe("a", regions=[ctrl.Region("b", MAP)])),
 ]
+
+
+def test_a_mask_of_words_is_kept_since_only_the_run_knows_it():
+    words = ctrl.Words("ball")
+    recipe = Recipe(
+        "a ball", regions=[ctrl.Region("b", words)], controls=[ctrl.Depth(PICTURE, mask=words)],
+        styles=[ctrl.Style(PICTURE, mask=words)], guidance=Guidance(6, map=words),
+    )  # fmt: skip
+    kept = recipe.canonical
+    assert kept.regions[0].mask == recipe.regions[0].mask
+    assert kept.controls[0].mask == kept.styles[0].mask == kept.guidance.map == words
+    assert recipe == recipe.replace(seed=1).replace(seed=0) and recipe != recipe.replace(regions=[])
 
 
 @pytest.mark.parametrize(("one", "other"), EQUAL)
@@ -135,6 +164,10 @@ UNEQUAL = [
     (Recipe("a", controls=[DEPTH, DEPTH]), depth()),
     (Recipe("a", image=PICTURE, strength=0.3), Recipe("a", image=PICTURE)),
     (Recipe("a", negative="b"), Recipe("a")),
+    (Recipe(r"\(a:1.2\)"), Recipe("(a:1.2)")),
+    (depth(mask=MAP), depth()),
+    (Recipe("a", image=PICTURE, mask=WHITE), Recipe("a", image=PICTURE)),
+    (Recipe("a", loras=[ctrl.Lora("x", 0.5, text=0)]), Recipe("a", loras=[ctrl.Lora("x", 0.5)])),
 ]
 
 

@@ -75,11 +75,24 @@ def test_code_keeps_its_pictures_in_files_beside_it(tmp_path, monkeypatch):
     assert names["recipe"] == recipe and "ctrl.Picture.of('near_1.png')" in recipe.code("near.py")
 
 
-def test_code_that_nobody_could_read_asks_for_a_file():
-    with pytest.raises(ValueError, match=r"pictures are \d\.\d MB as text.*recipe.code\('recipe.py'\)"):
-        Recipe("a", image=LARGE).code()
+def test_code_without_a_path_is_short_and_names_the_files_that_a_path_writes(tmp_path, monkeypatch):
+    recipe = Recipe("a", image=LARGE, controls=[ctrl.Depth(PICTURE)])
+    code = recipe.code()
+    assert len(code) < 400 and code.startswith("# recipe.code('recipe.py') writes")
+    monkeypatch.chdir(tmp_path)
+    recipe.code("recipe.py")
+    names = {"ctrl": ctrl}
+    exec(code, names)
+    assert names["recipe"] == recipe
     with pytest.raises(ValueError, match=r"must end in \.py"):
         Recipe("a").code("recipe.txt")
+
+
+def test_code_carries_tiny_pictures_itself():
+    recipe = Recipe("a", image=PICTURE[:16, :16])
+    names = {"ctrl": ctrl}
+    exec(recipe.code(), names)
+    assert names["recipe"] == recipe and len(recipe.code()) < 5000
 
 
 FOREIGN = [
@@ -109,6 +122,21 @@ FOREIGN = [
     ("Lora", "strength", "weight"),
     ("Region", "enabled", "on"),
     ("Guidance", "guidance_scale", "weight"),
+    ("Recipe", "cfg_scale", "guidance"),
+    ("Recipe", "denoise", "strength"),
+    ("Recipe", "sampler_name", "sampler"),
+    ("Recipe", "noise_seed", "seed"),
+    ("Recipe", "latent_image", "image"),
+    ("Recipe", "batch_count", "sample_many"),
+    ("Recipe", "seeds", "ctrl.sweep"),
+    ("Recipe", "clip_skip", r"ctrl.load\(..., clip_skip=1\)"),
+    ("Recipe", "torch_dtype", r"ctrl.load\(..., dtype="),
+    ("Recipe", "callback_on_step_end", "ctrl.sample"),
+    ("Edges", "preprocessor", "a map, which ctrl.detect makes from a picture"),
+    ("Depth", "guidance_end", r"weight=hold\(1.0"),
+    ("Style", "attn_mask", "mask"),
+    ("Lora", "strength_clip", "text"),
+    ("Region", "bbox", "mask"),
 ]
 
 
@@ -139,12 +167,47 @@ SAMPLERS_OF_OTHERS = [
 ]
 
 
+SAMPLERS_OF_OTHERS += [  # a spacing at the end, in the words of ComfyUI, A1111 and InvokeAI
+    ("dpmpp_2m_k", "dpm++ 2m", "karras"),
+    ("euler_k", "euler", "karras"),
+    ("sample_euler_ancestral", "euler a", "default"),
+    ("DPM++ 2M SGM Uniform", "dpm++ 2m", "trailing"),
+    ("Euler Normal", "euler", "default"),
+    ("uni_pc_bh2", "unipc", "default"),
+]
+
+
 @pytest.mark.parametrize(("name", "sampler", "spacing"), SAMPLERS_OF_OTHERS)
 def test_a_sampler_s_other_names_are_known(name, sampler, spacing):
     assert sampler_of(name) == (sampler, spacing)
     wanted = f"here that is sampler='{sampler}'" + ("" if spacing == "default" else f", spacing='{spacing}'")
     with pytest.raises(ValueError, match=re.escape(wanted)):
         Recipe("a", sampler=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("lms", "dpm++ 2m"), ("LMS Karras", "dpm++ 2m"), ("k_lms", "dpm++ 2m"), ("LMSDiscreteScheduler", "dpm++ 2m"),
+        ("dpm_2", "heun"), ("DPM2 a Karras", "euler a"), ("KDPM2DiscreteScheduler", "heun"), ("heunpp2", "heun"),
+        ("dpmpp_3m_sde", "dpm++ 2m sde"), ("DPM++ 2S a", "dpm++ sde"), ("deis", "dpm++ 2m"), ("ipndm", "pndm"),
+    ],
+)  # fmt: skip
+def test_a_sampler_that_is_not_here_is_answered_with_the_nearest(name, nearest):
+    with pytest.raises(ValueError, match=re.escape(f"no counterpart here, and the nearest is sampler='{nearest}'")):
+        Recipe("a", sampler=name)
+
+
+@pytest.mark.parametrize("name", ["eta", "prompt_embeds", "latents", "refiner", "tiling", "output_type"])
+def test_an_argument_that_is_not_here_is_not_answered_with_another(name):
+    with pytest.raises(TypeError, match=f"Recipe has no argument '{name}'; it has no counterpart here; it takes"):
+        Recipe("a", **{name: 1})
+
+
+@pytest.mark.parametrize("name", ["beta", "kl_optimal", "Align Your Steps", "polyexponential"])
+def test_a_spacing_that_is_not_here_is_not_answered_with_another(name):
+    with pytest.raises(ValueError, match="is unknown; it has no counterpart here; there is default, karras"):
+        Recipe("a", spacing=name)
 
 
 def test_a_scheduler_object_is_answered_with_its_name_here():
@@ -219,3 +282,30 @@ def test_what_lies_outside_a_recipe_s_bounds_is_left_out_with_a_warning(tmp_path
     with pytest.warns(UserWarning) as warned:
         assert Recipe.load(path) == Recipe("a")
     assert len(warned) == 5
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read", "why"),
+    [
+        ("a (red:-1) ball", "a (red:0) ball", "got -1 at '(red:-1) ball'; such weights were cut to 0 or 5"),
+        ("a (red:6.5) ball", "a (red:5) ball", "got 6.5 at '(red:6.5) ball'; such weights were cut to 0 or 5"),
+        ("((red:3):3)", r"\(\(red:3\):3\)", "its parentheses and brackets are text"),
+    ],
+)
+def test_another_program_s_weights_out_of_bounds_do_not_lose_the_recipe(tmp_path, prompt, read, why):
+    path = parameters(tmp_path / "a.png", f"{prompt}\nSteps: 9, Seed: 5")
+    with pytest.warns(UserWarning) as warned:
+        assert Recipe.load(path) == Recipe(read, steps=9, seed=5)
+    assert why in str(warned[0].message) and len(warned) == 1
+
+
+def test_another_program_s_loras_out_of_bounds_are_left_out_with_a_warning(tmp_path):
+    tags = "".join(f"<lora:toy{at}:0.5>" for at in range(17)) + f"<lora:{'x' * 65}:1>"
+    path = parameters(tmp_path / "a.png", f"a {tags}\nSteps: 9")
+    with pytest.warns(UserWarning) as warned:
+        recipe = Recipe.load(path)
+    assert [lora.name for lora in recipe.loras] == [f"toy{at}" for at in range(16)]
+    assert [("'toy16' was left out" in str(one.message), "'xxx" in str(one.message)) for one in warned] == [
+        (True, False),
+        (False, True),
+    ]

@@ -43,12 +43,13 @@ ctrl.Depth(depth, blocks=[1.0] * 13, mode="prompt first"); ctrl.Style(ink, block
 ctrl.Region("a box", mask=left_half, weight=0.5); ctrl.PAG(blocks=["mid_block"]); ctrl.SEG(blocks="mid_block")
 ctrl.Schedule([(0, 1), (1, 0)]); ctrl.curve((0, 1), (1, 0.5), by="noise")
 other = recipe.replace(steps=8, sampler="euler a", guidance=ctrl.hold(6), controls=[ctrl.Depth(depth)])
-number: int = other.seed
+seed: int | ctrl.SeedBlend = other.seed
 for change in recipe.diff(other, model):
     words: str = change.words
 with open("a.png", "rb") as file:
     ctrl.Depth(file)
 ctrl.Depth(ctrl.sample(model, recipe))
+ctrl.Blend([("a", 1), ("b", ctrl.ramp(0, 1))]); ctrl.Region(ctrl.Blend({"a": 1, "b": 2}), left_half)
 """
 
 BAD = """
@@ -69,6 +70,9 @@ ctrl.Style(depth, combine="sum")  # arg-type
 ctrl.hold(1, by="sigma")  # arg-type
 ctrl.Guidance(rescale_in="eps")  # arg-type
 ctrl.Lora(3)  # arg-type
+ctrl.Blend({"a": "b"})  # dict-item
+ctrl.Direction("by day")  # call-arg
+recipe.replace(seed="3")  # arg-type
 """
 
 
@@ -113,7 +117,13 @@ def test_replace_takes_and_offers_the_fields_of_a_recipe():
     assert {one.kind for one in offered} == {inspect.Parameter.KEYWORD_ONLY}
 
 
-@pytest.mark.parametrize("name", ["Pose", "Depth", "Edges", "Control", "Style", "Region", "Lora", "Recipe", "Guidance"])
+VALUES = [
+    "Pose", "Depth", "Edges", "Control", "Style", "Region", "Lora", "Recipe", "Guidance", "Blend", "SeedBlend",
+    "Direction", "Edit", "Inpaint", "LocalBlend", "NAG", "StyleAligned", "Words",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VALUES)
 def test_help_tells_every_argument(name):
     cls = getattr(ctrl, name)
     arguments = [one for one in inspect.signature(cls).parameters]
@@ -123,6 +133,9 @@ def test_help_tells_every_argument(name):
 
 
 def test_every_field_that_takes_pictures_is_marked_so_for_json():
-    for cls in (ctrl.Control, ctrl.Pose, ctrl.Style, ctrl.Region, ctrl.Guidance, ctrl.Recipe):
+    for cls in (
+        ctrl.Control, ctrl.Pose, ctrl.Inpaint, ctrl.Style, ctrl.Region, ctrl.Guidance, ctrl.Edit, ctrl.Recipe
+    ):  # fmt: skip
         for field in cls.__dataclass_fields__.values():
-            assert ("PictureLike" in str(field.type)) == ("picture" in field.metadata), (cls, field.name)
+            takes = any(kind in str(field.type) for kind in ("PictureLike", "MaskLike"))
+            assert takes == ("picture" in field.metadata), (cls, field.name)

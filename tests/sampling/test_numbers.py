@@ -5,7 +5,7 @@ from variety import LEFT, MAP, OTHER, PLAIN, REFERENCE, SOFT
 
 import ctrl
 from ctrl.attention import At
-from ctrl.sampling.loop import prepare, walk
+from ctrl.sampling.walk import prepare, walk
 
 RECIPE = PLAIN.replace(
     steps=4,

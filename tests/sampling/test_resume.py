@@ -42,6 +42,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.quick(task=["text to image", "inpainting, in part"], sampler=["heun", "dpm++ 2m sde", "unipc"])
 @pytest.mark.parametrize(("sampler", "task"), PAIRS)
 def test_every_sampler_goes_on_from_every_step_in_every_task(model, sampler, task):
     recipe = PLAIN.replace(sampler=sampler, steps=6, guidance=ctrl.Guidance(5, apg=ctrl.APG()), **TASKS[task])

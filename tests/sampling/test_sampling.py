@@ -7,6 +7,7 @@ import torch
 from fingerprint import fingerprint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from variety import share
 
 import ctrl
 from ctrl.sampling import sample_many
@@ -20,7 +21,7 @@ FULL = RECIPE.replace(
     controls=[ctrl.Pose(ctrl.Skeleton.named("waving"), 0.8), ctrl.Depth(MAP, ctrl.ramp(1, 0), mask=LEFT)],
     styles=[ctrl.Style(REFERENCE, 0.6, mask=LEFT), ctrl.Style(OTHER, 0.4)],
 )
-few = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=share(5), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def pixels(model, recipe):
@@ -194,6 +195,7 @@ def test_an_exception_leaves_the_model_untouched(model, error, part):
     assert (pixels(model, FULL) == expected).all()
 
 
+@pytest.mark.slow
 def test_the_lora_leaves_no_trace(model):
     expected, before = pixels(model, FULL), fingerprint(model)
     assert (pixels(model, FULL.replace(loras=[ctrl.Lora("lcm")])) != expected).any()
@@ -216,6 +218,7 @@ def test_an_exception_of_the_callback_ends_the_run(model):
     assert fingerprint(model) == before
 
 
+@pytest.mark.slow
 def test_threads_take_turns(model):
     recipes = [RECIPE, FULL, RECIPE.replace(guidance=1), FULL.replace(guidance=9)]
     expected = [pixels(model, recipe) for recipe in recipes]
@@ -233,6 +236,7 @@ def test_threads_take_turns(model):
         assert (one == other).all()
 
 
+@pytest.mark.slow
 def test_many_are_close_to_each(model):
     recipes = [FULL.replace(seed=seed, prompt=f"a {'red' if seed else 'blue'} ball") for seed in range(3)]
     recipes += [RECIPE, RECIPE.replace(negative="blue", seed=4), RECIPE.replace(sampler="euler a")]

@@ -43,7 +43,7 @@ from ctrl.train.halves import Encoding
 from ctrl.train.loop import Average, Budget, train
 from ctrl.train.options import Options
 from ctrl.train.pool import Pool, fill, open_pool
-from ctrl.train.rows import Rows, choose, mirror
+from ctrl.train.rows import Rows, choose, choose_near, mirror
 from ctrl.train.team import Team
 from ctrl.train.turns import Turn, turn
 
@@ -115,11 +115,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_killed_run_ends_bit_equal_to_one_that_was_not(tmp_path: Path, whole: nn.Module, workers: int) -> None:
+    before = set(multiprocessing.active_children())
     with pytest.raises(KeyboardInterrupt):
         learn(tmp_path, workers, killed_after=7)
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= before
     assert same(whole, learn(tmp_path, workers))
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_a_checkpoint_from_before_muon_went_by_groups_is_read(tmp_path: Path) -> None:
@@ -160,10 +161,17 @@ def fails(_: torch.Generator) -> Seen:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_goes_wrong_in_a_worker_is_raised_and_the_others_end(tmp_path: Path, workers: int) -> None:
     module = nn.Linear(2, 2)
+    before = set(multiprocessing.active_children())
     with pytest.raises(OSError, match="the pool is gone"):
         optimizer = torch.optim.SGD(module.parameters())
         train(tmp_path, module, optimizer, fails, lambda batch: batch.picture.sum(), Budget(steps=2), workers=workers)
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_the_u_net_sees_one_scene_of_four_from_elsewhere(pool: Pool) -> None:
+    rows = choose_near(pool, 4000, torch.Generator().manual_seed(0)).index
+    far = sum(row % 2 for row in rows) / len(rows)
+    assert 0.22 < far < 0.28 and set(rows) == set(range(pool.ready))
 
 
 def test_workers_read_the_pool(pool: Pool) -> None:
@@ -279,18 +287,18 @@ def test_the_denoiser_learns(pool: Pool) -> None:
 def test_a_caption_that_names_no_style_is_of_a_clean_render() -> None:
     for seed in range(200):
         scene = sample(seed)
-        said = denoiser.told(scene, seed)
+        said = denoiser.caption_of(scene, seed)
         assert scene.style == denoiser.PLAIN or "style" in said.says
         assert said.text[slice(*(said.mentions[0].start, said.mentions[0].end))] == said.mentions[0].word
     plain = [s for s in map(sample, range(200)) if s.style == denoiser.PLAIN]
-    assert any("style" not in denoiser.told(scene, scene.seed).says for scene in plain)
+    assert any("style" not in denoiser.caption_of(scene, scene.seed).says for scene in plain)
 
 
 def test_half_the_captions_name_colours_and_the_time_in_every_style() -> None:
     scene = replace(sample(3), style="blueprint")
-    even, odd = (denoiser.told(scene, seed).says for seed in (40, 41))
+    even, odd = (denoiser.caption_of(scene, seed).says for seed in (40, 41))
     assert "shirt" not in odd and "time" not in odd
-    said = frozenset().union(*(denoiser.told(scene, seed).says for seed in range(0, 20, 2)))
+    said = frozenset().union(*(denoiser.caption_of(scene, seed).says for seed in range(0, 20, 2)))
     assert {"shirt", "trousers", "time"} <= said and even
 
 
@@ -451,7 +459,7 @@ def test_the_large_codec_learns_to_decode_to_draw_and_to_encode_and_the_latents_
     np.save(runs / "latents256-redrawn.npy", np.load(runs / "latents256.npy")[:32])
     texture.main(replace(options, batch=3, budget=Budget(steps=3)))
     drawn = now()
-    encoder.main(options)
+    encoder.main(replace(options, rate=2.0))
     last = now()
     assert same(first.encoder, drawn.encoder) and not same(first.decoder, decoded.decoder)
     assert not same(decoded.decoder, drawn.decoder) and same(drawn.decoder, last.decoder)
@@ -525,7 +533,7 @@ def test_a_team_agrees_with_its_first_and_averages_the_rest(tmp_path: Path) -> N
     script = tmp_path / "member.py"
     script.write_text(_TEAM)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*torchrun, str(script), str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run([*torchrun, str(script), str(tmp_path)], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)] == ["2 5.0 [0.5, 0.5, 0.5]"] * 2
     assert Team.join() == Team() and Team().agree(3.0) == 3.0

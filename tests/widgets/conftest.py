@@ -2,9 +2,13 @@
 
 import base64
 import os
+import sys
+import time
+import types
 from importlib.resources import files
 from pathlib import Path
 
+import ipywidgets
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -48,6 +52,16 @@ def chromium():
 
 
 @pytest.fixture
+def colab(monkeypatch):
+    """As if this were Google Colab."""
+    package, output = types.ModuleType("google.colab"), types.ModuleType("google.colab.output")
+    output.enable_custom_widget_manager = lambda: None  # anywidget calls it there
+    package.output = output
+    for module in (package, output):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+@pytest.fixture
 def stage(chromium):
     """A page to show leaves on. No test may leave an error in its console."""
     context = chromium.new_context(viewport={"width": 900, "height": 900}, color_scheme="light", has_touch=True)
@@ -74,8 +88,8 @@ class Stage:
         page.expose_function("toPython", self._to_python)
         page.goto(ADDRESS)
 
-    def show(self, *leaves):
-        """Mount each leaf below the last one, and return the locator of the last."""
+    def show(self, *leaves, seen=True):
+        """Mount each leaf below the last one, and return the last one's locator; those not seen are for a shell."""
         for leaf in leaves:
             index = len(self.leaves)
             self.leaves.append(leaf)
@@ -83,13 +97,15 @@ class Stage:
             leaf.observe(lambda change, index=index: self._trait(index, change), names=self._synced(leaf))
             state = {name: _packed(getattr(leaf, name)) for name in self._synced(leaf)}
             state["_css"] = leaf._css
-            self.page.evaluate("([index, esm, state]) => mount(index, esm, state)", [index, leaf._esm, state])
+            state["#id"] = leaf.model_id
+            given = [index, leaf._esm, state, seen]
+            self.page.evaluate("(given) => void begin(mount(...given))", given)
         self.settle()
         return self.at(len(self.leaves) - 1)
 
     def again(self, index=0):
         """A second view of the same model."""
-        self.page.evaluate("(index) => view(index)", index)
+        self.page.evaluate("(index) => void begin(view(index))", index)
         self.settle()
 
     def close(self, index=0):
@@ -103,7 +119,8 @@ class Stage:
     def settle(self, milliseconds=0):
         """Carry messages for that long, and on until none is left."""
         self.page.wait_for_timeout(max(milliseconds, 5))
-        for _ in range(500):
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
             if not self.waiting and not self.page.evaluate("busy()"):
                 return
             self.carry()
@@ -186,6 +203,8 @@ class Stage:
 
 
 def _packed(value):
+    if isinstance(value, ipywidgets.Widget):
+        return f"anywidget:{value.model_id}"
     if isinstance(value, bytes | memoryview):
         return {"#bytes": base64.b64encode(bytes(value)).decode()}
     return value

@@ -33,7 +33,7 @@ def test_the_panel_shows_the_shares_of_the_shot(shot):
     red = shot.attention.map("red", layers=heat.layers[-1]).steps[2]
     assert np.abs(shares[-1, 2, 1] - red).max() <= red.max() * 0.01
     assert heat.places == (16, 16) and len(heat.attends) == 256
-    assert "sites" in heat.note and "rebuilt" in heat.note
+    assert "layers" in heat.note and "rebuilt" in heat.note
 
 
 def test_without_history_there_is_one_step_and_without_watching_a_sentence(model, shot):
@@ -44,3 +44,46 @@ def test_without_history_there_is_one_step_and_without_watching_a_sentence(model
     assert len(panel.heat.steps) == 4
     with pytest.raises(ValueError, match="the shot was not watched"):
         AttentionPanel(ctrl.sample(model, RECIPE))
+
+
+def code_of(stage, panel, **values):
+    """The code shown when these traits have changed: drawn once for each of them, in its frames."""
+    code = stage.page.locator("pre")
+    before = code.text_content()
+    for name, value in values.items():
+        setattr(panel, name, value)
+    stage.until("(before) => document.querySelector('pre').textContent !== before", before)
+    shown = None
+    while shown != (shown := code.inner_text()):
+        stage.settle(200)
+    return shown
+
+
+def test_the_code_it_shows_makes_the_maps_it_shows(stage, shot):
+    panel = AttentionPanel(shot)
+    stage.show(panel)
+    stage.until("document.querySelector('canvas')?.dataset.painted > 0")
+    stage.page.get_by_role("button", name="Show code").click()
+    shares = panel.heat.maps / 255 * panel.heat.scales[..., None, None]  # (layers, steps, words, h, w)
+    for word, said in enumerate(panel.heat.words):
+        made = eval(code_of(stage, panel, pinned=[word], active_layers=[0], when="one", step=2), {"shot": shot})
+        made = made.clip(min=0)
+        assert np.abs(made - shares[0, 2, word]).max() <= 0.01 * max(made.max(), 0.01), said
+    code = code_of(stage, panel, pinned=[1], active_layers=[], when="last")
+    assert code == "shot.attention.map('red', when=\"last\")" and eval(code, {"shot": shot}).share > 0
+
+
+def test_the_code_of_a_place_asks_that_place(stage, shot):
+    panel = AttentionPanel(shot)
+    stage.show(panel)
+    stage.until("document.querySelector('canvas')?.dataset.painted > 0")
+    stage.page.get_by_role("button", name="Show code").click()
+    names = {"shot": shot}
+    for place in ([[0.3, 0.7]], [[0.1, 0.1], [0.6, 0.1], [0.6, 0.6], [0.1, 0.6]]):
+        *before, last = code_of(stage, panel, place=place).splitlines()
+        exec("\n".join(before), names)
+        asked = eval(last, names)
+        inside = asked.mask > 0.5
+        corners = np.array(place).mean(0) * inside.shape[::-1]
+        assert inside[int(corners[1]), int(corners[0])] and 0 < inside.mean() < 0.4
+        assert asked.words and asked.attends is not None

@@ -123,7 +123,7 @@ def test_numbers_can_be_typed(stage, pad):
     assert "Acts in no step" in leaf.locator(".said").inner_text()
     leaf.get_by_label("Window by").select_option("noise")
     stage.settle(40)
-    assert pad.by == "noise" and "the sampler tells" in leaf.locator(".said").inner_text()
+    assert pad.by == "noise" and "the sampler decides" in leaf.locator(".said").inner_text()
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,21 @@ def test_a_front_end_that_drops_bytes_gets_text_and_a_note(stage, view):
     assert drawn(stage)[:2] == [512, 384]
 
 
+def test_a_view_whose_first_word_is_lost_says_it_again(stage, view):
+    heard, receive = [], view._handle_custom_msg
+
+    def lossy(content, buffers):
+        heard.append(content["kind"])
+        if heard.count(content["kind"]) > 1:
+            receive(content, buffers)
+
+    view.show(scene())
+    view._handle_custom_msg = lossy
+    stage.show(view)
+    stage.until("document.querySelector('.stage img')?.naturalWidth > 0", timeout=20_000)
+    assert heard[:4] == ["module", "module", "ready", "ready"]
+
+
 def test_a_second_view_shows_the_same_at_once(stage, view):
     stage.show(view)
     view.show(scene(), caption="twice")

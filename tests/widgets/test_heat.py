@@ -22,7 +22,7 @@ STEPS = ("t = 0.9", "t = 0.6", "t = 0.3", "t = 0.1")
 WORDS = ("the", "sun", "over", "the", "hills", "<b>sky</b>")
 SUN, HILLS, SKY = 1, 4, 5
 CLEAR = (0.25, 0.5, 1, 1)  # how strongly a word acts at each step
-HINTS = "shot.attention[{word}].over(layers={layers}, steps={steps}).at({place})"
+PLACE = "shot.attention.at({place})"
 
 
 def grid():
@@ -60,13 +60,20 @@ def heat(**changed):
     start = 0
     words = []
     for text in WORDS:
-        words.append(Word(text, start, start + len(text)))
+        words.append(Word(text, start, start + len(text), code=f"shot.attention.map({text!r}{{chosen}}){{step}}"))
         start += len(text) + 1
     swatch = io.BytesIO()
     Image.new("RGB", (24, 24), (200, 120, 40)).save(swatch, "PNG")
     words += [Word("style 1", source="style", picture=swatch.getvalue())]
     words += [Word("words", source="influence"), Word("the model itself", source="influence")]
-    fields = {"layers": LAYERS, "steps": STEPS, "attends": between(), "code": HINTS, "note": "10 of 10 sites seen."}
+    fields = {
+        "layers": LAYERS,
+        "steps": STEPS,
+        "attends": between(),
+        "code": PLACE,
+        "first": 4,
+        "note": "10 of 10 sites seen.",
+    }
     return Heat.of(scene(size=(384, 384)), words, planted(), **(fields | changed))
 
 
@@ -349,6 +356,18 @@ def test_who_decided_a_place_is_a_map_and_a_share(stage, shown):
     assert "Decided most by words" in words(stage)
 
 
+def test_the_model_itself_does_not_hide_which_of_the_others_decided(stage):
+    _, y = grid()
+    shares = np.stack([0.1 * (y > 0.5), 0.1 * (y < 0.5), 0.8 * np.ones_like(y)])
+    parties = [Word(name, source="influence") for name in ("words", "style 0", "the model itself")]
+    leaf = TokenHeat(Heat.of(scene(size=(384, 384)), parties, shares), look="decided")
+    stage.show(leaf)
+    stage.until("document.querySelector('canvas')?.dataset.painted > 0")
+    top, bottom = pixels(stage)[100:120, 100:120].mean((0, 1)), pixels(stage)[470:490, 100:120].mean((0, 1))
+    assert top[2] > top[0] and bottom[0] > bottom[2], "blue is the style, orange the words"
+    assert "beside the model itself" in words(stage)
+
+
 def test_python_may_choose_and_the_view_follows(stage, shown):
     shown.pinned = [SUN]
     stage.settle(60)
@@ -362,14 +381,16 @@ def test_python_may_choose_and_the_view_follows(stage, shown):
 
 def test_the_code_follows_what_is_chosen(stage, shown):
     stage.page.get_by_role("button", name="Show code").click()
-    shown.pinned, shown.active_layers, shown.when, shown.step = [SUN, SKY], [0], "one", 2
-    shown.place = [[0.5, 0.25]]
-    stage.settle(60)
+    with shown.hold_sync():
+        shown.pinned, shown.active_layers, shown.when, shown.step = [SUN, SKY], [0], "one", 2
+        shown.place = [[0.5, 0.25]]
+    stage.until("document.querySelector('pre').textContent.includes('.at(')")
     code = stage.page.locator("pre").inner_text()
-    assert (
-        code == 'shot.attention[["sun", "<b>sky</b>"]].over(layers=["up 16×16"], steps=range(2, 3)).at([[0.5, 0.25]])'
-    )
-    compile(code, "shown", "eval")
+    assert code.splitlines() == [
+        """shot.attention.map('sun', layers=["up 16×16"]).steps[6]""",
+        """shot.attention.map('<b>sky</b>', layers=["up 16×16"]).steps[6]""",
+        "shot.attention.at([[0.5, 0.25], [0.562, 0.25], [0.562, 0.312], [0.5, 0.312]])",
+    ]
 
 
 def test_words_are_never_html(stage, shown):

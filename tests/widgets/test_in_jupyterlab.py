@@ -3,6 +3,7 @@
 import pytest
 from conftest import SHOTS
 from lab import Notebook, running
+from pages import browsing, drag
 
 pytestmark = pytest.mark.slow
 
@@ -42,10 +43,6 @@ def lab(tmp_path_factory, chromium):
 @pytest.fixture(scope="module")
 def book(chromium, lab):
     """A notebook in which each leaf is shown."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    page = context.new_page()
-    page.errors = []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
     cells = [
         SHOW,
         "view",
@@ -55,12 +52,13 @@ def book(chromium, lab):
         STREAM,
         "print(repr(pad.skeleton.points[7].tolist()))",
         "print(curve.points)",
+        "# a long cell\n" * 200,
     ]
-    one = Notebook(page, *lab, cells)
-    for i in range(5):
-        one.run(i)
-    yield one
-    context.close()
+    with browsing(chromium, 1280, 1000) as page:
+        one = Notebook(page, *lab, cells)
+        for i in range(5):
+            one.run(i)
+        yield one
 
 
 def picture(book, name):
@@ -79,14 +77,7 @@ def test_every_leaf_is_seen(book):
 
 
 def test_a_wrist_dragged_in_the_page_is_dragged_in_the_kernel(book):
-    joint = book.page.locator(".ctrl-pose .joint[data-joint='7']")
-    joint.scroll_into_view_if_needed()
-    box = joint.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    book.page.mouse.move(x, y)
-    book.page.mouse.down()
-    book.page.mouse.move(x + 40, y - 60, steps=5)
-    book.page.mouse.up()
+    drag(book.page, book.page.locator(".ctrl-pose .joint[data-joint='7']"), 40, -60, steps=5)
     book.page.wait_for_timeout(500)
     before, after = (0.603, 0.537), eval(book.run(6))
     assert after[0] > before[0] + 0.03 and after[1] < before[1] - 0.05
@@ -125,7 +116,7 @@ def test_frames_flow_and_a_drag_arrives_while_a_cell_is_busy(book):
 
 
 def test_a_reload_brings_everything_back(book):
-    book.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    book.fulfilled("() => jupyterapp.commands.execute('docmanager:save')")
     book.page.wait_for_timeout(500)
     book.page.reload()
     book.ready()
@@ -135,3 +126,28 @@ def test_a_reload_brings_everything_back(book):
     book.page.wait_for_function("document.querySelectorAll('.ctrl-gallery .item').length === 3", timeout=30_000)
     picture(book, "reloaded")
     assert book.page.locator(".ctrl-frame .stage img").first.evaluate("(image) => image.naturalWidth") == 256
+
+
+def test_scrolled_out_of_view_and_back_it_is_the_same(book):
+    scroll = "(at) => jupyterapp.shell.currentWidget.content.scrollToItem(at)"
+    shown = """() => {
+      const box = document.querySelector('.ctrl-frame .stage img')?.getBoundingClientRect();
+      return Boolean(box && box.width && box.bottom > 0 && box.top < innerHeight);
+    }"""
+    for _ in range(2):
+        book.page.evaluate(scroll, 8)
+        book.page.wait_for_function(f"!({shown})()", timeout=20_000)
+        book.page.wait_for_timeout(500)
+        book.page.evaluate(scroll, 1)
+        book.page.wait_for_function(shown, timeout=20_000)
+    assert book.page.locator(".ctrl-frame .caption").inner_text() == "at rest"
+    assert book.page.locator(".ctrl-frame .stage img").first.evaluate("(image) => image.naturalWidth") == 256
+    assert book.page.errors == []
+
+
+def test_after_a_restart_of_the_kernel_whoever_touches_it_is_told(book):
+    book.fulfilled("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    book.ready()
+    book.page.locator(".ctrl-frame .stage").click()
+    book.page.get_by_text("run this cell again").first.wait_for(timeout=20_000)
+    picture(book, "restarted")

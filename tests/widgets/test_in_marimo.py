@@ -7,10 +7,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 
 import pytest
 from conftest import SHOTS
-from lab import ROOT
+from lab import ROOT, end
+from pages import browsing, drag
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +48,14 @@ def _(mo, pad):
 
 @pytest.fixture
 def address(tmp_path):
-    (tmp_path / "leaves.py").write_text(NOTEBOOK)
+    with serving(tmp_path, NOTEBOOK) as at:
+        yield at
+
+
+@contextmanager
+def serving(tmp_path, notebook):
+    """The address of a marimo that runs a notebook."""
+    (tmp_path / "leaves.py").write_text(notebook)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -66,32 +75,20 @@ def address(tmp_path):
                     time.sleep(0.25)
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.terminate()
-            process.wait(20)
+            end(process)
 
 
 def test_every_leaf_is_seen_and_a_dragged_wrist_is_read_by_a_cell(chromium, address):
-    context = chromium.new_context(viewport={"width": 1100, "height": 1000})
-    page = context.new_page()
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(address)
-    for name in ("pose", "frame", "curve", "gallery"):
-        page.locator(f".ctrl-{name}").wait_for(timeout=60_000)
-    page.get_by_text("wrist 0.60").wait_for(timeout=20_000)
-    page.locator(".ctrl-frame img").first.wait_for()
-    joint = page.locator(".ctrl-pose .joint[data-joint='7']")
-    joint.scroll_into_view_if_needed()
-    box = joint.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 50, y - 40, steps=4)
-    page.mouse.up()
-    page.get_by_text("wrist 0.60").wait_for(state="detached", timeout=20_000)
-    assert page.locator(".ctrl-gallery .item").count() == 2
-    assert page.locator(".ctrl-frame .caption").inner_text() == "still"
-    assert errors == []
-    if SHOTS:
-        page.screenshot(path=f"{SHOTS}/marimo.png")
-    context.close()
+    with browsing(chromium, 1100, 1000) as page:
+        page.goto(address)
+        for name in ("pose", "frame", "curve", "gallery"):
+            page.locator(f".ctrl-{name}").wait_for(timeout=60_000)
+        page.get_by_text("wrist 0.60").wait_for(timeout=20_000)
+        page.locator(".ctrl-frame img").first.wait_for()
+        drag(page, page.locator(".ctrl-pose .joint[data-joint='7']"), 50, -40, steps=4)
+        page.get_by_text("wrist 0.60").wait_for(state="detached", timeout=20_000)
+        assert page.locator(".ctrl-gallery .item").count() == 2
+        assert page.locator(".ctrl-frame .caption").inner_text() == "still"
+        assert page.errors == []
+        if SHOTS:
+            page.screenshot(path=f"{SHOTS}/marimo.png")

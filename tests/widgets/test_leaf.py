@@ -2,20 +2,22 @@
 
 import base64
 import gc
+import json
 import re
 import threading
 import weakref
 
 import pytest
+import traitlets
 
 PROBE = bytes([0, 127, 128, 255])
 
 
 def leaves():
-    """Every leaf there is; panels are made of leaves."""
+    """Every leaf there is; panels and the Studio are made of leaves."""
     import widgets
 
-    return [getattr(widgets, name) for name in widgets.__all__ if not name.endswith("Panel")]
+    return [getattr(widgets, name) for name in widgets.__all__ if not name.endswith(("Panel", "Studio"))]
 
 
 @pytest.fixture
@@ -58,7 +60,13 @@ def test_twenty_closed_leaves_are_gone(kind):
     assert [ref() for ref in dead if ref() is not None] == []
 
 
-@pytest.mark.parametrize("kind", leaves(), ids=lambda kind: kind.__name__)
+def modules():
+    from widgets import Studio
+
+    return [*leaves(), Studio]
+
+
+@pytest.mark.parametrize("kind", modules(), ids=lambda kind: kind.__name__)
 def test_a_module_is_small_plain_and_never_takes_words_for_html(kind):
     script = kind._esm
     assert isinstance(script, str)
@@ -82,10 +90,16 @@ def test_a_problem_has_what_why_and_next(kind):
 @pytest.mark.parametrize("kind", leaves(), ids=lambda kind: kind.__name__)
 def test_the_state_that_a_notebook_saves_is_small(kind):
     one = kind()
-    state = one.get_state()
-    assert len(state["_css"].encode()) < 10_000
-    assert sum(len(repr(value)) for name, value in state.items() if name not in ("_esm", "_css")) < 5_000
+    assert len(json.dumps(one.get_state(), default=str)) < 5_000
+    assert len(kind._css.encode()) < 10_000
     one.close()
+
+
+def test_a_leaf_hands_out_its_module_when_it_is_asked(leaf):
+    say(leaf, {"kind": "module"})
+    ((content, buffers),) = leaf.sent
+    assert content["script"].startswith("function make(") and "renderFrame" in content["script"] and buffers == []
+    assert content["styles"].startswith(".ctrl {")
 
 
 def test_a_view_that_opens_is_answered_and_sent_what_there_is(leaf):
@@ -135,6 +149,20 @@ def test_what_goes_wrong_in_a_message_is_said_in_the_panel(leaf, content):
     say(leaf, content)
     assert leaf.problem["what"].startswith("The panel could not do that: ")
     assert leaf.problem["next"] and "Traceback" in leaf.problem["details"]
+
+
+def test_a_value_that_no_trait_takes_is_said_and_set_back(leaf):
+    back = []
+    leaf.send_state = lambda key: back.append(key)
+    leaf.add_traits(steps=traitlets.Int(3, min=1).tag(sync=True))
+    leaf.observe(lambda change: 1 / (change["new"] - 4), names="steps")
+    for value, words in (("many", "expected an int"), (0, "less than 1"), (4, "division by zero")):
+        leaf.clear_problem()
+        leaf.set_state({"steps": value})
+        assert words in leaf.problem["what"] and "Traceback" in leaf.problem["details"]
+    assert back.count(["steps"]) == 3 and leaf.steps == 4
+    leaf.set_state({"steps": 5})
+    assert leaf.steps == 5
 
 
 def test_the_front_end_chooses_the_thread_of_messages(leaf, monkeypatch):

@@ -482,7 +482,7 @@ def test_a_pasted_picture_is_fitted(stage, shown):
 
 
 def test_a_large_photo_is_reduced_and_said_to_be(stage, shown):
-    noise = np.random.default_rng(0).integers(0, 255, (1600, 2400, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, (1680, 2520, 3), np.uint8)  # 12 MB as a PNG
     drop(stage, Image.fromarray(noise))
     stage.until("!document.querySelector('.intake').hidden", timeout=10000)
     assert "It was reduced to 1500 × 1000." in stage.at().inner_text()

@@ -3,6 +3,7 @@
 import pytest
 from conftest import SHOTS
 from lab import Notebook, running
+from pages import browsing
 
 pytestmark = pytest.mark.slow
 
@@ -24,11 +25,7 @@ shelf = StyleShelf([ground, ctrl.Style(ground.rotate(90), weight=0.4)])
 @pytest.fixture(scope="module")
 def book(tmp_path_factory, chromium):
     home = tmp_path_factory.mktemp("lab")
-    with running(home) as address:
-        context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-        page = context.new_page()
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
+    with running(home) as address, browsing(chromium, 1280, 1000) as page:
         asked = [
             "print(heat.pinned, heat.place)",
             "print(np.asarray(pad.picture)[128, 64:192].min(), pad.revision)",
@@ -38,7 +35,6 @@ def book(tmp_path_factory, chromium):
         for i in range(4):
             one.run(i)
         yield one
-        context.close()
 
 
 def place(book, selector, x, y):
@@ -97,7 +93,7 @@ def test_keys_typed_in_a_leaf_leave_the_notebook_alone(book, focus):
 
 
 def test_a_reload_brings_everything_back(book):
-    book.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    book.fulfilled("() => jupyterapp.commands.execute('docmanager:save')")
     book.page.wait_for_timeout(500)
     book.page.reload()
     book.ready()

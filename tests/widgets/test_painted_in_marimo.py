@@ -3,6 +3,7 @@
 import pytest
 import test_in_marimo
 from conftest import SHOTS
+from pages import browsing
 from test_in_marimo import address  # noqa: F401
 
 pytestmark = pytest.mark.slow
@@ -43,13 +44,9 @@ def notebook(monkeypatch):
 
 @pytest.fixture
 def page(notebook, chromium, address):  # noqa: F811
-    context = chromium.new_context(viewport={"width": 1100, "height": 1400})
-    one = context.new_page()
-    one.errors = []
-    one.on("pageerror", lambda error: one.errors.append(str(error)))
-    one.goto(address)
-    yield one
-    context.close()
+    with browsing(chromium, 1100, 1400) as one:
+        one.goto(address)
+        yield one
 
 
 def test_a_stroke_is_read_by_a_cell_and_the_maps_are_painted(page):

@@ -174,7 +174,9 @@ def test_a_drag_in_the_browser_reaches_whoever_observes(pad):
 
 
 def test_the_poses_of_the_panel_are_those_of_ctrl(pad):
-    script = pad._esm.splitlines()[0]
+    from widgets import PosePad
+
+    script = PosePad._esm.splitlines()[0]
     told = json.loads(script.removeprefix("const SKELETON = ").removesuffix(";"))
     assert {name: np.array(pose) for name, pose in told["poses"].items()}.keys() == POSES.keys()
     for name, pose in told["poses"].items():

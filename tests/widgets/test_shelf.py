@@ -89,6 +89,23 @@ def test_the_order_of_the_cards_is_the_order_of_the_styles(shelf):
     assert [style.picture.size for style in shelf.styles] == [(200, 200), (150, 240), (320, 200)]
 
 
+def test_a_reference_acts_in_a_region_and_follows_it_as_it_is_painted():
+    mask = ctrl.Picture.of(SQUARE.convert("L"))
+    shelf = StyleShelf([ctrl.Style(WIDE, 0.5, mask=mask), TALL])
+    assert [item["where"] for item in shelf.items] == ["its own mask", ""]
+    for hat in (Image.linear_gradient("L"), Image.radial_gradient("L")):
+        shelf.regions = {"a hat": hat, "a box": mask}
+        assert shelf.places == ["a hat", "a box"] and shelf.styles[0].mask == mask
+        edit(shelf, 1, where="a hat")
+        assert shelf.styles == (ctrl.Style(WIDE, 0.5, mask=mask), ctrl.Style(TALL, mask=hat))
+    edit(shelf, 0, where="a hat")
+    assert shelf.styles[0].mask == shelf.styles[1].mask
+    shelf.regions = {}
+    assert [item["where"] for item in shelf.items] == ["", ""] and shelf.styles[1] == ctrl.Style(TALL)
+    assert shelf.styles[0] == ctrl.Style(WIDE, 0.5)
+    shelf.close()
+
+
 @pytest.mark.parametrize("crop", [[0.25, 0.1, 0.5], [0, 0, 1], [0.9, 0.9, 1]])
 def test_a_crop_is_a_square_inside_the_picture(shelf, crop):
     edit(shelf, 0, crop=crop)
@@ -249,6 +266,16 @@ def test_weights_are_slid_and_typed(stage, shown):
     stage.settle(50)
     assert shown.styles[1].weight == pytest.approx(0.95)
     assert slider.evaluate("(node) => node === document.activeElement"), "the card is not built anew"
+
+
+def test_a_reference_is_put_into_a_painted_region(shown, stage):
+    choice = stage.at().get_by_label("Where it acts").first
+    assert not choice.is_visible()
+    shown.regions = {"a hat": Image.linear_gradient("L")}
+    stage.settle()
+    choice.select_option("a hat")
+    stage.settle()
+    assert shown.styles[0].mask == ctrl.Region("a hat", Image.linear_gradient("L")).mask
 
 
 def test_what_is_followed_is_one_press(stage, shown):

@@ -40,6 +40,7 @@ def ours(model, prompt="ab, c"):
     return np.asarray(ctrl.sample(model, RECIPE.replace(prompt=prompt)).image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", KINDS)
 def test_clip_skip_reads_the_layers_that_diffusers_reads(shelf, family):
     pipe = pipeline(shelf, family)
@@ -61,6 +62,7 @@ def vectors(family, count):
     return {"clip_l": drawn, "clip_g": drawn.flip(0) / 2} if family == "sdxl" else {"emb_params": drawn}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("family", KINDS)
 def test_a_textual_inversion_of_several_vectors_draws_what_diffusers_draws(shelf, tmp_path, family, count):
@@ -83,11 +85,24 @@ def test_a_textual_inversion_of_several_vectors_draws_what_diffusers_draws(shelf
     assert np.array_equal(ours(named, "a <cat>, b"), expected)
 
 
+@pytest.mark.slow
 def test_the_vectors_of_a_word_share_its_place_and_its_weight(shelf, tmp_path):
     file = tiny.save({"<cat>": torch.randn(3, 64)}, tmp_path / "learned_embeds.safetensors")
     model = ctrl.load(shelf / "sd1", device="cpu", embeddings=file)  # the file names its word
     spans = text.spans(model.text.encoders, "a (<cat>:1.3) b")
     assert [(one.start, one.end) for one in spans] == [(0, 1), (2, 7), (2, 7), (2, 7), (8, 9)]
+    prefixed = ctrl.load(shelf / "sd1", device="cpu", embeddings={"cat": file})
+    for prompt in ("a embedding:cat b", "a embedding:cat.safetensors b", "a Embedding:cat b"):
+        assert torch.equal(prefixed.text.encode(prompt).states, prefixed.text.encode("a cat b").states)
+        assert torch.equal(prefixed.text.encode(prompt).states, model.text.encode("a <cat> b").states)
+        assert not [note for note in ctrl.sample(prefixed, RECIPE.replace(prompt=prompt)).notes if "embedding" in note]
+    for prompt in ("a embedding:cat b", "a embedding:cat.pt b", "a embedding:<cat> b"):  # ComfyUI names the file
+        assert torch.equal(model.text.encode(prompt).states, model.text.encode("a <cat> b").states)
+        assert not [note for note in ctrl.sample(model, RECIPE.replace(prompt=prompt)).notes if "embedding" in note]
+    spans = text.spans(model.text.encoders, "a embedding:cat.pt, b")
+    assert [(one.start, one.end) for one in spans] == [(0, 1), *[(12, 15)] * 3, (18, 19), (20, 21)]
+    strange = model.text.encode("a embedding:dog b").states
+    assert not torch.equal(strange, model.text.encode("a <cat> b").states)
     read = model.text.encode("a (<cat>:1.3) b")
     assert read.weights.tolist()[:6] == pytest.approx([1, 1, 1.3, 1.3, 1.3, 1])
 
@@ -108,6 +123,7 @@ def test_what_is_no_textual_inversion_for_this_model_is_refused(shelf, tmp_path,
         ctrl.load(shelf / "sd1", device="cpu", embeddings={word: file})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["folder", "original names", "in a model's file", "model folder"])
 def test_another_vae_is_taken_in_place_of_the_models(shelf, tmp_path, form):
     torch.manual_seed(11)
