@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ctrl
-from ctrl import Recipe, Sweep
+from ctrl import Recipe, Sweep, threads
 from widgets.encode import png
 from widgets.leaf import Message
 
@@ -70,8 +70,7 @@ class Grid:
         self.stop()
         before, self._stop = self._thread, threading.Event()
         arguments = (recipe, axes, self._stop, count, before)
-        self._thread = threading.Thread(target=self._make, args=arguments, name="ctrl.Studio grid", daemon=True)
-        self._thread.start()
+        self._thread = threads.start(self._make, *arguments, name="ctrl.Studio grid", stop=self.stop)
 
     def stop(self) -> None:
         """End the sweep after the picture that is being made."""

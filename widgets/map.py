@@ -19,6 +19,7 @@ import numpy as np
 import traitlets
 from PIL import Image
 
+from ctrl import threads
 from widgets.encode import checked, png
 from widgets.leaf import Leaf, Message, module, styles
 
@@ -173,7 +174,7 @@ class MapPad(Leaf):
             _opened(buffers[0])
             self._background = bytes(buffers[0])
         elif kind == "detect":
-            threading.Thread(target=self._detect, name="MapPad detect", daemon=True).start()
+            threads.start(self._detect, name="MapPad detect")
 
     def _store(self, name: str, packed: bytes | None) -> None:
         if not re.fullmatch(r"map|r\d{1,3}", name):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ctrl import threads
 from ctrl.skeleton import COLOURS, JOINTS, LIMBS, MIRRORED, POSES, People, Skeleton, pose_of
 from widgets.encode import checked, jpeg
 from widgets.leaf import Leaf, Message, module, styles, traitlets
@@ -139,7 +139,7 @@ class PosePad(Leaf):
         elif kind == "background":
             self.background = _opened(buffers[0]) if buffers else None
         elif kind == "detect":
-            threading.Thread(target=self._detect, name="PosePad detect", daemon=True).start()
+            threads.start(self._detect, name="PosePad detect")
 
     def _detect(self) -> None:
         """Detect in a separate thread: a detector may take seconds, and messages must not wait for it."""

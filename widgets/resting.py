@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import ctrl
-from ctrl import Shot, Watch
+from ctrl import Shot, Watch, threads
 
 if TYPE_CHECKING:
     from ctrl import Model
@@ -31,8 +31,7 @@ class Resting:
         self._wanted: Shot | None = None
         self._number = 0
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._thread = threads.start(self._run, name=name, stop=self._end)
 
     def at(self, shot: Shot | None) -> None:
         """A picture is finished; None: the next one has begun."""
@@ -43,12 +42,15 @@ class Resting:
 
     def close(self) -> None:
         """End the thread."""
+        self._end()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _end(self) -> None:
         with self._changed:
             self._closed = True
             self._number += 1
             self._changed.notify()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
 
     def _run(self) -> None:
         while (found := self._next()) is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ import traitlets
 from PIL import Image
 
 import ctrl
+from ctrl import threads
 from widgets.encode import jpeg
 from widgets.leaf import Leaf, Message, module, styles
 from widgets.settings import EVERYWHERE, OWN
@@ -137,7 +137,7 @@ class StyleShelf(Leaf):
         before = {item["id"]: item["crop"] for item in change["old"] or []}
         for item in change["new"]:
             if before.get(item["id"], "new") != item["crop"]:
-                threading.Thread(target=self._look, args=(item,), name="StyleShelf sees", daemon=True).start()
+                threads.start(self._look, item, name="StyleShelf sees")
 
     def _look(self, item: dict[str, Any]) -> None:
         """Get the encoder's crop in a separate thread: the first call loads the encoder."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ctrl import threads
 from ctrl.live.frame import Frame, State
 from ctrl.live.mailbox import Wish
 
@@ -31,8 +32,7 @@ class Callbacks:
         self._changed = threading.Condition()
         self._waiting: list[Event] = []
         self._last = False
-        self.thread = threading.Thread(target=self._work, name="ctrl.Live callbacks", daemon=True)
-        self.thread.start()
+        self.thread = threads.start(self._work, name="ctrl.Live callbacks")  # it ends after the session's other thread
 
     def put(self, event: Event) -> None:
         """Append an event; returns at once."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
+from ctrl import threads
 from ctrl.live.active import Activity, activity
 from ctrl.live.callbacks import Callbacks, Event
 from ctrl.live.follower import Follower
@@ -75,8 +76,7 @@ class Live:
         self.model = model
         self.update(recipe)
         self._callbacks = Callbacks(self._handle, self._ended)
-        self._thread = threading.Thread(target=self._work, name="ctrl.Live", daemon=True)
-        self._thread.start()
+        self._thread = threads.start(self._work, name="ctrl.Live", stop=self._mailbox.close)
 
     def update(self, recipe: Recipe) -> None:
         """Request another recipe, from any thread. A recipe that was still waiting is dropped, from the record too."""
