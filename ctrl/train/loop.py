@@ -151,8 +151,9 @@ def _fall(progress: float) -> float:
 
 @contextmanager
 def bf16(device: torch.device) -> Iterator[None]:
-    """Mixed precision for the forward pass, the same on the CPU and on a GPU.
+    """Mixed precision for the forward pass, on a GPU and on a CPU that computes in bfloat16.
 
+    A CPU that does not, such as one with AVX2 alone, keeps float32: convolutions would take tens of times as long.
     On the CPU attention is plain matrix products: going backward through the flash kernel takes twice as long there.
     """
     kernels = (
@@ -160,8 +161,13 @@ def bf16(device: torch.device) -> Iterator[None]:
         if device.type == "cpu"
         else [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
     )
-    with torch.autocast(device.type, torch.bfloat16), sdpa_kernel(kernels):
+    with torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16(device)), sdpa_kernel(kernels):
         yield
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device has kernels for bfloat16."""
+    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def parameters(*modules: nn.Module) -> Iterable[nn.Parameter]:
