@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ctrl.attention import Hooks, Site, callable_of, sites, tap
 from ctrl.attention.override import override
-from ctrl.model.loading.control_modules import OneKind
+from ctrl.model.loading.control_modules import OneKind, Pooled
 from ctrl.model.revision import changes, weights_of
 from ctrl.model.unet import AddedConditions
 from ctrl.rows import PromptRows, Residuals
@@ -50,9 +50,12 @@ class ControlNet:
         return len(self._net.controlnet_down_blocks) + 1
 
     @property
-    def prompted_only(self) -> bool:
-        """Whether it acts on the conditional rows only, whatever its control says: one that pools its residuals."""
-        return bool(getattr(self.module, "prompted_only", False))
+    def pools(self) -> bool:
+        """Whether each of its residuals is replaced by its mean over height and width.
+
+        Such a ControlNet acts on the conditional rows only, whatever its control says.
+        """
+        return isinstance(self.module, Pooled)
 
     @property
     def reads_holes(self) -> bool:

@@ -32,7 +32,7 @@ class T2IAdapter:
 
     title = "T2I-Adapter"
     runs_once = True
-    prompted_only = reads_holes = False
+    pools = reads_holes = False
     sites: tuple[Site, ...] = ()  # it has no attention
 
     @property

@@ -63,7 +63,7 @@ class ControlRun:
 
         A perturbed row reuses the residuals of its conditional row.
         """
-        unconditional = self.now.branch_weights[0] != 0 and not self.net.prompted_only
+        unconditional = self.now.branch_weights[0] != 0 and not self.net.pools
         return Rows(pictures=rows.pictures, guided=rows.guided and unconditional)
 
     def _unweighted(
@@ -101,12 +101,14 @@ class ControlRun:
         return self.memory(key, lambda: tuple(torch.cat([residual] * times) for residual in inside))
 
     def _weighed(self, residuals: Residuals, control_rows: Rows, words: StepWords) -> Residuals:
-        """The residuals times weight, blocks, mask and branch weights."""
+        """The residuals times weight and blocks, pooled where the network pools, times mask and branch weights."""
         uncond, asked = self.now.branch_weights[0], words_of(self.now.mask)
         made = None if asked is None else words.mask(asked)
         weighed = []
         for residual, weight in zip(residuals, self._weights(len(residuals), residuals[0].device), strict=True):
             residual = residual * weight
+            if self.net.pools:
+                residual = residual.mean((2, 3), keepdim=True).expand_as(residual)
             if self.given.mask is not None:
                 residual = residual * self._mask(self.given.mask, residual)
             if made is not None:

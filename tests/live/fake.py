@@ -72,7 +72,7 @@ class FakeUNet:
 class FakeControlNet:
     """Two residuals of its picture, the latents and the prompt."""
 
-    sites, count, prompted_only = (), 7, False
+    sites, count, pools = (), 7, False
     title, multiple, runs_once, reads_holes = "ControlNet", 8, False, False
 
     def __init__(self, kind):

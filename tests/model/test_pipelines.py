@@ -95,8 +95,9 @@ def test_a_controlnet_that_pools_acts_on_the_prompted_rows_as_in_diffusers(pipe)
     one = StableDiffusionControlNetPipeline(**pipe.components, controlnet=net, requires_safety_checker=False)
     one.set_progress_bar_config(disable=True)
     model = ctrl.load(one)
-    expected = theirs(one, image=MAP, controlnet_conditioning_scale=0.8)
-    assert np.array_equal(ours(model, controls=[ctrl.Control("shuffle", MAP, 0.8)]), expected)
+    for weight in (0.3, 0.7, 1.1, 0.8):  # their means depend on whether the weight comes before or after
+        expected = theirs(one, image=MAP, controlnet_conditioning_scale=weight)
+        assert np.array_equal(ours(model, controls=[ctrl.Control("shuffle", MAP, weight)]), expected), weight
     half = Image.new("L", (64, 64))
     half.paste(255, (0, 0, 32, 64))
     masked = ours(model, controls=[ctrl.Control("shuffle", MAP, 0.8, mask=half)])

@@ -43,28 +43,24 @@ class OneKind(nn.Module):
 
 
 class Pooled(nn.Module):
-    """A ControlNet whose residuals are the same everywhere (`global_pool_conditions`): "shuffle".
+    """A ControlNet whose residuals are to be the same everywhere (`global_pool_conditions`): "shuffle".
 
-    They come back at full size, so that masks act after the pooling. In diffusers it acts on the prompted rows only:
-    `prompted_only` says so.
+    Its own are returned as they are: they are pooled after their weight, as in diffusers, and before their mask.
     """
-
-    prompted_only = True
 
     def __init__(self, net: Any) -> None:
         super().__init__()
         self.net = view(net)
-        self.net.register_to_config(global_pool_conditions=False)  # `forward` pools instead
+        self.net.register_to_config(global_pool_conditions=False)
 
     @property
     def config(self) -> Any:
         """The ControlNet's configuration."""
         return self.net.config
 
-    def forward(self, *args: Any, **kwargs: Any) -> tuple[list[Tensor], Tensor]:
-        """The residuals, each the mean over its height and width."""
-        down, mid = self.net(*args, **kwargs)
-        return [_mean(residual) for residual in down], _mean(mid)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The residuals before they are pooled."""
+        return self.net(*args, **kwargs)
 
 
 class Flipped(nn.Module):
@@ -88,7 +84,3 @@ def reading_rgb(net: Any) -> Any:
     flipped.controlnet_cond_embedding = Flipped(flipped.controlnet_cond_embedding)
     flipped.register_to_config(controlnet_conditioning_channel_order="rgb")
     return flipped
-
-
-def _mean(residual: Tensor) -> Tensor:
-    return torch.mean(residual, dim=(2, 3), keepdim=True).expand_as(residual)
