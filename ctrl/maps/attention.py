@@ -171,7 +171,8 @@ class Attention:
         """
         source = f"style {index}"
         if source not in self.styles:
-            raise KeyError(f"index must be one of {', '.join(self.styles) or 'no styles: none acted'}; got {index}.")
+            acted = ", ".join(self.styles) or f"no styles: none acted in {self.receipt.read_steps}"
+            raise KeyError(f"index must be one of {acted}; got {index}.")
         count = next(len(mean) for key, (mean, _) in self.means.items() if key.source == source)
         each = count // self.styles[source]
         if not 0 <= picture < self.styles[source]:
@@ -286,7 +287,7 @@ class Attention:
             if key.when == "all"
         ]
         if not keys:
-            why = "guidance was off" if source == "negative" else "it never acted in the steps watched"
+            why = "guidance was off" if source == "negative" else f"it never acted in {self.receipt.read_steps}"
             raise KeyError(f"{source} has no maps in {component}: {why}.")
         return keys
 

@@ -24,7 +24,6 @@ from ctrl.maps.texts import Text
 from ctrl.maps.watch import LAST, Watch
 from ctrl.rows import Rows
 
-SOME = 4  # self-attention, the larger part of the work, is read at every fourth step and the last
 Texts = Mapping[str, Text]  # by source: "prompt", "negative", "region 0"
 Compare = Callable[[Tensor], None]
 
@@ -151,7 +150,7 @@ class Collector:
         return self.watch.acts(step, self.count)
 
     def _reads_self_attention(self, step: int) -> bool:
-        return self._acts(step) and (step % SOME == 0 or step == self.count - 1)
+        return self.watch.acts_within(step, self.count)
 
     def _positions(self, source: str) -> tuple[int, ...]:
         """Those of any picture: the maps of a batch are one tensor."""
@@ -203,7 +202,7 @@ class Collector:
 
     def _add(self, key: Key, step: int, maps: Tensor) -> None:
         late = self.count - LAST <= step and self.count > LAST
-        self.sums.add(key._replace(when="last") if late else key, maps)
+        self.sums.add(key._replace(when="last") if late else key, maps, self.watch.stands_for(step, self.count))
         if self.watch.history:
             self.history.add(step, key, maps)
 

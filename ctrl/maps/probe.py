@@ -69,7 +69,7 @@ class Probe:
 
     def acts(self, step: int, count: int) -> bool:
         """Whether it acts at evaluation `step` of `count`."""
-        return Watch(steps=self.steps).acts(step, count)
+        return Watch(steps=self.steps, every=1).acts(step, count)
 
     def among(self, sites: Sequence[Site]) -> list[Block]:
         """The blocks it acts on, of a U-Net with these attention sites; a ValueError names what is not among them."""

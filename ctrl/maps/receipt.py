@@ -36,6 +36,12 @@ class Receipt:
         """Whether the maps rebuild the network's own output."""
         return self.error is not None and self.tolerance is not None and self.error <= self.tolerance
 
+    @property
+    def read_steps(self) -> str:
+        """The steps that were read, for a sentence, and how to read all where some were not."""
+        some = len(self.steps) < self.count
+        return f"the {len(self.steps)} of {self.count} steps that were read" + "; Watch(every=1) reads all" * some
+
     def insist(self) -> None:
         """Refuse, by a RuntimeError, to show maps that fail their check."""
         if self.error is None:

@@ -47,15 +47,15 @@ class Key(NamedTuple):
 
 @dataclass
 class Sum:
-    """A running sum of maps (N, p, t), and how many were added."""
+    """A running sum of maps (N, p, t), and how many it stands for."""
 
     total: Tensor
     count: int = 1
 
-    def add(self, maps: Tensor) -> None:
-        """Add maps of one site at one step."""
-        self.total.add_(maps)
-        self.count += 1
+    def add(self, maps: Tensor, steps: int) -> None:
+        """Add maps of one site at one step, which stands for so many."""
+        self.total.add_(maps, alpha=steps)
+        self.count += steps
 
 
 @dataclass
@@ -64,13 +64,13 @@ class Sums:
 
     sums: dict[Key, Sum] = field(default_factory=dict)
 
-    def add(self, key: Key, maps: Tensor) -> None:
-        """Add float32 maps (N, p, t), which become the sum if they are the first."""
+    def add(self, key: Key, maps: Tensor, steps: int = 1) -> None:
+        """Add float32 maps (N, p, t) of a step, which stands for so many; they become the sum if they are the first."""
         held = self.sums.get(key)
         if held is None:
-            self.sums[key] = Sum(maps.clone())
+            self.sums[key] = Sum(maps * steps, steps)
         else:
-            held.add(maps)
+            held.add(maps, steps)
 
     @property
     def bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from ctrl.attention import Site
 
 UP = "up_blocks"
 LAST = 3  # steps that say where a thing is in the finished picture
+SOME = 4  # self-attention, the larger part of the work, is read at every fourth step and the last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +24,15 @@ class Watch:
     - `smallest`, `largest`: cells along the shorter side of the layers that count.
     - `heads`: the numbers of the heads that count; None for all. Sites with fewer heads leave out what they lack.
     - `steps`: the part of the run to watch, such as (0.5, 1.0) for its second half.
+    - `every`: read the first step of that part, every so many steps after it, and its last three; 1 for all steps. A
+      step that is read stands for those after it that are not, so that means over steps stay means over the part.
     - `self_attention`: also keep where each place attends, on a grid of at most 512 places, at every fourth step and
-      the last.
-    - `history`: also keep every step, as bytes, for a strip, a GIF or a scrubber.
-    - `influence`: also split what each place is made of by words, pictures, controls and the model itself. It takes
-      about as long again as the cross-attention it watches.
+      the last of those read.
+    - `history`: read all steps, and also keep each, as bytes, for a strip, a GIF or a scrubber.
+    - `influence`: read all steps, and also split what each place is made of by words, pictures, controls and the model
+      itself. It takes about as long again as the cross-attention it watches.
 
-    The default layers were chosen on the atelier, see `ctrl.maps`: other models may differ.
+    The default layers and steps were chosen on the atelier, see `ctrl.maps`: other models may differ.
     """
 
     words: tuple[str, ...] | None = None
@@ -38,6 +42,7 @@ class Watch:
     largest: int = 64
     heads: tuple[int, ...] | None = None
     steps: tuple[float, float] = (0.0, 1.0)
+    every: int = 4
     self_attention: bool = True
     history: bool = False
     influence: bool = False
@@ -46,8 +51,8 @@ class Watch:
         for name in ("words", "components", "layers"):
             object.__setattr__(self, name, names_of(name, getattr(self, name)))
         object.__setattr__(self, "heads", _numbers(self.heads))
-        for name in ("smallest", "largest"):
-            _whole(name, getattr(self, name))
+        for name, unit in (("smallest", "cells"), ("largest", "cells"), ("every", "steps")):
+            _whole(name, getattr(self, name), unit)
         if self.smallest > self.largest:
             raise ValueError(f"smallest must not exceed largest, got {self.smallest} and {self.largest}.")
         object.__setattr__(self, "steps", part_of(self.steps))
@@ -82,9 +87,27 @@ class Watch:
         return self.smallest <= min(height, width) <= self.largest
 
     def acts(self, step: int, count: int) -> bool:
-        """Whether evaluation `step` of `count` is watched."""
+        """Whether evaluation `step` of `count` is read."""
+        return self.stands_for(step, count) > 0
+
+    def stands_for(self, step: int, count: int) -> int:
+        """How many steps it stands for, itself among them; 0 if it is not read."""
+        part = self._part(count)
+        if step not in part:
+            return 0
+        if self.history or self.influence or part.stop - step <= LAST:
+            return 1
+        read = (step - part.start) % self.every == 0
+        return min(self.every, part.stop - LAST - step) if read else 0
+
+    def acts_within(self, step: int, count: int) -> bool:
+        """Whether its self-attention is read."""
+        part = self._part(count)
+        return self.acts(step, count) and ((step - part.start) % SOME == 0 or step == part.stop - 1)
+
+    def _part(self, count: int) -> range:
         start, until = self.steps
-        return start * count <= step < until * count or (until == 1.0 and step == count - 1)
+        return range(math.ceil(start * count), math.ceil(until * count))
 
 
 def names_of(name: str, given: object) -> tuple[str, ...] | None:
@@ -106,9 +129,9 @@ def _numbers(given: object) -> tuple[int, ...] | None:
     return numbers
 
 
-def _whole(name: str, given: object) -> None:
+def _whole(name: str, given: object, unit: str) -> None:
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise ValueError(f"{name} must be a whole number of cells, 1 or more, got {given!r}.")
+        raise ValueError(f"{name} must be a whole number of {unit}, 1 or more, got {given!r}.")
 
 
 def part_of(given: object) -> tuple[float, float]:

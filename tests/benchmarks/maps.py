@@ -9,9 +9,9 @@ latents, 64 or 96 in daam, and 77 tokens. nnsight shows inner values and has no 
 and keys, and the arithmetic is that of `ctrl.watching`.
 
 mIoU is at half of the range on 16 × 16 cells, of the nouns of captions on pictures generated in 20 steps, against what
-the atelier's eyes see there; `--scenes 0` leaves it out. Time is the processor time of a run over that of a run without
-a tool, the median of runs that take turns, and then what a tool adds over what daam adds. Operations are aten's, a
-step; bytes are what a tool holds after 20 steps. `--tools` names those to run. Nothing here asserts.
+the atelier's eyes see there; `--scenes 0` leaves it out. Time is the processor time of a run of 20 steps over that of a
+run without a tool, the median of runs that take turns, and then what a tool adds over what daam adds. Operations are
+aten's, a step; bytes are what a tool holds after 20 steps. `--tools` names those to run. Nothing here asserts.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def added(both: Beside, tools: list[Any], rounds: int) -> dict[str, tuple[float,
     for number in range(rounds + 1):
         for name, tool in zip(names, [None, *tools], strict=True):
             begun = time.process_time()
-            call(both.plain, num_inference_steps=8) if tool is None else tool.run(both.plain, eight_steps)
+            timed(both.plain) if tool is None else tool.run(both.plain, timed)
             if number:  # the first warms up
                 taken[name].append(time.process_time() - begun)
     times = {name: np.array(values) for name, values in taken.items()}
@@ -107,9 +107,9 @@ def added(both: Beside, tools: list[Any], rounds: int) -> dict[str, tuple[float,
     return {name: (float(np.median(times[name] / times[""])), float(np.median(more[name])) / least) for name in names}
 
 
-def eight_steps(pipe: Any) -> torch.Tensor:
-    """Latents of a run of eight steps."""
-    return call(pipe, num_inference_steps=8)
+def timed(pipe: Any) -> torch.Tensor:
+    """Latents of a run of 20 steps."""
+    return call(pipe, num_inference_steps=20)
 
 
 def costs(both: Beside, tool: Any) -> dict[str, Any]:

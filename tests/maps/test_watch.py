@@ -1,5 +1,6 @@
 """Watching a run: the maps are true, the picture is the same to the bit, and what is held does not grow."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -296,20 +299,20 @@ def test_watching_sd_1_5_at_512_pixels_adds_at_most_one_percent_of_its_arithmeti
         inputs = torch.zeros(2, 4, 64, 64), torch.zeros(()), torch.zeros(2, 77, 768)
     places = ctrl.attention.sites(unet, kind="all")
     text = ctrl.maps.Text.of("w " * 75, [(1 + at, 2 * at, 2 * at + 1) for at in range(75)])
-    collector = Collector(WATCH, places, [{"prompt": text, "negative": text}], 20)
 
-    def flops(step):
-        hooks = Hooks(
-            observers=collector.observers if step is not None else (), rows=Rows(pictures=1, guided=True), step=step
-        )
+    def flops(watch, step):
+        collector = Collector(watch, places, [{"prompt": text, "negative": text}], 20)
+        hooks = Hooks(observers=collector.observers, rows=Rows(pictures=1, guided=True), step=step)
         with torch.no_grad(), FlopCounterMode(display=False) as counter, tap(places, hooks):
             unet(*inputs)
         return counter.get_total_flops()
 
-    plain, watched = flops(None), [flops(step) for step in range(5)]
+    plain = flops(ctrl.Watch(steps=(0.9, 1.0)), 0)
     assert plain == pytest.approx(2 * 803.3e9, rel=0.01)
-    assert watched[4] > watched[3] == watched[1] > plain  # self-attention is read in every fourth step
-    assert np.mean(watched[1:]) / plain - 1 < 0.01, (watched, plain)
+    often = [flops(ctrl.Watch(every=1), step) for step in range(1, 5)]
+    assert often[3] > often[2] == often[0] > plain  # self-attention is read in every fourth step
+    assert np.mean(often) / plain - 1 < 0.01, (often, plain)
+    assert [flops(WATCH, step) for step in (3, 4, 17)] == [plain, often[3], often[2]]
 
 
 def test_a_history_is_bytes_within_half_a_byte_of_the_shares(model):
@@ -382,6 +385,56 @@ def test_maps_that_fail_their_check_are_not_shown(model, monkeypatch):
     for show in (lambda: attention["red"], lambda: attention.grid(), lambda: attention.at((3, 3))):
         with pytest.raises(RuntimeError, match="fail their check"):
             show()
+
+
+READ = (0, 4, 8, 12, 16, 17, 18, 19)  # of 20 steps
+
+
+def test_every_fourth_step_and_the_last_three_are_read(model):
+    shot = ctrl.sample(model, RECIPE.replace(steps=20), watch=WATCH)
+    assert shot.attention.receipt.steps == READ and "8 of 20 steps" in str(shot.attention.receipt)
+    assert [WATCH.stands_for(step, 20) for step in READ] == [4, 4, 4, 4, 1, 1, 1, 1]
+    for all_steps in (ctrl.Watch(every=1), ctrl.Watch(history=True), ctrl.Watch(influence=True)):
+        assert ctrl.sample(model, RECIPE.replace(steps=20), watch=all_steps).attention.receipt.steps == tuple(range(20))
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 9), st.integers(1, 60))
+def test_the_steps_that_are_read_stand_for_the_whole_part(one, other, every, count):
+    assume(one != other)
+    watch = ctrl.Watch(steps=(min(one, other), max(one, other)), every=every)
+    part = [step for step in range(count) if watch.steps[0] * count <= step < watch.steps[1] * count]
+    stands = {step: watch.stands_for(step, count) for step in range(-1, count + 2)}
+    read = [step for step, steps in stands.items() if steps]
+    assert sum(stands.values()) == len(part) and set(part[-3:] + part[:1]) <= set(read) <= set(part)
+    assert all(after - before == stands[before] <= every for before, after in itertools.pairwise(read))
+    within = [step for step in range(-1, count + 2) if watch.acts_within(step, count)]
+    assert set(within) <= set(read) and within[-1:] == part[-1:]
+
+
+def test_means_over_steps_weigh_a_step_by_those_it_stands_for(model):
+    recipe = RECIPE.replace(steps=8)
+    third, each = (ctrl.sample(model, recipe, watch=ctrl.Watch(every=every)).attention for every in (3, 1))
+    alone = [
+        ctrl.sample(model, recipe, watch=ctrl.Watch(steps=(step / 8, (step + 1) / 8))).attention["red"].heat
+        for step in range(8)
+    ]
+    weights = {0: 3, 3: 2, 5: 1, 6: 1, 7: 1}
+    expected = sum(alone[step] * weight for step, weight in weights.items()) / 8
+    assert np.allclose(third["red"].heat, expected, atol=1e-7)
+    assert np.array_equal(third.map("red", when="last").heat, each.map("red", when="last").heat)
+
+
+def test_what_acts_between_the_steps_that_are_read_is_said_to_need_all(model):
+    recipe = RECIPE.replace(steps=20, styles=[ctrl.Style(INK, ctrl.hold(0.5, start=0.3, until=0.4))])
+    with pytest.raises(KeyError, match=r"in the 8 of 20 steps that were read; Watch\(every=1\) reads all; got 0"):
+        ctrl.sample(model, recipe, watch=WATCH).attention.style(0)
+    assert ctrl.sample(model, recipe, watch=ctrl.Watch(every=1)).attention.style(0).heat.max() > 0
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, True, "2", None])
+def test_every_is_a_whole_number_of_steps(every):
+    with pytest.raises(ValueError, match="every must be a whole number of steps, 1 or more, got"):
+        ctrl.Watch(every=every)
 
 
 def test_watch_chooses_words_layers_heads_and_steps(model):
@@ -513,7 +566,7 @@ def test_a_prompt_without_words_has_nothing_to_draw(model, tmp_path):
     attention = ctrl.sample(model, RECIPE.replace(prompt=""), watch=WATCH).attention
     assert attention.receipt.ok and attention.words() == ()
     for draw in (attention.grid, lambda: attention.save(tmp_path)):
-        with pytest.raises(ValueError, match="the prompt '' has no word with a map, so there is nothing to draw"):
+        with pytest.raises(ValueError, match="the prompt '' has no word with a map: there is nothing to draw"):
             draw()
 
 
