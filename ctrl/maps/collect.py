@@ -202,7 +202,7 @@ class Collector:
 
     def _add(self, key: Key, step: int, maps: Tensor) -> None:
         late = self.count - LAST <= step and self.count > LAST
-        self.sums.add(key._replace(when="last") if late else key, maps, self.watch.stands_for(step, self.count))
+        self.sums.add(key._replace(when="last") if late else key, maps, self.watch.weights(self.count)[step])
         if self.watch.history:
             self.history.add(step, key, maps)
 

@@ -54,7 +54,7 @@ class History:
         """The step is complete: keep it as bytes."""
         if self.now.sums:
             self.steps[self.step] = {
-                (key.layers, key.source): Bytes.of(_grid(held.total / held.count, key.layers))
+                (key.layers, key.source): Bytes.of(_grid(held.total / held.weight, key.layers))
                 for key, held in self.now.sums.items()
             }
         self.now = Sums()

@@ -13,15 +13,15 @@ import numpy as np
 from ctrl.maps.refine import resized
 from ctrl.maps.sums import Array, Key, Layers
 
-Means: TypeAlias = Mapping[Key, tuple[Array, int]]  # mean shares (t, h', w') and how many calls they are of
+Means: TypeAlias = Mapping[Key, tuple[Array, float]]  # mean shares (t, h', w') and how many calls they are of
 History: TypeAlias = Mapping[int, Mapping[tuple[Layers, str], Array]]  # by step, (t, h', w')
 
 
 def mean_of(means: Means, keys: Sequence[Key], at: Sequence[int], cells: tuple[int, int]) -> Array:
     """(h, w): the mean over sites and steps of the summed shares of the tokens `at`."""
     found = [means[key] for key in keys]
-    total = sum(resized(mean[list(at)].sum(0, keepdims=True), *cells)[0] * count for mean, count in found)
-    return np.asarray(total / sum(count for _, count in found), np.float32)
+    total = sum(resized(mean[list(at)].sum(0, keepdims=True), *cells)[0] * weight for mean, weight in found)
+    return np.asarray(total / sum(weight for _, weight in found), np.float32)
 
 
 def steps_of(history: History, keys: Sequence[Key], at: Sequence[int], cells: tuple[int, int]) -> dict[int, Array]:

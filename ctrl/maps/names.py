@@ -19,7 +19,7 @@ class Names:
         name, colon, part = source.partition(":")
         return f"{self.own.get(name, name)}{colon}{part}"
 
-    def keys(self, means: Mapping[Key, tuple[Array, int]]) -> dict[Key, tuple[Array, int]]:
+    def keys(self, means: Mapping[Key, tuple[Array, float]]) -> dict[Key, tuple[Array, float]]:
         """Means by the picture's own names."""
         return {key._replace(source=self(key.source)): mean for key, mean in means.items()}
 

@@ -46,7 +46,7 @@ class Seen:
 
 
 def _copied(sums: Sums) -> Sums:
-    return Sums({key: Sum(one.total.clone(), one.count) for key, one in sums.sums.items()})
+    return Sums({key: Sum(one.total.clone(), one.weight) for key, one in sums.sums.items()})
 
 
 def _influence(influence: Influence) -> Influence:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 UNIT = "share of what the place becomes"
-Means = Mapping[Key, tuple[Array, int]]
+Means = Mapping[Key, tuple[Array, float]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,15 +47,15 @@ class Key(NamedTuple):
 
 @dataclass
 class Sum:
-    """A running sum of maps (N, p, t), and how many it stands for."""
+    """A running sum of maps (N, p, t) times their weights, and the sum of these."""
 
     total: Tensor
-    count: int = 1
+    weight: float = 1.0
 
-    def add(self, maps: Tensor, steps: int) -> None:
-        """Add maps of one site at one step, which stands for so many."""
-        self.total.add_(maps, alpha=steps)
-        self.count += steps
+    def add(self, maps: Tensor, weight: float) -> None:
+        """Add maps of one site at one step."""
+        self.total.add_(maps, alpha=weight)
+        self.weight += weight
 
 
 @dataclass
@@ -64,25 +64,25 @@ class Sums:
 
     sums: dict[Key, Sum] = field(default_factory=dict)
 
-    def add(self, key: Key, maps: Tensor, steps: int = 1) -> None:
-        """Add float32 maps (N, p, t) of a step, which stands for so many; they become the sum if they are the first."""
+    def add(self, key: Key, maps: Tensor, weight: float = 1.0) -> None:
+        """Add float32 maps (N, p, t) times a weight, which become the sum if they are the first."""
         held = self.sums.get(key)
         if held is None:
-            self.sums[key] = Sum(maps * steps, steps)
+            self.sums[key] = Sum(maps * weight, weight)
         else:
-            held.add(maps, steps)
+            held.add(maps, weight)
 
     @property
     def bytes(self) -> int:
         """What the sums hold."""
         return sum(one.total.nbytes for one in self.sums.values())
 
-    def means(self, picture: int) -> dict[Key, tuple[Array, int]]:
-        """For one picture, the mean of each sum, (t, height, width) on the CPU, and how many maps it is of.
+    def means(self, picture: int) -> dict[Key, tuple[Array, float]]:
+        """For one picture, the mean of each sum, (t, height, width) on the CPU, and its weight: how many maps it is of.
 
         "all" is of every step, the last ones included.
         """
-        found: dict[Key, tuple[Array, int]] = {}
+        found: dict[Key, tuple[Array, float]] = {}
         for whole in dict.fromkeys(key._replace(when="all") for key in self.sums):
             late = whole._replace(when="last")
             parts = [self.sums[key] for key in (whole, late) if key in self.sums]
@@ -92,8 +92,8 @@ class Sums:
         return found
 
 
-def _mean(parts: Sequence[Sum], picture: int, layers: Layers) -> tuple[Array, int]:
-    """Of one picture's maps, (t, height, width), and how many there are."""
-    count = sum(part.count for part in parts)
-    mean = (torch.stack([part.total[picture] for part in parts]).sum(0) / count).cpu().numpy()
-    return np.ascontiguousarray(mean.T).reshape(-1, layers.height, layers.width), count
+def _mean(parts: Sequence[Sum], picture: int, layers: Layers) -> tuple[Array, float]:
+    """Of one picture's maps, (t, height, width), and their weight."""
+    weight = sum(part.weight for part in parts)
+    mean = (torch.stack([part.total[picture] for part in parts]).sum(0) / weight).cpu().numpy()
+    return np.ascontiguousarray(mean.T).reshape(-1, layers.height, layers.width), weight

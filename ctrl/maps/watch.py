@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 from ctrl.attention import Site
 
@@ -24,8 +26,8 @@ class Watch:
     - `smallest`, `largest`: cells along the shorter side of the layers that count.
     - `heads`: the numbers of the heads that count; None for all. Sites with fewer heads leave out what they lack.
     - `steps`: the part of the run to watch, such as (0.5, 1.0) for its second half.
-    - `every`: read the first step of that part, every so many steps after it, and its last three; 1 for all steps. A
-      step that is read stands for those after it that are not, so that means over steps stay means over the part.
+    - `every`: read the last four steps of that part, every so many before them, and its first; 1 for all steps.
+      Means over steps take those between two that are read to lie on the line between them.
     - `self_attention`: also keep where each place attends, on a grid of at most 512 places, at every fourth step and
       the last of those read.
     - `history`: read all steps, and also keep each, as bytes, for a strip, a GIF or a scrubber.
@@ -88,26 +90,29 @@ class Watch:
 
     def acts(self, step: int, count: int) -> bool:
         """Whether evaluation `step` of `count` is read."""
-        return self.stands_for(step, count) > 0
-
-    def stands_for(self, step: int, count: int) -> int:
-        """How many steps it stands for, itself among them; 0 if it is not read."""
-        part = self._part(count)
-        if step not in part:
-            return 0
-        if self.history or self.influence or part.stop - step <= LAST:
-            return 1
-        read = (step - part.start) % self.every == 0
-        return min(self.every, part.stop - LAST - step) if read else 0
+        return step in self.weights(count)
 
     def acts_within(self, step: int, count: int) -> bool:
         """Whether its self-attention is read."""
+        left = self._part(count).stop - 1 - step
+        return self.acts(step, count) and (left == 0 or (left - LAST) % SOME == 0)
+
+    @lru_cache(maxsize=8)  # noqa: B019  # a watch is a small value
+    def weights(self, count: int) -> Mapping[int, float]:
+        """The evaluations that are read, of `count`, and how many each stands for in a mean over steps.
+
+        A mean with these weights is the mean over all, where those between two that are read lie on the line between.
+        """
         part = self._part(count)
-        return self.acts(step, count) and ((step - part.start) % SOME == 0 or step == part.stop - 1)
+        every = 1 if self.history or self.influence else self.every
+        read = sorted({*part[:1], *part[-LAST - 1 :: -every], *part[-LAST:]})  # the last three stand for themselves
+        gaps = [1, *(after - before for before, after in pairwise(read)), 1]
+        return {step: (before + after) / 2 for step, (before, after) in zip(read, pairwise(gaps), strict=False)}
 
     def _part(self, count: int) -> range:
         start, until = self.steps
-        return range(math.ceil(start * count), math.ceil(until * count))
+        first = math.ceil(start * count)
+        return range(min(first, count - 1) if until == 1 else first, math.ceil(until * count))
 
 
 def names_of(name: str, given: object) -> tuple[str, ...] | None:

@@ -393,32 +393,37 @@ READ = (0, 4, 8, 12, 16, 17, 18, 19)  # of 20 steps
 def test_every_fourth_step_and_the_last_three_are_read(model):
     shot = ctrl.sample(model, RECIPE.replace(steps=20), watch=WATCH)
     assert shot.attention.receipt.steps == READ and "8 of 20 steps" in str(shot.attention.receipt)
-    assert [WATCH.stands_for(step, 20) for step in READ] == [4, 4, 4, 4, 1, 1, 1, 1]
+    assert WATCH.weights(20) == {0: 2.5, 4: 4, 8: 4, 12: 4, 16: 2.5, 17: 1, 18: 1, 19: 1}
     for all_steps in (ctrl.Watch(every=1), ctrl.Watch(history=True), ctrl.Watch(influence=True)):
         assert ctrl.sample(model, RECIPE.replace(steps=20), watch=all_steps).attention.receipt.steps == tuple(range(20))
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 9), st.integers(1, 60))
-def test_the_steps_that_are_read_stand_for_the_whole_part(one, other, every, count):
+def test_the_steps_that_are_read_stand_for_all_of_the_part(one, other, every, count):
     assume(one != other)
     watch = ctrl.Watch(steps=(min(one, other), max(one, other)), every=every)
     part = [step for step in range(count) if watch.steps[0] * count <= step < watch.steps[1] * count]
-    stands = {step: watch.stands_for(step, count) for step in range(-1, count + 2)}
-    read = [step for step, steps in stands.items() if steps]
-    assert sum(stands.values()) == len(part) and set(part[-3:] + part[:1]) <= set(read) <= set(part)
-    assert all(after - before == stands[before] <= every for before, after in itertools.pairwise(read))
+    part = part or ([count - 1] if watch.steps[1] == 1 else [])  # the end of a run has its last step
+    weights = watch.weights(count)
+    read = list(weights)
+    assert sum(weights.values()) == len(part) and set(part[-4:] + part[:1]) <= set(read) <= set(part)
+    assert all(after - before <= every for before, after in itertools.pairwise(read))
+    assert [weights[step] for step in part[-3:]] == [1] * len(part[-3:]) or len(part) < 4
+    line = {step: 2.0 * step - 7 for step in part}  # what lies on a line has the mean of all
+    assert sum(weights[step] * line[step] for step in read) == pytest.approx(sum(line.values()), abs=1e-6)
+    assert [step for step in range(-1, count + 2) if watch.acts(step, count)] == read
     within = [step for step in range(-1, count + 2) if watch.acts_within(step, count)]
     assert set(within) <= set(read) and within[-1:] == part[-1:]
 
 
-def test_means_over_steps_weigh_a_step_by_those_it_stands_for(model):
+def test_means_over_steps_weigh_a_step_by_what_it_stands_for(model):
     recipe = RECIPE.replace(steps=8)
     third, each = (ctrl.sample(model, recipe, watch=ctrl.Watch(every=every)).attention for every in (3, 1))
     alone = [
         ctrl.sample(model, recipe, watch=ctrl.Watch(steps=(step / 8, (step + 1) / 8))).attention["red"].heat
         for step in range(8)
     ]
-    weights = {0: 3, 3: 2, 5: 1, 6: 1, 7: 1}
+    weights = {0: 1, 1: 2, 4: 2, 5: 1, 6: 1, 7: 1}
     expected = sum(alone[step] * weight for step, weight in weights.items()) / 8
     assert np.allclose(third["red"].heat, expected, atol=1e-7)
     assert np.array_equal(third.map("red", when="last").heat, each.map("red", when="last").heat)
