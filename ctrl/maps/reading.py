@@ -201,17 +201,18 @@ def numbered(count: int) -> Text:
 
 def text_of(tokenizer: Any, ids: Tensor) -> Text:
     """The text of ids (L,) as they were read, word by word, without what begins, ends and pads it."""
-    pieces = tokenizer.convert_ids_to_tokens(ids.tolist())
+    numbers = ids.tolist()
+    pieces, added, end = tokenizer.convert_ids_to_tokens(numbers), tokenizer.get_added_vocab(), tokenizer.eos_token_id
     tokens: list[Token] = []
     words: list[str] = []
     start = 0
     group: list[int] = []
     for at in range(1, len(pieces)):
-        if ids[at] == tokenizer.eos_token_id:
+        if numbers[at] == end:
             break
         group.append(at)
-        if pieces[at].endswith(END) or pieces[at] in tokenizer.get_added_vocab():
-            word = tokenizer.decode([int(ids[one]) for one in group]).strip()
+        if pieces[at].endswith(END) or pieces[at] in added:
+            word = tokenizer.decode([numbers[one] for one in group]).strip()
             tokens += _places(group, [pieces[one].removesuffix(END) for one in group], word, start)
             words.append(word)
             start += len(word) + 1
