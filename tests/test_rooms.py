@@ -20,6 +20,7 @@ ROOMS = {
     "predictions": set(),
     "rows": set(),
     "memory": set(),
+    "threads": set(),
     "guidance": {"predictions", "recipe", "rows"},
     "prompts": set(),
     "recipe": {"images", "prompts", "skeleton"},
@@ -43,12 +44,12 @@ ROOMS = {
         "recipe",
         "rows",
     },
-    "live": {"atelier", "attention", "images", "maps", "memory", "model", "recipe", "rows", "sampling"},
+    "live": {"atelier", "attention", "images", "maps", "memory", "model", "recipe", "rows", "sampling", "threads"},
     "studio": {"options"},
     "sweeps": {"images", "live", "memory", "model", "recipe", "sampling"},
     "detect": {"images", "skeleton", "atelier"},
     "atelier": {"attention", "images", "skeleton"},
-    "widgets": {FRONT, "skeleton"},
+    "widgets": {FRONT, "skeleton", "threads"},
 }
 EVERY_ROOM = {*ROOMS} - {"widgets"}
 ROOMS["__init__"] = EVERY_ROOM

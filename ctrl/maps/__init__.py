@@ -19,8 +19,8 @@ training side, by the up blocks; the atelier's weights, then weights of the firs
   weights .024 [.010, .037] and .008 [−.004, .021]: it costs a run of its own, and helps where maps are poor.
 
 Words at every fourth step and the last three, in place of all, lose nothing: the mean over steps changes by .003
-[.000, .006] on 24 pictures generated in 20 steps, .000 [−.004, .003] on 16 of the first commit's weights. Were each
-step to stand for those after it, not for those about it, that would be −.006 [−.013, .001].
+[.000, .006] on 24 pictures generated in 20 steps, .000 [−.004, .003] on 16 of the first commit's weights. With
+each step in place of those after it, not interpolated, that would be −.006 [−.013, .001].
 
 Self-attention at every fourth step and the last alone, not the last three, loses nothing: `where` at the picture's size
 changes by .000 [−.001, .002] in 40 runs of 20 steps, .002 [−.001, .005] in 32 of the first commit's weights.

@@ -27,7 +27,7 @@ class Watch:
     - `heads`: the numbers of the heads that count; None for all. Sites with fewer heads leave out what they lack.
     - `steps`: the part of the run to watch, such as (0.5, 1.0) for its second half.
     - `every`: read the last four steps of that part, every so many before them, and its first; 1 for all steps.
-      Means over steps take those between two that are read to lie on the line between them.
+      Means over steps interpolate linearly over those that are not read.
     - `self_attention`: also keep where each place attends, on a grid of at most 512 places, at every fourth step and
       the last of those read.
     - `history`: read all steps, and also keep each, as bytes, for a strip, a GIF or a scrubber.
@@ -99,9 +99,9 @@ class Watch:
 
     @lru_cache(maxsize=8)  # noqa: B019  # a watch is a small value
     def weights(self, count: int) -> Mapping[int, float]:
-        """The evaluations that are read, of `count`, and how many each stands for in a mean over steps.
+        """The evaluations that are read, of `count`, and their weights in a mean over all steps.
 
-        A mean with these weights is the mean over all, where those between two that are read lie on the line between.
+        The sum of the weights is the number of steps; those that are not read are interpolated linearly.
         """
         part = self._part(count)
         every = 1 if self.history or self.influence else self.every
