@@ -37,6 +37,7 @@ time.sleep(0.1)""",
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", LEFT)
 def test_a_program_ends_whatever_it_left_running(left):
     done = subprocess.run([sys.executable, "-c", MODEL + LEFT[left]], capture_output=True, text=True, check=False)
