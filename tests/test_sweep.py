@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from PIL import Image, ImageDraw
@@ -93,7 +94,6 @@ def test_the_best_comes_first_of_equals_the_earlier_and_what_has_no_measure_last
 
 
 def test_the_table_is_a_frame_of_pandas_and_without_pandas_its_rows(model, monkeypatch):
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed: the extra `test` has it")
     sweep = ctrl.sweep(model, RECIPE.replace(steps=1), {("guidance", "controls[0].weight"): [(3, 0.5), (6, 1)]})
     table = sweep.table(bright=lambda shot: pixels(shot.image).mean())
     assert isinstance(table, pandas.DataFrame)

@@ -150,7 +150,7 @@ class Collector:
         return self.watch.acts(step, self.count)
 
     def _reads_self_attention(self, step: int) -> bool:
-        return self.watch.acts_within(step, self.count)
+        return self.watch.reads_self_attention(step, self.count)
 
     def _positions(self, source: str) -> tuple[int, ...]:
         """Those of any picture: the maps of a batch are one tensor."""

@@ -92,8 +92,8 @@ class Watch:
         """Whether evaluation `step` of `count` is read."""
         return step in self.weights(count)
 
-    def acts_within(self, step: int, count: int) -> bool:
-        """Whether its self-attention is read."""
+    def reads_self_attention(self, step: int, count: int) -> bool:
+        """Whether the self-attention of evaluation `step` of `count` is read, where `self_attention` is on."""
         left = self._part(count).stop - 1 - step
         return self.acts(step, count) and (left == 0 or (left - LAST) % SOME == 0)
 

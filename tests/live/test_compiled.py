@@ -5,13 +5,12 @@ import pytest
 import torch
 from beside import beside
 from handrun import Bench
+from torch import _dynamo as dynamo
+from torch._dynamo.utils import counters
 from variety import MAP, PLAIN
 
 import ctrl
 from ctrl.sampling.walk import prepare, walk
-
-dynamo = pytest.importorskip("torch._dynamo")
-from torch._dynamo.utils import counters  # noqa: E402  # after the check that it is there
 
 RECIPE = PLAIN.replace(steps=2, guidance=5.0, controls=[ctrl.Pose(MAP, 0.8)])
 pytestmark = [

@@ -412,7 +412,7 @@ def test_the_steps_that_are_read_stand_for_all_of_the_part(one, other, every, co
     line = {step: 2.0 * step - 7 for step in part}  # what lies on a line has the mean of all
     assert sum(weights[step] * line[step] for step in read) == pytest.approx(sum(line.values()), abs=1e-6)
     assert [step for step in range(-1, count + 2) if watch.acts(step, count)] == read
-    within = [step for step in range(-1, count + 2) if watch.acts_within(step, count)]
+    within = [step for step in range(-1, count + 2) if watch.reads_self_attention(step, count)]
     assert set(within) <= set(read) and within[-1:] == part[-1:]
 
 
