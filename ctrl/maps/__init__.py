@@ -30,7 +30,8 @@ The trials were made by scripts that were not kept; what is averaged now is meas
 
 from ctrl.maps.attention import Attention
 from ctrl.maps.collect import Collector
-from ctrl.maps.heat import Difference, Ground, HeatMap
+from ctrl.maps.difference import Difference
+from ctrl.maps.heat import Ground, HeatMap
 from ctrl.maps.left_out import WithoutHead, WithoutTokens
 from ctrl.maps.names import Names
 from ctrl.maps.pipeline import PipelineStep, Watching, watching

@@ -10,18 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ctrl.maps import draw
 from ctrl.maps.heat import Ground, HeatMap
 from ctrl.maps.means import History, Means, mean_of, steps_of
 from ctrl.maps.names import SAME, Names
-from ctrl.maps.place import Place, mask_of
+from ctrl.maps.place import Place, attends, mask_of
 from ctrl.maps.receipt import Receipt
 from ctrl.maps.refine import resized
 from ctrl.maps.split import Split
 from ctrl.maps.stack import Stack
-from ctrl.maps.sums import Array, Key, When
+from ctrl.maps.sums import Key, When
 from ctrl.maps.texts import Text, Word
 from ctrl.maps.watch import LAST
 
@@ -112,14 +110,20 @@ class Attention:
         """What has maps: "prompt", "negative", "region 0", "style 0", …"""
         return tuple(dict.fromkeys(key.source for key in self.means))
 
-    def layers(self, component: str = "unet") -> tuple[str, ...]:
+    def layers(self, component: str | None = None) -> tuple[str, ...]:
         """The groups of layers that were seen, such as "up 16×16", for `map(layers=…)`."""
+        component = component or self.component
         return tuple(dict.fromkeys(str(key.layers) for key in self.means if key.layers.component == component))
 
     @property
     def components(self) -> tuple[str, ...]:
         """The networks that were seen: "unet" and kinds of ControlNets."""
         return tuple(dict.fromkeys(key.layers.component for key in self.means))
+
+    @property
+    def component(self) -> str:
+        """The network whose maps these are where none is named: "unet", or the first watched if that was not."""
+        return "unet" if "unet" in self.components or not self.components else self.components[0]
 
     def text(self, source: str = "prompt") -> Text:
         """A text with its tokens."""
@@ -138,22 +142,25 @@ class Attention:
         *,
         occurrence: int = 0,
         source: str = "prompt",
-        component: str = "unet",
+        component: str | None = None,
         layers: str | Sequence[str] | None = None,
         when: When = "all",
     ) -> HeatMap:
         """The map of a word or phrase: the sum of the shares of its tokens.
 
-        - `source`: "prompt", "negative", "region 0", …; `component`: "unet", or the ControlNet "pose", … that reads it.
+        - `source`: "prompt", "negative", "region 0", …; `component`: "unet", or the ControlNet "pose", … that reads it,
+          None for `Attention.component`.
         - `layers`: of `Attention.layers`; None for all that were watched. `when`: "all" steps or the "last" three.
 
         A KeyError says which words, sources or layers there are; a RuntimeError that the maps fail their check.
         """
         found, at = self.text(source).among(self.kept[source], word, occurrence)
-        asked: dict[str, Any] = {"first": word, "occurrence": occurrence} if occurrence else {"first": word}
-        defaults = (("source", source, "prompt"), ("component", component, "unet"), ("layers", layers, None))
-        asked |= {name: value for name, value, usual in (*defaults, ("when", when, "all")) if value != usual}
-        return self._heat(found.text, source, at, component, layers, when, {"method": "map"} | asked)
+        component = component or self.component
+        asked: dict[str, Any] = {"method": "map", "first": word}
+        given = {"occurrence": occurrence, "source": source, "component": component, "layers": layers, "when": when}
+        usual = (0, "prompt", self.component, None, "all")
+        asked |= {name: value for (name, value), own in zip(given.items(), usual, strict=True) if value != own}
+        return self._heat(found.text, source, at, component, layers, when, asked)
 
     def style(
         self,
@@ -198,7 +205,7 @@ class Attention:
         weights = on_cells / on_cells.sum()
         maps = [(word, self.map(word.text, occurrence=word.occurrence, source=source)) for word in self.words(source)]
         ranked = sorted(((word, float((heat.heat * weights).sum())) for word, heat in maps), key=lambda pair: -pair[1])
-        return Place(mask, tuple(ranked), self._attends(mask))
+        return Place(mask, tuple(ranked), attends(place, mask, self.ground))
 
     def stack(self) -> Stack:
         """All maps in one array, by layers and steps, for a viewer."""
@@ -255,11 +262,10 @@ class Attention:
         steps = steps_of(self.history, chosen, at, self.cells)
         last = self._last(chosen)
         late = mean_of(self.means, last, at, self.cells) if last else None
-        if when == "all":
-            return HeatMap(name, mean_of(self.means, chosen, at, self.cells), self.ground, late, steps, asked)
-        if late is None:
+        if when == "last" and late is None:
             raise KeyError(self._why_not_last(source))
-        return HeatMap(name, late, self.ground, None, steps, asked)
+        heat = mean_of(self.means, chosen, at, self.cells) if when == "all" or late is None else late
+        return HeatMap(name, heat, self.ground, late, steps, asked, receipt=self.receipt)
 
     def _last(self, keys: Sequence[Key]) -> list[Key]:
         """The same sums over the last three steps, where these were watched; of a run of no more steps, all."""
@@ -290,11 +296,3 @@ class Attention:
             why = "guidance was off" if source == "negative" else f"it never acted in {self.receipt.read_steps}"
             raise KeyError(f"{source} has no maps in {component}: {why}.")
         return keys
-
-    def _attends(self, mask: Array) -> HeatMap | None:
-        between, grid = self.ground.between, self.ground.grid
-        if between is None:
-            return None
-        weights = resized(mask[None], *grid)[0].ravel()
-        heat = (weights / weights.sum() @ between).reshape(grid)
-        return HeatMap("this place", np.asarray(heat, np.float32), self.ground, asked={"method": "at", "first": "…"})

@@ -44,11 +44,8 @@ class Collector:
     ) -> None:
         self.watch, self.texts, self.count = watch, tuple(texts), count
         cross = [site for site in places if site.kind == "cross"]
+        watch.check(cross)
         self.missed = {site.name: why for site in cross if (why := watch.why_not(site)) is not None}
-        if len(self.missed) == len(cross):
-            first = next(iter(self.missed.items()), ("", "the network has no cross-attention"))
-            there = ", ".join(dict.fromkeys(site.name.split(".attentions.")[0] for site in cross)) or "none"
-            raise ValueError(f"watch sees no attention: {first[1]}; the blocks with cross-attention are {there}.")
         for word in watch.words or ():
             if not any(text.positions([word]) for one in texts for text in one.values()):
                 read = "; ".join(dict.fromkeys(repr(text.text) for one in texts for text in one.values() if text.text))

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ctrl.maps.checks import largest, part, whole
 from ctrl.maps.colours import coloured, table
 from ctrl.maps.refine import resized
 from ctrl.maps.sums import Array
@@ -19,12 +20,15 @@ LONGEST = 384  # pixels of a cell of a sheet
 
 def scaled(heat: Array, most: float | None) -> Array:
     """Shares as parts of `most`, the share drawn brightest; of the map's own largest where it is None."""
+    if most is not None:
+        largest("most", most)
     top = float(heat.max(initial=0)) if most is None else most
     return heat / top if top > 0 else np.zeros_like(heat)
 
 
 def overlay(heat: Array, picture: Image.Image, *, colours: str, strength: float, most: float | None) -> Image.Image:
     """The map over the picture: its colour, and as opaque as it is strong, up to `strength`."""
+    part("strength", strength, "full colour")
     width, height = picture.size
     parts = resized(scaled(heat, most)[None], height, width)[0].clip(0, 1)
     alpha = strength * np.sqrt(parts)[..., None]
@@ -70,6 +74,8 @@ def bare(heat: Array, size: tuple[int, int], *, colours: str, most: float | None
 
 def sheet(pictures: Sequence[Image.Image], captions: Sequence[str], *, columns: int | None = None) -> Image.Image:
     """Pictures of one size side by side, each under its caption."""
+    if columns is not None:
+        whole("columns", columns, "pictures side by side")
     columns = min(len(pictures), columns or max(1, round(len(pictures) ** 0.5 + 0.5)))
     width, height = _fitted(pictures[0].size)
     rows = -(-len(pictures) // columns)

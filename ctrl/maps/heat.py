@@ -11,11 +11,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ctrl.images import png_with_text, save
+from ctrl.images import png_with_text
 from ctrl.maps import draw
-from ctrl.maps.export import KEYWORD, gif
+from ctrl.maps.checks import part, whole
+from ctrl.maps.difference import Difference
+from ctrl.maps.export import KEYWORD, gif, png
+from ctrl.maps.receipt import Receipt
 from ctrl.maps.refine import guided, resized, spread
 from ctrl.maps.sums import Array
+
+FLAT = 1e-4  # a range of a map, as a part of its largest value, that is rounding alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +39,8 @@ class HeatMap:
 
     Shares are means over heads, layers and steps and are never rescaled; drawing scales by `most`, the share drawn
     brightest. `late` is the same over the last three steps, where a thing is found best. `steps` holds each step's map
-    where a history was kept. `asked` are the arguments that make this map again.
+    where a history was kept. `asked` are the arguments that make this map again. `receipt` says what a map of attention
+    is made of.
     """
 
     name: str
@@ -44,6 +50,7 @@ class HeatMap:
     steps: Mapping[int, Array] = field(default_factory=dict, repr=False)
     asked: Mapping[str, Any] = field(default_factory=dict)
     unit: str = "share of attention"
+    receipt: Receipt | None = field(default=None, repr=False)
 
     @property
     def share(self) -> float:
@@ -65,15 +72,20 @@ class HeatMap:
     def mask(self, threshold: float = 0.5, *, refine: bool = True) -> Image.Image:
         """A mask at the picture's size, white where the map is above `threshold` of its range.
 
-        Of `where`; with `refine=False`, of `heat`, enlarged. It fits every `mask=` of a recipe.
+        Of `where`; with `refine=False`, of `heat`, enlarged. It fits every `mask=` of a recipe. A ValueError says that
+        the map is the same everywhere, as that of a style's only picture is.
         """
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold must be a part of the map's range, from 0 to 1, got {threshold!r}.")
+        part("threshold", threshold, "the map's range")
         width, height = self.ground.picture.size
         values = self.where if refine else resized(self.heat[None], height, width)[0]
         low, high = float(values.min()), float(values.max())
-        above = values > low + threshold * (high - low) if high > low else np.zeros_like(values, bool)
-        return Image.fromarray(above.astype(np.uint8) * 255)
+        if high - low <= FLAT * max(abs(low), abs(high)):
+            style = "; of a style's only picture ask one token, style(0, token=0), or influence.party('style 0')"
+            raise ValueError(
+                f"the map of {self.name!r} is {self.share:.3g} everywhere, so there is no place to mask"
+                f"{style if self.asked.get('method') == 'style' else ''}."
+            )
+        return Image.fromarray((values > low + threshold * (high - low)).astype(np.uint8) * 255)
 
     def overlay(self, *, colours: str = "inferno", strength: float = 0.85, most: float | None = None) -> Image.Image:
         """The map over the picture. `most` is the share drawn brightest: give it to compare maps by eye."""
@@ -91,10 +103,12 @@ class HeatMap:
         """A matplotlib Figure with the map over the picture and a scale in shares. It does not touch pyplot."""
         from ctrl.maps.figure import figure
 
-        return figure(self, colours=colours, most=most)
+        top = float(self.heat.max(initial=0)) if most is None else most
+        return figure(self.overlay(colours=colours, most=most), self.name, self.unit, (0, top), colours)
 
     def strip(self, *, count: int = 8, colours: str = "inferno", most: float | None = None) -> Image.Image:
         """Up to `count` steps side by side, all on one scale. It needs Watch(history=True)."""
+        whole("count", count, "steps")
         steps = self._history()
         chosen = [steps[at] for at in np.unique(np.linspace(0, len(steps) - 1, count).round().astype(int))]
         return draw.sheet(
@@ -112,9 +126,7 @@ class HeatMap:
 
     def save(self, path: str | Path, *, colours: str = "inferno", most: float | None = None) -> None:
         """Write the overlay as a PNG that carries its settings."""
-        if Path(path).suffix.lower() != ".png":
-            raise ValueError(f"path must end in .png, since the settings travel in a PNG; got {str(path)!r}.")
-        save(path, png_with_text(self.overlay(colours=colours, most=most), KEYWORD, json.dumps(self.settings)))
+        png(path, self.overlay(colours=colours, most=most), self.settings)
 
     def code(self) -> str:
         """The Python that makes this map of a shot."""
@@ -130,10 +142,11 @@ class HeatMap:
     def settings(self) -> dict[str, Any]:
         """What the map is of and how it was made, as plain values."""
         return {"map": self.name, "unit": self.unit, "most": float(self.heat.max(initial=0)),
-                "mean": self.share, "seed": self.ground.seed, "code": self.code()}  # fmt: skip
+                "mean": self.share, "seed": self.ground.seed, "code": self.code(),
+                **({} if self.receipt is None else {"receipt": str(self.receipt)})}  # fmt: skip
 
     def __sub__(self, other: HeatMap) -> Difference:
-        """What changed from `other` to this map; a ValueError for shots of another seed or size."""
+        """What changed from `other` to this map; a ValueError for maps of another seed, size or unit."""
         if not isinstance(other, HeatMap):
             return NotImplemented
         if self.ground.seed != other.ground.seed:
@@ -143,7 +156,9 @@ class HeatMap:
             )
         if self.heat.shape != other.heat.shape:
             raise ValueError(f"maps must have one size, got {other.heat.shape} and {self.heat.shape}.")
-        return Difference(f"{self.name} − {other.name}", self.heat - other.heat, self.ground)
+        if self.unit != other.unit:
+            raise ValueError(f"maps must have one unit, got {other.unit!r} and {self.unit!r}.")
+        return Difference(self, other)
 
     def _repr_png_(self) -> bytes:
         return png_with_text(self.overlay(), KEYWORD, json.dumps(self.settings))
@@ -154,23 +169,5 @@ class HeatMap:
         return sorted(self.steps)
 
     def _frames(self, maps: list[Array], colours: str, most: float | None) -> list[Image.Image]:
-        most = max(float(one.max(initial=0)) for one in maps) if most is None else most
+        most = (max(float(one.max(initial=0)) for one in maps) or None) if most is None else most
         return [replace(self, heat=one).overlay(colours=colours, most=most) for one in maps]
-
-
-@dataclass(frozen=True, eq=False)
-class Difference:
-    """The difference of two maps on one seed: `heat` is float32 (h, w) in shares of attention, above 0 for more."""
-
-    name: str
-    heat: Array = field(repr=False)
-    ground: Ground = field(repr=False)
-
-    def overlay(self, *, colours: str = "vik", most: float | None = None) -> Image.Image:
-        """The difference alone: the middle colour is none, the ends are −`most` and `most`."""
-        top = float(np.abs(self.heat).max(initial=0)) if most is None else most
-        parts = 0.5 + (self.heat / (2 * top) if top > 0 else np.zeros_like(self.heat))
-        return draw.bare(parts.astype(np.float32), self.ground.picture.size, colours=colours, most=1.0)
-
-    def _repr_png_(self) -> bytes:
-        return png_with_text(self.overlay(), KEYWORD, json.dumps({"difference": self.name}))

@@ -45,7 +45,11 @@ class Receipt:
     def insist(self) -> None:
         """Refuse, by a RuntimeError, to show maps that fail their check."""
         if self.error is None:
-            raise RuntimeError("no call of attention was checked, so there is nothing to believe the maps by.")
+            why = ", ".join(dict.fromkeys(self.missed.values())) or "none"
+            raise RuntimeError(
+                f"no cross-attention was read by now, so there are no maps; layers were left out as: {why}. Ask for "
+                "other layers, sizes, heads or steps in ctrl.Watch."
+            )
         if not self.ok:
             raise RuntimeError(
                 f"the maps fail their check: shares times values differ from the network's output by {self.error:.2g} "

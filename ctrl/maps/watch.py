@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from ctrl.attention import Site
+from ctrl.maps.checks import whole
 
 UP = "up_blocks"
 LAST = 3  # steps that say where a thing is in the finished picture
@@ -29,7 +30,8 @@ class Watch:
     - `every`: read the last four steps of that part, every so many before them, and its first; 1 for all steps.
       Means over steps interpolate linearly over those that are not read.
     - `self_attention`: also keep where each place attends, on a grid of at most 512 places, at every fourth step and
-      the last of those read.
+      the last of those read. It is that of all heads of the U-Net's finest layers of that size, whatever `layers`,
+      sizes and `heads` choose of cross-attention.
     - `history`: read all steps, and also keep each, as bytes, for a strip, a GIF or a scrubber.
     - `influence`: read all steps, and also split what each place is made of by words, pictures, controls and the model
       itself. It takes about as long again as the cross-attention it watches.
@@ -54,7 +56,7 @@ class Watch:
             object.__setattr__(self, name, names_of(name, getattr(self, name)))
         object.__setattr__(self, "heads", _numbers(self.heads))
         for name, unit in (("smallest", "cells"), ("largest", "cells"), ("every", "steps")):
-            _whole(name, getattr(self, name), unit)
+            whole(name, getattr(self, name), unit)
         if self.smallest > self.largest:
             raise ValueError(f"smallest must not exceed largest, got {self.smallest} and {self.largest}.")
         object.__setattr__(self, "steps", part_of(self.steps))
@@ -80,9 +82,24 @@ class Watch:
         names = self.layers
         if names is None:
             names = (UP,) if site.component == "unet" else ("",)
-        if any(not name or f"{site.path}.".startswith(f"{name}.") for name in names):
+        if any(not name or _within(site, name) for name in names):
             return None
         return f"not in {', '.join(names)}"
+
+    def check(self, sites: Sequence[Site]) -> None:
+        """Refuse, by a ValueError, to watch nothing of these cross-attentions, and blocks in which there are none."""
+        if not sites:
+            raise ValueError("watch: there is no cross-attention to read, since no network here reads a text.")
+        runs = tuple(dict.fromkeys(site.component for site in sites))
+        if self.components is not None and not set(self.components) & set(runs):
+            given, there = ", ".join(self.components), ", ".join(runs)
+            raise ValueError(f"components: no network that runs here is named {given}; there is {there}.")
+        there = ", ".join(dict.fromkeys(site.path.split(".attentions.")[0] for site in sites))
+        for name in self.layers or ():
+            if not any(_within(site, name) for site in sites):
+                raise ValueError(f"layers: no cross-attention is in {name!r}; there is some in {there}.")
+        if all(self.why_not(site) is not None for site in sites):
+            raise ValueError(f"layers: the ones asked for have no cross-attention here; there is some in {there}.")
 
     def fits(self, height: int, width: int) -> bool:
         """Whether layers of this size count."""
@@ -115,6 +132,10 @@ class Watch:
         return range(min(first, count - 1) if until == 1 else first, math.ceil(until * count))
 
 
+def _within(site: Site, block: str) -> bool:
+    return f"{site.path}.".startswith(f"{block}.")
+
+
 def names_of(name: str, given: object) -> tuple[str, ...] | None:
     """The names that the argument `name` gives, one or a list of them; None for None, and a TypeError for all else."""
     if given is None:
@@ -132,11 +153,6 @@ def _numbers(given: object) -> tuple[int, ...] | None:
     if not numbers or any(isinstance(one, bool) or not isinstance(one, int) or one < 0 for one in numbers):
         raise TypeError(f"heads must be a list of numbers from 0, or None for all; got {given!r:.60}.")
     return numbers
-
-
-def _whole(name: str, given: object, unit: str) -> None:
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise ValueError(f"{name} must be a whole number of {unit}, 1 or more, got {given!r}.")
 
 
 def part_of(given: object) -> tuple[float, float]:

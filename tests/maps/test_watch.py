@@ -478,8 +478,38 @@ def test_a_watch_that_would_see_nothing_is_refused_before_the_first_step(model):
         ctrl.sample(model, RECIPE, watch=3)
     with pytest.raises(ValueError, match="words: 'dog' is in none of the texts that are read: 'a red ball'"):
         ctrl.steps(model, RECIPE, watch=ctrl.Watch(words=["red", "dog"]))
-    with pytest.raises(ValueError, match=r"watch sees no attention: not in up_blocks.9"):
-        ctrl.steps(model, RECIPE, watch=ctrl.Watch(layers="up_blocks.9"))
+    for layers in ("up_blocks.9", ["up_blocks.1", "up_blocks.9"]):
+        with pytest.raises(
+            ValueError, match=r"layers: no cross-attention is in 'up_blocks.9'; there is some in down_bl"
+        ):
+            ctrl.steps(model, RECIPE, watch=ctrl.Watch(layers=layers))
+    with pytest.raises(ValueError, match=r"components: no network that runs here is named pose; there is unet\."):
+        ctrl.steps(model, RECIPE, watch=ctrl.Watch(components="pose"))
+
+
+@pytest.mark.parametrize(
+    "watch", [ctrl.Watch(smallest=32), ctrl.Watch(heads=(99,)), ctrl.Watch(smallest=32, influence=True)]
+)
+def test_a_run_of_which_nothing_was_read_says_why(model, watch):
+    attention = ctrl.sample(model, RECIPE, watch=watch).attention
+    for draw in (lambda: attention["red"], attention.grid, lambda: attention.at((3, 3))):
+        with pytest.raises(
+            RuntimeError,
+            match=r"no cross-attention was read by now.*left out as: not in up_blocks, 4×4 cells, (8|it has 4)",
+        ):
+            draw()
+    if watch.influence:
+        with pytest.raises(RuntimeError, match="no cross-attention of the U-Net was split by now"):
+            attention.influence.at((3, 3))
+
+
+def test_where_only_a_controlnet_was_watched_its_maps_are_given(model):
+    recipe = RECIPE.replace(controls=[POSE])
+    both, pose = (ctrl.sample(model, recipe, watch=ctrl.Watch(components=one)).attention for one in (None, ["pose"]))
+    heat = pose["red"]
+    assert np.array_equal(heat.heat, both.map("red", component="pose").heat) and pose.component == "pose"
+    assert heat.code() == "shot.attention.map('red')" and pose.layers() == both.layers("pose")
+    assert pose.grid().width > 64 and pose.at((3, 3)).words and pose.stack().layers == pose.layers()
 
 
 def test_steps_show_what_was_seen_so_far(model):
@@ -498,6 +528,10 @@ def test_a_place_is_asked_for_its_words_and_where_it_attends(seen):
     assert np.allclose(place.attends.heat.ravel(), attention.ground.between[7 * 16 + 5], atol=1e-6)
     box, mask = attention.at((0, 0, 32, 64)), attention.at(LEFT)
     assert box.words == mask.words
+    for point in (np.array([20, 30]), [np.int64(20), np.float32(30)]):  # as argmax and mice give them
+        assert attention.at(point).words == place.words
+    with pytest.raises(TypeError, match="got the map of 'red'; give its mask"):
+        attention.at(attention["red"])
     for wrong in ((64, 0), (0, 0, 0, 5), np.zeros((64, 64), np.uint8)):
         with pytest.raises(ValueError, match="place"):
             attention.at(wrong)
@@ -518,6 +552,39 @@ def test_what_is_drawn_is_pil_at_the_picture_s_size(seen):
         replace(heat, steps={}).strip()
 
 
+WRONG = [
+    (lambda heat: heat.mask("half"), TypeError, "threshold must be a part of the map's range, from 0 to 1, got 'half'"),
+    (lambda heat: heat.mask(1.5), ValueError, "threshold must be a part of the map's range"),
+    (lambda heat: heat.overlay(most=-1), ValueError, "most must be a number above 0, the value drawn at the end"),
+    (lambda heat: heat.image(most="all"), TypeError, "most must be a number above 0"),
+    (lambda heat: heat.overlay(strength=7), ValueError, "strength must be a part of full colour"),
+    (lambda heat: heat.strip(count=0), ValueError, "count must be a whole number of steps, 1 or more, got 0"),
+    (lambda heat: heat.gif("red.gif", milliseconds=0), ValueError, "milliseconds must be a whole number"),
+    (lambda heat: heat.save("red.jpg"), ValueError, "path must end in .png"),
+]
+
+
+@pytest.mark.parametrize(("draw", "error", "says"), WRONG)
+def test_what_cannot_be_drawn_is_said_in_a_sentence(seen, draw, error, says):
+    with pytest.raises(error, match=says):
+        draw(seen["plain"].attention["red"])
+    with pytest.raises(ValueError, match="columns must be a whole number of pictures side by side"):
+        seen["plain"].attention.grid("red", columns=0)
+
+
+def test_a_map_that_is_the_same_everywhere_makes_no_mask_of_its_rounding(model, seen):
+    """A style's only picture has all of the style's attention."""
+    style = ctrl.sample(model, RECIPE.replace(styles=[ctrl.Style(INK)]), watch=WATCH).attention.style()
+    for draw in (style.mask, style.contour, lambda: style.mask(refine=False)):
+        with pytest.raises(
+            ValueError, match=r"'style 0, picture 0' is 1 everywhere.*ask one token, style\(0, token=0\)"
+        ):
+            draw()
+    red = seen["plain"].attention["red"]
+    with pytest.raises(ValueError, match=r"the map of 'red' is 0 everywhere, so there is no place to mask\.$"):
+        replace(red, heat=0 * red.heat, late=None).mask()
+
+
 def test_a_mask_of_a_map_is_a_mask_of_a_recipe(model, seen):
     mask = seen["plain"].attention["red"].mask(0.4)
     assert ctrl.sample(model, RECIPE.replace(styles=[ctrl.Style(INK, 0.5, mask=mask)])).image.size == (64, 64)
@@ -528,19 +595,30 @@ def test_code_makes_the_map_again(seen):
         "plain": lambda a: a["red"],
         "negative": lambda a: a.map("dark", source="negative", layers=("up 16×16",), when="last"),
         "two style pictures": lambda a: a.style(0, 1, token=2),
+        "weights": lambda a: a.at((20, np.int64(30))).attends,
+        "not square": lambda a: a.at((0, 0, 9, 9.5)).attends,
+        "lora": lambda a: a.at(LEFT).attends,
     }.items():
         shot = seen[case]
         heat = make(shot.attention)
-        again = eval(heat.code(), {"shot": shot})
+        again = eval(heat.code(), {"shot": shot, "place": LEFT})
         assert np.array_equal(again.heat, heat.heat) and again.code() == heat.code()
 
 
-def test_maps_of_one_seed_are_compared_and_of_two_refused(model, seen):
+def test_maps_of_one_seed_are_compared_and_of_two_refused(model, seen, tmp_path):
     plain, lora = (seen[case].attention["red"] for case in ("plain", "lora"))
     difference = lora - plain
     assert np.array_equal(difference.heat, lora.heat - plain.heat)
     assert np.array_equal((plain - plain).heat, np.zeros((16, 16)))
-    assert difference.overlay().size == (64, 64)
+    assert difference.overlay().size == (64, 64) and (plain - plain).overlay().size == (64, 64)
+    assert repr(difference) == "Difference('red − red', unit='share of attention')"
+    assert difference.figure().axes[0].get_title() == "red − red"
+    difference.save(tmp_path / "lora.png")
+    settings = json.loads(png_text((tmp_path / "lora.png").read_bytes(), "ctrl-attention"))
+    assert settings["of"]["code"] == settings["minus"]["code"] == "shot.attention.map('red')"
+    assert settings["most"] == pytest.approx(np.abs(difference.heat).max())
+    with pytest.raises(ValueError, match="maps must have one unit, got 'share of what' and 'share of attention'"):
+        _ = plain - replace(plain, unit="share of what")
     other = ctrl.sample(model, RECIPE.replace(seed=8), watch=WATCH).attention["red"]
     with pytest.raises(ValueError, match="compared on one seed"):
         _ = other - plain
@@ -552,6 +630,7 @@ def test_files_carry_their_settings(seen, tmp_path):
     assert [file.name for file in files] == ["00 red.png", "01 ball.png"]
     settings = json.loads(png_text(files[0].read_bytes(), "ctrl-attention"))
     assert settings["code"] == "shot.attention.map('red')" and settings["unit"] == "share of attention"
+    assert settings["receipt"] == str(attention.receipt) and attention["red"].receipt is attention.receipt
     attention["red"].gif(tmp_path / "red.gif")
     with Image.open(tmp_path / "red.gif") as gif:
         assert json.loads(gif.info["comment"])["map"] == "red"
