@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,7 @@ class Split:
 
     def map(self, word: str, *, occurrence: int = 0) -> HeatMap:
         """The share of a word or phrase of the prompt, a map on the latent grid; a KeyError if it was not watched."""
+        self.insist()
         found, at = self.text.among(self.kept, word, occurrence)
         asked: dict[str, Any] = {"method": "influence.map", "first": word}
         asked |= {"occurrence": occurrence} if occurrence else {}
@@ -107,6 +108,7 @@ class Split:
         """The mean share of each party at each step. It needs Watch(influence=True, history=True)."""
         if not self.steps:
             raise ValueError("no step was kept: watch with ctrl.Watch(influence=True, history=True).")
+        self.insist()
         return {step: {name: float(one.mean()) for name, one in self._parties(means).items()}
                 for step, means in self.steps.items()}  # fmt: skip
 
@@ -121,20 +123,37 @@ class Split:
             found.append((word.text, float((self.map(word.text, occurrence=word.occurrence).heat * weights).sum())))
         return tuple(sorted(found, key=lambda pair: -pair[1]))
 
-    def decided(self, *words: str) -> Image:
-        """The picture coloured by whichever of some words of the prompt, or of all watched, has the largest share."""
+    def decided(self, *names: str) -> Image:
+        """The picture coloured by whichever of some words of the prompt and `parties` has the largest share.
+
+        Of all words watched, where none is named.
+        """
         self.insist()
-        names: Iterable[str] = words or dict.fromkeys(word.text for word in self.text.words_of(self.kept))
-        maps = {name: self.map(name).heat for name in names}
-        return draw.parties(maps, self.ground.picture)
+        chosen = names or tuple(dict.fromkeys(word.text for word in self.text.words_of(self.kept)))
+        return draw.parties({name: self._named(name) for name in chosen}, self.ground.picture)
 
     def insist(self) -> None:
         """Refuse, by a RuntimeError, a split whose shares did not sum to 1."""
+        if self.error is None:
+            raise RuntimeError(
+                "no cross-attention of the U-Net was split by now: let components, layers, smallest and steps of "
+                "ctrl.Watch include some."
+            )
         if not self.ok:
             raise RuntimeError(
                 f"the split of influence fails its check: shares sum to 1 up to {self.error}, and {self.tolerance:.2g} "
                 "is allowed. Something else changes this model's attention."
             )
+
+    def _named(self, name: str) -> Array:
+        """The map (h, w) of a party or of a word; a KeyError says which there are."""
+        parties = self.parties
+        if name in parties:
+            return parties[name]
+        try:
+            return self.map(name).heat
+        except KeyError as error:
+            raise KeyError(f"{error.args[0]} The parties are {', '.join(parties)}.") from None
 
     def _parties(self, means: Means) -> dict[str, Array]:
         sources = dict.fromkeys(key.source for key in means if key.layers.component == "unet")

@@ -118,6 +118,10 @@ def test_a_place_is_asked_who_decided_it(shot):
     assert sum(ranked.values()) == pytest.approx(1, abs=1e-4)
     assert next(iter(ranked)) == max(ranked, key=ranked.get)
     assert split.decided("red", "ball").width == 64
+    every = split.decided(*split.parties)
+    assert every.height == 64 + 18 * len(split.parties)
+    with pytest.raises(KeyError, match=r"'style 7' is not in .* The parties are words, .*style 0"):
+        split.decided("style 7")
     assert split["red"].code() == "shot.attention.influence.map('red')"
 
 
@@ -134,8 +138,11 @@ def test_a_split_that_fails_its_check_is_not_shown(shot):
     from dataclasses import replace
 
     broken = replace(shot.attention.influence, error=0.1)
-    with pytest.raises(RuntimeError, match="fails its check"):
-        _ = broken.parties
+    for show in (
+        lambda: broken.parties, lambda: broken["red"], broken.by_step, broken.decided, lambda: broken.at((1, 1))
+    ):  # fmt: skip
+        with pytest.raises(RuntimeError, match="fails its check"):
+            show()
     with pytest.raises(ValueError, match="influence=True"):
         _ = replace(shot.attention, split=None).influence
 
