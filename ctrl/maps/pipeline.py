@@ -12,14 +12,22 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from ctrl.attention import Hooks, Site, has_graph, is_compiled, sites, tap
 from ctrl.attention.override import override
 from ctrl.maps.attention import Attention
 from ctrl.maps.collect import Collector
-from ctrl.maps.pipeline_parts import estimate, images, networks, own, residuals
+from ctrl.maps.pipeline_parts import (
+    estimate,
+    images,
+    insist_on_pictures,
+    networks,
+    own,
+    pixels_of,
+    residuals,
+    tower,
+)
 from ctrl.maps.reading import LabelledRows, Reader
 from ctrl.maps.texts import Text
 from ctrl.maps.watch import Watch
@@ -61,7 +69,8 @@ class Watching:
     def __init__(self, pipe: Any, watch: Watch, on_step: OnStep | None) -> None:
         self.pipe, self.watch, self.on_step = pipe, watch, on_step
         self.cancelled = False
-        self.reader = Reader(getattr(pipe, "tokenizer", None))
+        self._encoder, tokenizer = tower(pipe)
+        self.reader = Reader(tokenizer)
         self.networks: dict[str, tuple[Any, tuple[Site, ...]]] = {
             name: (module, sites(own(module), name, kind="all")) for name, module in networks(pipe).items()
         }
@@ -91,14 +100,7 @@ class Watching:
 
     def pictures_of(self, latents: Tensor) -> list[Image]:
         """The pictures of latents (N, C, h, w), by the pipeline's own VAE."""
-        vae = self.pipe.vae
-        config = vae.config
-        with torch.no_grad():
-            scaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
-            decode = vars(vae).get("decode")
-            plain = getattr(decode, "__wrapped__", vae.decode)
-            pixels = plain(scaled.to(vae.dtype), return_dict=False)[0]
-        return images(pixels)
+        return images(pixels_of(self.pipe, latents))
 
     def _picture(self, at: int) -> Image:
         if at < len(self._decoded):
@@ -118,9 +120,8 @@ class Watching:
                 method = "forward" if getattr(module, "_compiled_call_impl", None) is None else "_compiled_call_impl"
                 watched = self._network(name, module, places, getattr(module, method))
                 stack.enter_context(override(method, [(module, watched)]))
-            encoder = getattr(pipe, "text_encoder", None)
-            if encoder is not None:
-                stack.callback(encoder.register_forward_hook(self._hear, with_kwargs=True).remove)
+            if self._encoder is not None:
+                stack.callback(self._encoder.register_forward_hook(self._hear, with_kwargs=True).remove)
             if hasattr(pipe, "encode_prompt"):
                 stack.enter_context(override("encode_prompt", [(pipe, self._encode_prompt(pipe.encode_prompt))]))
             if getattr(pipe, "vae", None) is not None:
@@ -160,6 +161,7 @@ class Watching:
         def forward(*args: Any, **kwargs: Any) -> Any:
             sample: Any = kwargs.get("sample", args[0] if args else None)
             states: Any = kwargs.get("encoder_hidden_states", args[2] if len(args) > 2 else None)
+            insist_on_pictures(network, sample, states)
             rows, collector, step = self._labelled(name, sample, states)
             added = residuals(kwargs) if name == "unet" else {}
             hooks = Hooks(observers=collector.observers, rows=rows, step=step)
@@ -258,11 +260,12 @@ def watching(pipe: Any, watch: Watch | None = None, *, on_step: OnStep | None = 
 
     The pipeline keeps its processors, IP-Adapters, ControlNets and LoRAs; rows are labelled by content, so guiders and
     any order of branches will do. Words are those its text encoder read. Styles are numbered one for each IP-Adapter,
-    or for each of its pictures where they have masks; ControlNets are "controlnet", or "controlnet0", … of several.
-    A compiled network runs as a graph, eagerly with IP-Adapters and where influence splits what ControlNets add.
-    With `Watch(influence=True)` the ControlNets are one party, "controlnets": diffusers adds their residuals up.
-    `on_step` is called with a `PipelineStep` after each step; if it answers False, the run is cancelled and the block
-    left. A TypeError refuses what has no U-Net; errors of the run pass through, and leave the pipeline as it was.
+    or for each of its pictures where they have masks; ControlNets are "controlnet", or "controlnet0", … of several, and
+    one that is used twice has one name and the mean of both. A compiled network runs as a graph, eagerly with
+    IP-Adapters and where influence splits what ControlNets add. With `Watch(influence=True)` the ControlNets are one
+    party, "controlnets": diffusers adds their residuals up. `on_step` is called with a `PipelineStep` after each step;
+    if it answers False, the run is cancelled and the block left. A TypeError refuses what has no U-Net that draws
+    pictures from a text; errors of the run pass through, and leave the pipeline as it was.
     """
     if getattr(pipe, "unet", None) is None or getattr(pipe, "scheduler", None) is None:
         raise TypeError(f"pipe must be a diffusers pipeline with a U-Net and a scheduler, got {type(pipe).__name__}.")

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 
 def networks(pipe: Any) -> dict[str, Any]:
-    """The U-Net and the ControlNets, by the names of their components."""
+    """The U-Net and the ControlNets, by the names of their components; one that is there twice has one name."""
     found = {"unet": pipe.unet}
     net = getattr(pipe, "controlnet", None)
     several = getattr(net, "nets", net if isinstance(net, list | tuple) else None)
     if several is not None:
-        found |= {f"controlnet{number}": one for number, one in enumerate(several)}
+        for number, one in enumerate(several):
+            if all(one is not other for other in found.values()):
+                found[f"controlnet{number}"] = one
     elif net is not None:
         found["controlnet"] = net
     return found
@@ -28,6 +30,22 @@ def networks(pipe: Any) -> dict[str, Any]:
 def own(module: Any) -> Any:
     """A network itself, of what `torch.compile(network)` returned."""
     return getattr(module, "_orig_mod", module)
+
+
+def tower(pipe: Any) -> tuple[Any, Any]:
+    """The text encoder whose tokens are those of the U-Net, and its tokenizer: of SDXL's refiner the second of each."""
+    first = getattr(pipe, "text_encoder", None) is not None or getattr(pipe, "text_encoder_2", None) is None
+    return tuple(getattr(pipe, name if first else f"{name}_2", None) for name in ("text_encoder", "tokenizer"))
+
+
+def insist_on_pictures(network: Any, sample: Tensor, states: Tensor | None) -> None:
+    """Refuse, by a TypeError, networks that draw no pictures (N, C, h, w), or not from a text."""
+    if sample.ndim != 4 or states is None:
+        text = "without a text" if states is None else "with a text"
+        raise TypeError(
+            "watching reads networks that draw pictures (N, C, h, w) from a text; "
+            f"{type(network).__name__} was called with a sample of {tuple(sample.shape)}, {text}."
+        )
 
 
 def residuals(kwargs: dict[str, Any]) -> dict[str, Residuals]:
@@ -45,6 +63,36 @@ def estimate(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> T
     if kind == "v_prediction":
         return share.sqrt() * sample - (1 - share).sqrt() * output
     return (sample - (1 - share).sqrt() * output) / share.sqrt()
+
+
+def pixels_of(pipe: Any, latents: Tensor) -> Tensor:
+    """Pixels (N, 3, H, W) of latents (N, C, h, w), by the pipeline's VAE, which is left as it was.
+
+    SDXL's overflows in float16, so it decodes in float32, as in diffusers' pipelines.
+    """
+    vae = pipe.vae
+    decode = vars(vae).get("decode")
+    plain = getattr(decode, "__wrapped__", vae.decode)  # not what is heard of the pipeline's own pictures
+    xl = getattr(pipe.unet.config, "addition_embed_type", None) == "text_time"
+    narrow = xl and vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+    try:
+        if narrow:
+            torch.nn.Module.to(vae, torch.float32)
+        with torch.no_grad():
+            pixels: Tensor = plain(_unscaled(latents, vae.config).to(vae.dtype), return_dict=False)[0]
+        return pixels
+    finally:
+        if narrow:
+            torch.nn.Module.to(vae, torch.float16)
+
+
+def _unscaled(latents: Tensor, config: Any) -> Tensor:
+    """Latents as the VAE knows them."""
+    mean, deviation = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+    if mean is None or deviation is None:
+        return latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
+    mean, deviation = (torch.tensor(one).view(1, -1, 1, 1).to(latents) for one in (mean, deviation))
+    return latents * deviation / config.scaling_factor + mean
 
 
 def images(pixels: Tensor) -> list[Image]:

@@ -1,14 +1,17 @@
 """Somebody else's pipelines, watched: the same picture to the bit, true maps, and nothing left behind."""
 
 import copy
+from dataclasses import replace
 
 import diffusers
+import families
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import ctrl
+from ctrl.maps.pipeline_parts import pixels_of
 
 rng = np.random.default_rng(0)
 REFERENCE, OTHER, HINT = (Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8)) for _ in range(3))
@@ -198,6 +201,94 @@ def test_what_cannot_be_watched_is_refused(family):
         _ = watch.attention
 
 
+def refiner(family):
+    """SDXL's refiner, whose only text tower is the second."""
+    parts = {name: part for name, part in family.components.items() if name not in ("text_encoder", "tokenizer")}
+    config = dict(family.components["unet"].config) | {"cross_attention_dim": families.TEXT // 2}
+    config["projection_class_embeddings_input_dim"] = families.TEXT // 2 + 5 * 8
+    torch.manual_seed(0)
+    parts["unet"] = diffusers.UNet2DConditionModel(
+        **{name: value for name, value in config.items() if not name.startswith("_")}
+    ).eval()
+    empty = {"text_encoder": None, "tokenizer": None, "requires_aesthetics_score": True}
+    return family.pipelines.image(**parts, **empty)
+
+
+def test_words_are_those_of_the_second_tower_where_there_is_no_first(family):
+    if family.pipelines.text is not diffusers.StableDiffusionXLPipeline:
+        pytest.skip("only SDXL has a refiner")
+    pipe = refiner(family)
+    pipe.set_progress_bar_config(disable=True)
+    more = {"image": REFERENCE, "strength": 0.9, "width": None, "height": None}
+    images = call(pipe, **more)
+    with ctrl.watching(pipe, WATCH) as watch:
+        assert np.array_equal(call(pipe, **more), images)
+    assert [word.text for word in watch.attention.words()] == ["a", "red", "ball"]
+    assert [word.text for word in watch.attention.words("negative")] == ["dark"]
+
+
+def test_previews_of_sdxl_are_decoded_in_float32_where_float16_overflows(family):
+    vae = copy.deepcopy(family.components["vae"]).half()
+    vae.decoder.conv_in.weight.data.normal_(0, 5e3, generator=torch.Generator().manual_seed(0))
+    before = copy.deepcopy(vae.state_dict())
+    latents = torch.randn(1, 4, 12, 16, generator=torch.Generator().manual_seed(0)).half()
+    pixels = pixels_of(family.pipelines.text(**family.components | {"vae": vae}), latents)
+    assert bool(pixels.isfinite().all()) == (family.pipelines.text is diffusers.StableDiffusionXLPipeline)
+    assert all(
+        tensor.dtype == torch.float16 and torch.equal(before[n], tensor) for n, tensor in vae.state_dict().items()
+    )
+
+
+def test_latents_with_a_mean_and_a_deviation_are_shown_as_the_pipeline_shows_them(family):
+    vae = copy.deepcopy(family.components["vae"])
+    vae.register_to_config(latents_mean=[0.5, -1.0, 0.2, 0.0], latents_std=[2.0, 0.5, 1.0, 3.0])
+    pipe = family.pipelines.text(**family.components | {"vae": vae})
+    pipe.set_progress_bar_config(disable=True)
+    last = []
+    with ctrl.watching(pipe, WATCH, on_step=lambda step: last.append(step.latents)) as watch:
+        call(pipe)
+    shown = np.asarray(watch.pictures_of(last[-1])[0]) / 255
+    xl = family.pipelines.text is diffusers.StableDiffusionXLPipeline  # the others do not read them
+    assert (np.abs(shown - call(pipe)[0]).max() < 0.01) == xl
+
+
+def test_a_controlnet_that_is_used_twice_has_one_name(family):
+    net = family.nets["pose"]
+    pipe = family.pipelines.control_text(**family.components, controlnet=[net, net])
+    pipe.set_progress_bar_config(disable=True)
+    images = call(pipe, image=[HINT, OTHER])
+    with ctrl.watching(pipe, WATCH) as watch:
+        assert np.array_equal(call(pipe, image=[HINT, OTHER]), images)
+    assert set(watch.attention.components) == {"unet", "controlnet0"} and watch.attention.receipt.ok
+
+
+def test_the_rows_of_instruct_pix2pix_are_told_apart(family):
+    """It has the prompt first, then the negative prompt twice."""
+    if family.pipelines.text is diffusers.StableDiffusionXLPipeline:
+        pytest.skip("SDXL's edits pictures in rows of another kind")
+    config = dict(family.components["unet"].config) | {"in_channels": 8}
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DConditionModel(**{n: value for n, value in config.items() if not n.startswith("_")}).eval()
+    names = ("vae", "text_encoder", "tokenizer", "scheduler")
+    parts = {name: family.components[name] for name in names} | {"safety_checker": None, "feature_extractor": None}
+    pipe = diffusers.StableDiffusionInstructPix2PixPipeline(**parts, unet=unet, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    words = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "image": REFERENCE, "num_inference_steps": 4}
+    with ctrl.watching(pipe, WATCH) as watch:
+        pipe(**words)
+    assert watch.attention.receipt.rows == ("cond", "uncond", "uncond")
+    assert [word.text for word in watch.attention.words()] == ["a", "red", "ball"]
+    assert watch.attention.map("dark", source="negative").heat.max() > 0
+
+
+def test_networks_that_draw_no_pictures_from_a_text_are_refused(family):
+    pipe = plain(family)
+    with ctrl.watching(pipe, WATCH), pytest.raises(TypeError, match=r"a sample of \(1, 4, 2, 12, 16\), with a text"):
+        pipe.unet(torch.zeros(1, 4, 2, 12, 16), 1, torch.zeros(1, 5, 8))
+    with ctrl.watching(pipe, WATCH), pytest.raises(TypeError, match=r"a sample of \(1, 4, 12, 16\), without a text"):
+        pipe.unet(torch.zeros(1, 4, 12, 16), 1, None)
+
+
 def modular(family, guider):
     from diffusers.modular_pipelines import SequentialPipelineBlocks
     from diffusers.modular_pipelines.stable_diffusion_xl import StableDiffusionXLAutoBlocks
@@ -238,6 +329,11 @@ def test_a_modular_pipeline_is_watched_through_its_guider(family, name):
     attention = watch.attention
     assert attention.receipt.ok and attention.receipt.steps == (0, 1, 2, 3)
     assert attention["ball"].heat.max() > 0 and attention.map("dark", source="negative").heat.max() > 0
+    with ctrl.watching(pipe, replace(WATCH, influence=True), on_step=lambda step: step.index < 2) as cancelled:
+        run()
+    assert cancelled.cancelled and cancelled.attention.receipt.steps == (0, 1, 2)
+    assert cancelled.attention.influence.ok and len(cancelled.attention.influence.parties) == 3
+    assert np.array_equal(run(), images)
     plain_pipe = family.pipelines.text(**family.components)
     plain_pipe.set_progress_bar_config(disable=True)
     if name == "ClassifierFreeGuidance":
