@@ -52,8 +52,6 @@ class Region:
         if self.by == "bias" and not (isinstance(self.prompt, str) and self.prompt.strip()):
             got = "an empty one" if isinstance(self.prompt, str) else "a Blend"
             raise ValueError(f"prompt must be a word or phrase of the recipe's prompt with by='bias', got {got}.")
-        if self.by == "bias" and isinstance(checked, Words):
-            raise ValueError("mask must be a picture with by='bias', got Words; a region by='gate' takes them.")
 
     @property
     def sort_key(self) -> tuple[Any, ...]:

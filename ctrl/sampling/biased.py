@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ctrl.attention import BiasedRegion
-from ctrl.recipe import Recipe
+from ctrl.recipe import Recipe, Words, words_of
 from ctrl.recipe.checks import rebuilt
 from ctrl.rows import Rows
 from ctrl.sampling.alignment import positions
 from ctrl.sampling.looking import texts
+from ctrl.sampling.word_masks import StepWords
 
 if TYPE_CHECKING:
     from ctrl.sampling.run import Run
@@ -22,18 +23,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Biased:
-    """A region by bias of N pictures: the positions of its words in each prompt, masks (N, 1, H, W), and λ."""
+    """A region by bias of N pictures: the positions of its words in each prompt, masks (N, 1, H, W), and λ.
+
+    `words` is the mask where the run makes it, `mask` being white then.
+    """
 
     tokens: tuple[tuple[int, ...], ...]
     mask: Tensor
     strength: float
+    words: Words | None = None
 
-    def at(self, rows: Rows, length: int) -> BiasedRegion:
-        """The region in the rows that read the prompt, of so many tokens."""
+    def at(self, rows: Rows, length: int, words: StepWords | None) -> BiasedRegion | None:
+        """The region in the rows that read the prompt, of so many tokens; None where it does not act yet."""
+        if self.words is not None and words is not None and words.hides(self.words):
+            return None
+        made = None if self.words is None or words is None else words.mask(self.words)
         tokens = torch.zeros(len(self.tokens), length)
         for picture, places in enumerate(self.tokens):
             tokens[picture, list(places)] = 1
-        mask = rows.stack(self.mask, self.mask)
+        mask = self.mask if made is None else made
+        mask = rows.stack(mask, mask)
         return BiasedRegion(rows.stack(tokens, torch.zeros_like(tokens)), mask, self.strength)
 
 
@@ -46,5 +55,5 @@ def biased(run: Run, index: int, steps: Sequence[Recipe]) -> tuple[Biased, ...]:
         words = [run.model.text.plain(str(region.prompt)) for region in column]
         tokens = [positions(text, word, "region") for text, word in zip(prompts, words, strict=True)]
         masks = run.given.region_mask([rebuilt(region, weight=1.0) for region in column])
-        found.append(Biased(tuple(tokens), masks, strength * column[0].weight))
+        found.append(Biased(tuple(tokens), masks, strength * column[0].weight, words_of(column[0].mask)))
     return tuple(found)

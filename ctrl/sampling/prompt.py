@@ -61,9 +61,9 @@ class PromptRun:
             regions = self._regions(fixed, rows, words)
             prompt_edits += [regions] if regions.regions else []
             texts += [region.states for region in fixed.regions]
-        if self.biased:
-            length = prompt.embeds.shape[1]
-            prompt_edits.append(BiasedWords([region.at(rows, length) for region in self.biased]))
+        biased = [region.at(rows, prompt.embeds.shape[1], words) for region in self.biased]
+        if acting := [region for region in biased if region is not None]:
+            prompt_edits.append(BiasedWords(acting))
         known = [(text, (revision, self.prompts.number, rows, number)) for number, text in enumerate(texts)]
         if nag is None:
             return Hooks([*prompt_edits, *edits], observers, TextKV(self.memory, known), rows, step)

@@ -25,6 +25,7 @@ def parts(mask):
         "two controls": RECIPE.replace(controls=[ctrl.Depth(MAP, 0.7, mask=mask), POSE]),
         "style": RECIPE.replace(styles=[ctrl.Style(INK, 0.6, mask=mask)]),
         "region": RECIPE.replace(regions=[ctrl.Region("a dog", mask)]),
+        "region by bias": RECIPE.replace(regions=[ctrl.Region("ball", mask, by="bias")]),
         "guidance": RECIPE.replace(guidance=ctrl.Guidance(5.0, map=mask)),
         "edit": RECIPE.replace(edit=ctrl.Edit("a blue ball", mask=mask)),
     }
@@ -46,12 +47,12 @@ def equal(one, other):
 def test_before_its_start_a_mask_is_white_and_then_it_is_the_map_of_the_steps_before(model, kind):
     """By hand: the map of a word, read by an observer of its own, cut at half of its range, given as a picture."""
     steps = list(ctrl.steps(model, KINDS[kind]))
-    white = RECIPE if kind == "region" else parts(np.full((64, 64), 255, np.uint8))[kind]
+    white = RECIPE if kind.startswith("region") else parts(np.full((64, 64), 255, np.uint8))[kind]
     assert equal(latents(steps[:2]), latents(list(ctrl.steps(model, white))[:2]))
     watched = list(ctrl.steps(model, KINDS[kind], watch=ctrl.Watch(steps=(0, 0.5))))
     seen = watched[1].attention
     (heat,) = watched[1].checkpoint.words.mask(WORDS.asked, 0.5)
-    if kind != "region":
+    if not kind.startswith("region"):
         by_hand = seen["red"].heat
         low, high = by_hand.min(), by_hand.max()
         assert np.array_equal(heat[0].numpy() > 0, by_hand > low + 0.5 * (high - low))
@@ -60,7 +61,7 @@ def test_before_its_start_a_mask_is_white_and_then_it_is_the_map_of_the_steps_be
     resumed = next(ctrl.steps(model, frozen, after=steps[1]))
     off = (resumed.latents - steps[2].latents).abs().max()
     effect = (list(ctrl.steps(model, white))[2].latents - steps[2].latents).abs().max()
-    assert effect > 1e-3
+    assert effect > 1e-4
     assert off < 0.3 * effect if kind == "style" else off < 1e-5  # a style's mask is shrunk by bicubic, as in diffusers
 
 
