@@ -35,7 +35,8 @@ def own(module: Any) -> Any:
 def tower(pipe: Any) -> tuple[Any, Any]:
     """The text encoder whose tokens are those of the U-Net, and its tokenizer: of SDXL's refiner the second of each."""
     first = getattr(pipe, "text_encoder", None) is not None or getattr(pipe, "text_encoder_2", None) is None
-    return tuple(getattr(pipe, name if first else f"{name}_2", None) for name in ("text_encoder", "tokenizer"))
+    encoder, tokenizer = (name if first else f"{name}_2" for name in ("text_encoder", "tokenizer"))
+    return getattr(pipe, encoder, None), getattr(pipe, tokenizer, None)
 
 
 def insist_on_pictures(network: Any, sample: Tensor, states: Tensor | None) -> None:
@@ -68,7 +69,7 @@ def estimate(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> T
 def pixels_of(pipe: Any, latents: Tensor) -> Tensor:
     """Pixels (N, 3, H, W) of latents (N, C, h, w), by the pipeline's VAE, which is left as it was.
 
-    SDXL's overflows in float16, so it decodes in float32, as in diffusers' pipelines.
+    As in diffusers' pipelines, SDXL's decodes in float32 where float16 overflows, and its latents may have a mean.
     """
     vae = pipe.vae
     decode = vars(vae).get("decode")
@@ -78,21 +79,23 @@ def pixels_of(pipe: Any, latents: Tensor) -> Tensor:
     try:
         if narrow:
             torch.nn.Module.to(vae, torch.float32)
+        scaled = latents.to(vae.dtype) / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0)
         with torch.no_grad():
-            pixels: Tensor = plain(_unscaled(latents, vae.config).to(vae.dtype), return_dict=False)[0]
+            pixels: Tensor = plain(_shifted(scaled, vae.config) if xl else scaled, return_dict=False)[0]
         return pixels
     finally:
         if narrow:
             torch.nn.Module.to(vae, torch.float16)
 
 
-def _unscaled(latents: Tensor, config: Any) -> Tensor:
-    """Latents as the VAE knows them."""
+def _shifted(latents: Tensor, config: Any) -> Tensor:
+    """Latents times the deviation of each channel and plus its mean, where a VAE has these."""
     mean, deviation = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
     if mean is None or deviation is None:
-        return latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
+        return latents
     mean, deviation = (torch.tensor(one).view(1, -1, 1, 1).to(latents) for one in (mean, deviation))
-    return latents * deviation / config.scaling_factor + mean
+    shifted: Tensor = latents * deviation + mean
+    return shifted
 
 
 def images(pixels: Tensor) -> list[Image]:
