@@ -259,8 +259,9 @@ def watching(pipe: Any, watch: Watch | None = None, *, on_step: OnStep | None = 
     >>> watch.attention["ball"].overlay()    # doctest: +SKIP
 
     The pipeline keeps its processors, IP-Adapters, ControlNets and LoRAs; rows are labelled by content, so guiders and
-    any order of branches will do. Words are those its text encoder read. Styles are numbered one for each IP-Adapter,
-    or for each of its pictures where they have masks; ControlNets are "controlnet", or "controlnet0", … of several, and
+    any order of branches will do. Words are those its text encoder read inside the block; embeddings that are given,
+    and are nothing it read, have the numbers of their tokens for words. Styles are numbered one for each IP-Adapter, or
+    for each of its pictures where they have masks; ControlNets are "controlnet", or "controlnet0", … of several, and
     one that is used twice has one name and the mean of both. A compiled network runs as a graph, eagerly with
     IP-Adapters and where influence splits what ControlNets add. With `Watch(influence=True)` the ControlNets are one
     party, "controlnets": diffusers adds their residuals up. `on_step` is called with a `PipelineStep` after each step;

@@ -5,7 +5,8 @@ R are the rows of a batch, T their tokens; a text encoder reads L at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from ctrl.maps.texts import Text, Token
 from ctrl.rows import Branch, Rows
 
 TENSORS = 4  # whose rows are remembered: those of ControlNets and of a guider's branches may be others
+EMBEDS: tuple[tuple[Branch, str], ...] = (("cond", "prompt_embeds"), ("uncond", "negative_prompt_embeds"))
 END = "</w>"  # of the last piece of a word, in CLIP's vocabulary
 
 
@@ -97,11 +99,11 @@ class Reader:
         def encode_prompt(*args: Any, **kwargs: Any) -> Any:
             before = len(self.reads)
             made = encode(*args, **kwargs)
-            reads = self.reads[before:]  # of the first tower, the prompt's, then the negative prompt's
-            branches: tuple[Branch, ...] = ("cond", "uncond")
-            for number, (branch, embeds) in enumerate(zip(branches, made, strict=False)):
+            given = inspect.signature(encode).bind_partial(*args, **kwargs).arguments
+            reads = iter(self.reads[before:])  # of the first tower, the prompt's, then the negative prompt's
+            for (branch, argument), embeds in zip(EMBEDS, made, strict=False):
                 if isinstance(embeds, Tensor) and embeds.ndim == 3:
-                    read = reads[number] if number < len(reads) else None
+                    read = next(reads, None) if given.get(argument) is None else None
                     self.known.append(Known(branch, embeds, self._texts(read, embeds)))
             return made
 
@@ -172,9 +174,31 @@ class Reader:
         )
 
     def _texts(self, read: Read | None, embeds: Tensor) -> tuple[Text, ...]:
-        if read is None or embeds.shape[1] != read.ids.shape[1]:
-            return (numbered(embeds.shape[1]),)
-        return tuple(text_of(self.tokenizer, ids) for ids in read.ids)
+        if read is not None and embeds.shape[1] == read.ids.shape[1]:
+            return tuple(text_of(self.tokenizer, ids) for ids in read.ids)
+        return tuple(self._heard(row) or numbered(len(row)) for row in embeds)
+
+    def _heard(self, row: Tensor) -> Text | None:
+        """The text of embeddings (T, D) that are readings one after another, by content; None if they are not."""
+        texts, start = [], 0
+        while start < len(row):
+            ids = next((ids for ids, states in self._readings() if _begins(row[start:], states)), None)
+            if ids is None:
+                return None
+            texts.append(text_of(self.tokenizer, ids))
+            start += len(ids)
+        return joined(texts, len(row) // len(texts))
+
+    def _readings(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The ids (L,) and states (L, D) of every text that was read."""
+        return ((ids, one[at]) for read in self.reads for one in read.states for at, ids in enumerate(read.ids))
+
+
+def _begins(row: Tensor, states: Tensor) -> bool:
+    """Whether embeddings (T, D) begin with states (L, D'), which may be those of the first of two towers."""
+    width = min(row.shape[-1], states.shape[-1])
+    same = len(row) >= len(states)
+    return same and torch.equal(states[:, :width].to(row), row[: len(states), :width])
 
 
 @lru_cache(64)
@@ -197,6 +221,16 @@ def numbered(count: int) -> Text:
     starts = [sum(len(word) + 1 for word in words[:number]) for number in range(count)]
     spans = zip(range(count), starts, words, strict=True)
     return Text(" ".join(words), tuple(Token(at, start, start + len(word)) for at, start, word in spans))
+
+
+def joined(texts: Sequence[Text], length: int) -> Text:
+    """Texts of `length` positions each, one after another."""
+    plain, tokens = "", list[Token]()
+    for number, text in enumerate(texts):
+        start = len(plain) + 1 if plain else 0
+        tokens += [Token(at + number * length, start + first, start + last) for at, first, last in text.tokens]
+        plain = f"{plain} {text.text}" if plain else text.text
+    return Text(plain, tuple(tokens))
 
 
 def text_of(tokenizer: Any, ids: Tensor) -> Text:

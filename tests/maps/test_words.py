@@ -92,6 +92,7 @@ def live(model, old, new):
 CHANGES = {
     "another start": (KINDS["style"], parts(ctrl.Words("red", start=0.75))["style"], 2),
     "another start of an edit's": (KINDS["edit"], parts(ctrl.Words("red", start=0.75))["edit"], 2),
+    "another start of a bias's": (KINDS["region by bias"], parts(ctrl.Words("red", start=0.75))["region by bias"], 2),
     "another word": (KINDS["control"], parts(ctrl.Words("ball", start=0.5))["control"], 0),
     "words instead of a picture": (parts(MAP[..., 0])["control"], KINDS["control"], 0),
     "words are gone": (KINDS["region"], RECIPE, 0),

@@ -190,6 +190,36 @@ def test_the_rows_of_a_prompt_that_is_its_own_negative_are_labelled_in_diffusers
     assert watch.attention.receipt.ok and watch.attention.text("negative") == watch.attention.text()
 
 
+def test_embeddings_have_the_words_that_were_read_for_them(family):
+    """Given ones, beside a negative prompt that is text; and two readings long, as programs for long prompts make them."""
+    pipe = plain(family)
+    pipe.set_progress_bar_config(disable=True)
+    xl = family.pipelines.text is diffusers.StableDiffusionXLPipeline
+
+    def encoded(text):
+        made = pipe.encode_prompt(text, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
+        return made[0], {"pooled_prompt_embeds": made[2]} if xl else {}
+
+    def watched(embeds, more, **others):
+        words = {"prompt": None, "prompt_embeds": embeds} | more | others
+        call(pipe, **words)
+        return [[word.text for word in watch.attention.words(source)] for source in ("prompt", "negative")]
+
+    outside, pooled = encoded("a red ball")
+    with ctrl.watching(pipe, WATCH) as watch:
+        if not xl:
+            words, negative = watched(outside, pooled)
+            assert words[:2] == ["0", "1"] and negative == ["dark"]
+    with ctrl.watching(pipe, WATCH) as watch:
+        parts = [encoded(text)[0] for text in ("a red ball", "a blue dog")]
+        zeros = {"negative_prompt_embeds": torch.zeros_like(torch.cat(parts, 1)), "negative_prompt": None}
+        zeros |= {"negative_pooled_prompt_embeds": pooled["pooled_prompt_embeds"]} if xl else {}
+        words, _ = watched(torch.cat(parts, 1), pooled, **zeros)
+        assert words == ["a", "red", "ball", "a", "blue", "dog"]
+        dog = watch.attention.text().find("dog")
+        assert watch.attention.text().between(dog.start, dog.end)[0] > parts[0].shape[1]
+
+
 def test_what_cannot_be_watched_is_refused(family):
     with pytest.raises(TypeError, match="pipe must be a diffusers pipeline with a U-Net"), ctrl.watching(3):
         pass
