@@ -191,7 +191,7 @@ def test_the_rows_of_a_prompt_that_is_its_own_negative_are_labelled_in_diffusers
 
 
 def test_embeddings_have_the_words_that_were_read_for_them(family):
-    """Given ones, beside a negative prompt that is text; and two readings long, as programs for long prompts make them."""
+    """Given beside a negative prompt that is text, and two readings long, as programs for long prompts make them."""
     pipe = plain(family)
     pipe.set_progress_bar_config(disable=True)
     xl = family.pipelines.text is diffusers.StableDiffusionXLPipeline
