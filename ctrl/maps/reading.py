@@ -19,6 +19,7 @@ from ctrl.rows import Branch, Rows
 
 TENSORS = 4  # whose rows are remembered: those of ControlNets and of a guider's branches may be others
 EMBEDS: tuple[tuple[Branch, str], ...] = (("cond", "prompt_embeds"), ("uncond", "negative_prompt_embeds"))
+EMPTY = Text("", ())
 END = "</w>"  # of the last piece of a word, in CLIP's vocabulary
 
 
@@ -167,7 +168,7 @@ class Reader:
                     each = max(1, len(one.embeds) // max(1, len(one.texts)))  # images of one prompt follow one another
                     return one.branch, one.texts[min(at // each, len(one.texts) - 1)]
         if not row.any():  # SDXL's empty negative prompt
-            return "uncond", numbered(row.shape[0])
+            return "uncond", EMPTY
         raise RuntimeError(
             "the pipeline was given prompt embeddings that it did not encode inside the block: give it the prompt, or "
             "call encode_prompt inside `with ctrl.watching(pipe)`."
@@ -176,7 +177,7 @@ class Reader:
     def _texts(self, read: Read | None, embeds: Tensor) -> tuple[Text, ...]:
         if read is not None and embeds.shape[1] == read.ids.shape[1]:
             return tuple(text_of(self.tokenizer, ids) for ids in read.ids)
-        return tuple(self._heard(row) or numbered(len(row)) for row in embeds)
+        return tuple((self._heard(row) or numbered(len(row))) if row.any() else EMPTY for row in embeds)
 
     def _heard(self, row: Tensor) -> Text | None:
         """The text of embeddings (T, D) that are readings one after another, by content; None if they are not."""

@@ -220,6 +220,18 @@ def test_embeddings_have_the_words_that_were_read_for_them(family):
         assert watch.attention.text().between(dog.start, dog.end)[0] > parts[0].shape[1]
 
 
+def test_an_empty_negative_prompt_has_no_words(family):
+    """SDXL's is zeros that nothing read, which are no words either."""
+    pipe = plain(family)
+    pipe.set_progress_bar_config(disable=True)
+    with ctrl.watching(pipe, WATCH) as watch:
+        call(pipe, negative_prompt=None)
+    attention = watch.attention
+    assert attention.receipt.rows == ("uncond", "cond") and attention.receipt.ok
+    assert attention.words("negative") == () and attention.sources == ("prompt",)
+    assert {entry.source for entry in attention.stack().entries} == {"prompt"}
+
+
 def test_what_cannot_be_watched_is_refused(family):
     with pytest.raises(TypeError, match="pipe must be a diffusers pipeline with a U-Net"), ctrl.watching(3):
         pass
