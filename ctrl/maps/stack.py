@@ -43,9 +43,13 @@ class Stack:
 
     @staticmethod
     def of(attention: Attention) -> Stack:
-        """Of every word of every text, and every style picture."""
+        """Of every word of every text, and every style picture; a ValueError says that there is none."""
         layers, steps = attention.layers(), tuple(sorted(attention.history))
         entries = tuple(_entries(attention))
+        if not entries:
+            raise ValueError(
+                f"the prompt {attention.text().text!r:.60} has no word with a map: there is nothing to show."
+            )
         maps = [[_asked(attention, entry, layer) for entry in entries] for layer in layers]
         shares = np.stack([_by_step(row, steps) for row in maps])  # (layers, steps, entries, h, w)
         height, width = attention.cells

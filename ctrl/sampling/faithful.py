@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ctrl.maps import HeatMap
+from ctrl.maps import Difference, HeatMap
 from ctrl.recipe.checks import integer
 from ctrl.sampling.causes import Asked, Experiment, Variant, without_word
 from ctrl.sampling.shot import Shot
@@ -46,7 +46,7 @@ def faithfulness(
     model: Model,
     shot: Shot,
     word: str | tuple[str, int],
-    heat: HeatMap | np.ndarray[Any, Any] | None = None,
+    heat: HeatMap | Difference | np.ndarray[Any, Any] | None = None,
     *,
     steps: int = 2,
     points: int = 8,
@@ -96,7 +96,10 @@ def _values(shot: Shot, word: Any, heat: Any) -> torch.Tensor:
         if shot.attention is None:
             raise ValueError("the shot has no attention: sample it with watch=ctrl.Watch(), or give a map as heat.")
         heat = shot.attention[word]
-    values = np.asarray(heat.heat if isinstance(heat, HeatMap) else heat, np.float32)
+    try:
+        values = np.asarray(getattr(heat, "heat", heat), np.float32)
+    except (TypeError, ValueError):
+        raise TypeError(f"heat must be a map or an array (h, w), got {heat!r:.60}.") from None
     if values.ndim != 2 or not np.isfinite(values).all():
         raise ValueError(f"heat must be a map of finite numbers (h, w), got one of {values.shape}.")
     return torch.from_numpy(values.copy())

@@ -128,6 +128,7 @@ NOT_CAUSES = [
     (lambda m, s: ctrl.cause(m, s, ctrl.Layer(SITE, head=99)), ValueError, "head must be from 0 to"),
     (lambda m, s: ctrl.Layer("mid_block", head=1), ValueError, "head needs the name of a site"),
     (lambda m, s: ctrl.faithfulness(m, s, "red", np.zeros(4)), ValueError, "heat must be a map of finite numbers"),
+    (lambda m, s: ctrl.faithfulness(m, s, "red", "ball"), TypeError, "heat must be a map or an array .*got 'ball'"),
 ]
 
 
@@ -143,6 +144,8 @@ def test_the_order_of_the_true_effect_is_more_faithful_than_its_opposite(model, 
     heat = ctrl.cause(model, shot, "red", steps=2)
     own = ctrl.faithfulness(model, shot, "red", heat, points=4)
     opposite = ctrl.faithfulness(model, shot, "red", -heat.heat, points=4)
+    difference = heat - ctrl.cause(model, shot, "ball", steps=2)
+    assert 0 <= ctrl.faithfulness(model, shot, "red", difference, points=2, steps=1).insertion <= 1.5
     assert own.score > 0.5 > opposite.score and "chance 0.50" in str(own)
     assert own.curve[0] == (0.0, 0.0, 0.0) and own.curve[-1] == (1.0, 1.0, 1.0)
     plain = ctrl.faithfulness(model, shot, "red", points=2, steps=1)

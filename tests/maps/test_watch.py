@@ -652,6 +652,8 @@ def test_a_prompt_without_words_has_nothing_to_draw(model, tmp_path):
     for draw in (attention.grid, lambda: attention.save(tmp_path)):
         with pytest.raises(ValueError, match="the prompt '' has no word with a map: there is nothing to draw"):
             draw()
+    with pytest.raises(ValueError, match="the prompt '' has no word with a map: there is nothing to show"):
+        attention.stack()
 
 
 def test_the_mean_of_all_steps_counts_the_last_three_once(model):
