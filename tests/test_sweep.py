@@ -56,6 +56,13 @@ def test_sharing_keeps_every_bit_with_every_kind_of_sampler(model, sampler):
     assert sweep.saved > 0 and equal(sweep, model)
 
 
+def test_a_run_that_another_goes_along_with_shares_no_step_with_one_alone(model):
+    late = ctrl.hold(0.7, start=0.5)
+    axes = {"aligned": [None, ctrl.StyleAligned(ctrl.Recipe("a box", seed=3), late), None]}
+    sweep = ctrl.sweep(model, RECIPE, axes | {"guidance": [5.0, 6.0]}, progress=False)
+    assert sweep.saved == 2 * 1 + 8 and equal(sweep, model), "of each pair one evaluation, and the last pair was there"
+
+
 def test_recipes_of_one_hash_are_one_picture(model, evaluations):
     sweep = ctrl.sweep(model, RECIPE, {"controls[0].on": [False, False], "controls[0].weight": [0.3, 0.9]})
     assert len(evaluations) == sweep.evaluations == 4 and len(sweep) == 4 and sweep.saved == 12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from ctrl.maps import Seen
@@ -51,11 +52,15 @@ class Trajectory:
         """Whether all steps are done."""
         return len(self) == len(self.times)
 
+    @cached_property
+    def start(self) -> Hashable:
+        """What the run settled before its first step: which runs go along with it, for one, which no step tells."""
+        return settled(self.recipe), tuple(self.times)
+
     @property
     def origin(self) -> Hashable:
         """Where the next step begins: runs of one origin have the same latents there, to the bit."""
-        begun = self.numbers[-1] if self.numbers else (settled(self.recipe), tuple(self.times))
-        return ("origin", self.revision, begun)
+        return ("origin", self.revision, self.numbers[-1] if self.numbers else self.start)
 
     def shared(self, other: Trajectory) -> int:
         """How many of these steps the other run can reuse, bit-equal."""
@@ -68,6 +73,8 @@ class Trajectory:
 
     def leads_to(self, recipe: Recipe) -> bool:
         """Whether a run of another recipe shares all steps done so far, and the next one."""
+        if settled(recipe) != settled(self.recipe):
+            return False
         return all(recipe.at(at, self.times) == self.steps[at] for at in range(min(len(self) + 1, len(self.times))))
 
     def predicts(self, index: int, other: Trajectory, asked: Asked) -> bool:
@@ -78,9 +85,9 @@ class Trajectory:
         return mine == theirs
 
     def _serves(self, other: Trajectory) -> bool:
-        """Whether the other run can reuse steps of this one: same weights, same times, and the attention it needs."""
+        """Whether the other run can reuse steps of this one: same weights, same start, and the attention it needs."""
         watched = other.reads is None or self.reads == other.reads
-        return watched and self.revision == other.revision and list(self.times) == list(other.times)
+        return watched and self.revision == other.revision and self.start == other.start
 
 
 def asked(now: Recipe) -> Recipe:

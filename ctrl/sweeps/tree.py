@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctrl.live.trajectory import asked, asked_of
 from ctrl.memory import Memory
 from ctrl.recipe import Recipe
 from ctrl.sampling import Shot, Step
+from ctrl.sampling.checkpoint import settled
 from ctrl.sampling.walk import finish, prepare, walk
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def ordered(recipes: Sequence[Recipe], times: Times) -> list[Recipe]:
     numbers: dict[Hashable, int] = {}
 
     def path(recipe: Recipe) -> list[int]:
-        found, parent = [], -1
+        parent = numbers.setdefault(settled(recipe), len(numbers))
+        found = [parent]
         for now in _nows(recipe, times):
             for part in (asked(now), now):  # steps that differ in the strength of guidance alone share an evaluation
                 parent = numbers.setdefault((parent, part), len(numbers))
@@ -66,21 +68,23 @@ class Maker:
 
     def __init__(self, model: Model) -> None:
         self._model, self._memory = model, Memory()
+        self._settled: tuple[Any, ...] = ()
         self._before: tuple[Recipe, ...] = ()
         self._steps: list[Step] = []
 
     def __call__(self, recipe: Recipe) -> Made:
         """The shot of a recipe. An error leaves the maker as it was."""
-        nows = _nows(recipe, times_of(self._model))
-        count = _shared(nows, self._before)
+        nows, begun = _nows(recipe, times_of(self._model)), settled(recipe)
+        before = self._before if begun == self._settled else ()
+        count = _shared(nows, before)
         known, asked = None, asked_of(self._model)
-        if count < min(len(nows), len(self._before)) and asked(nows[count]) == asked(self._before[count]):
+        if count < min(len(nows), len(before)) and asked(nows[count]) == asked(before[count]):
             known = self._steps[count]
         run = prepare(self._model, [recipe], self._memory)
         steps = self._steps[:count]
         steps.extend(walk(run, self._model, steps[-1].checkpoint if steps else None, known))
         (shot,) = finish(run, self._model, steps[-1].latents)
-        self._before, self._steps = nows, steps
+        self._settled, self._before, self._steps = begun, nows, steps
         return Made(shot, len(nows) - count - (known is not None), len(nows))
 
 

@@ -258,6 +258,26 @@ def test_the_frame_at_rest_is_a_fresh_run_whatever_came_before(model, data):
         assert at_rest(bench, last)
 
 
+LATE = ctrl.hold(0.7, start=0.5)
+ALONG = {  # runs beside that do nothing in the first half, and go along from the first step on
+    "a style from the middle": {"aligned": ctrl.StyleAligned(ctrl.Recipe("a box", seed=3), LATE)},
+    "an edit from the middle": {"edit": ctrl.Edit("a blue ball", cross=LATE, self_attention=LATE)},
+}
+
+
+@pytest.mark.parametrize("change", ALONG)
+def test_a_run_alone_shares_no_step_with_one_that_another_goes_along_with(bench, change):
+    recipe = RECIPE.replace(steps=4)
+    moved = recipe.replace(**ALONG[change])
+    for one in (recipe, moved, recipe):
+        bench.ask(one)
+        assert at_rest(bench, one)
+    bench.follower.memory.clear()
+    bench.on_evaluation = lambda _: bench.mailbox.put(moved) if bench.mailbox.count < 5 else None
+    bench.ask(recipe)
+    assert at_rest(bench, moved)
+
+
 class Operations(TorchDispatchMode):
     """How many operations of torch ran, each of which may make a tensor."""
 
