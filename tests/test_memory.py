@@ -428,10 +428,12 @@ def test_no_two_networks_have_a_revision_in_common(own, folder):
     again = ctrl.load(folder, device="cpu")
     adapted = own.with_loras([("lcm", 0.5)])
     revisions = [network(model).revision for model in (own, again) for network in NETWORKS.values()]
-    revisions += [own.controlnet("depth").revision, adapted.denoiser.revision, adapted.text.revision]
+    stronger = own.with_loras([("lcm", 0.9)])
+    revisions += [own.controlnet("depth").revision, adapted.denoiser.revision, stronger.denoiser.revision]
     assert len(set(revisions)) == len(revisions)
     assert adapted.controlnet("pose").revision == own.controlnet("pose").revision  # the very same
-    assert own.with_loras([("lcm", 0.5)]).denoiser.revision == adapted.denoiser.revision
+    assert adapted.text is own.text, "this LoRA changes no text encoder"
+    assert own.with_loras([("lcm", 0.5)]).denoiser.revision == adapted.denoiser.revision, "merged again, of one content"
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ tensor.
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,7 +40,14 @@ class Model:
     """
 
     def __init__(
-        self, parts: Parts, extras: Extras, *, device: torch.device, dtype: torch.dtype, loaded: Loaded | None = None
+        self,
+        parts: Parts,
+        extras: Extras,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        loaded: Loaded | None = None,
+        identity: Hashable = None,
     ) -> None:
         self.parts, self.extras, self.device, self.dtype = parts, extras, device, dtype
         self._loaded = Loaded() if loaded is None else loaded
@@ -47,7 +55,7 @@ class Model:
         self.lock = self._loaded.lock
         self.family = family_of(parts.unet, len(parts.text_encoders))
         self.vae_scale_factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
-        identity = new_number()
+        identity = new_number() if identity is None else identity
         self.denoiser = UNet(parts.unet, self.vae_scale_factor, identity, self.lock)
         self.text = TextEncoders(parts.text_encoders, identity, device, dtype, parts.zero_negative, self.lock)
 
@@ -115,11 +123,17 @@ class Model:
 
     def _merged(self, wanted: Sequence[tuple[str, float, float]]) -> Model:
         files = [(self.extras.lora(name), weight, text) for name, weight, text in wanted]
-        text_encoders = self.parts.text_encoders
-        unet, encoders = merged(self.unet, [text_encoder.encoder for text_encoder in text_encoders], files)
-        text_encoders = tuple(replace(old, encoder=new) for old, new in zip(text_encoders, encoders, strict=True))
-        parts = replace(self.parts, unet=unet, text_encoders=text_encoders)
-        return Model(parts, self.extras, device=self.device, dtype=self.dtype, loaded=self._loaded)
+        old = [text_encoder.encoder for text_encoder in self.parts.text_encoders]
+        unet, new = merged(self.unet, old, files)
+        pairs = zip(self.parts.text_encoders, new, strict=True)
+        parts = replace(self.parts, unet=unet, text_encoders=tuple(replace(one, encoder=own) for one, own in pairs))
+        # By content, so that what a memory keeps of these LoRAs is found again after others were merged.
+        content = tuple(sorted((*one, lora.sha256) for one, (lora, *_) in zip(wanted, files, strict=True)))
+        identity = (content, self.denoiser.revision, self.text.revision)
+        made = Model(parts, self.extras, device=self.device, dtype=self.dtype, loaded=self._loaded, identity=identity)
+        if all(map(operator.is_, old, new)):
+            made.text = self.text  # its prompts need not be encoded again
+        return made
 
     def control(self, kind: str) -> ControlNet | T2IAdapter:
         """The network that draws this kind of control, loaded on first use; a ValueError if there is none that fits."""
