@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ctrl.recipe import Blend, Guidance, Recipe, highest, weight_at
+from ctrl.recipe import Blend, Guidance, Recipe, highest, weight_at, words_of
 
 if TYPE_CHECKING:
     from ctrl.model import Model
@@ -30,7 +30,9 @@ def activity(model: Model, recipe: Recipe) -> tuple[Activity, ...]:
     """The parts of a recipe and where they act, in the recipe's order; guidance acts where its weight is over 1."""
     strength = 1.0 if recipe.image is None else recipe.strength
     times = model.times(recipe.sampler, recipe.spacing, recipe.steps, strength=strength)
-    return tuple(_activity(name, part, weight, times) for name, part, weight in _parts(recipe))
+    guidance = Guidance.of(recipe.canonical.guidance)
+    steps = [at for at in range(len(times)) if not guidance.at(at, times).zero_init]
+    return tuple(_activity(name, part, weight, times, steps) for name, part, weight in _parts(recipe))
 
 
 def _parts(recipe: Recipe) -> Iterator[tuple[str, Any, Any]]:
@@ -54,19 +56,28 @@ def _parts(recipe: Recipe) -> Iterator[tuple[str, Any, Any]]:
             yield f"{name}[{number}]", part, part.weight
 
 
-def _activity(name: str, part: Any, weight: Any, times: list[float]) -> Activity:
+def _activity(name: str, part: Any, weight: Any, times: Sequence[float], steps: Sequence[int]) -> Activity:
+    """Of a part that can act in these `steps` only."""
     on = getattr(part, "on", True)
     weights = [weight_at(weight, index, len(times), times) if on else 0.0 for index in range(len(times))]
     if name == "guidance":
         weights = [one if one > 1 else 0.0 for one in weights]
-    if any(weights):
-        return Activity(name, tuple(weights))
+    reason = ""
     if not on:
         reason = "it is switched off"
     elif highest(weight) == 0:
         reason = "its weight is 0"
-    elif name == "guidance":
-        reason = "guidance is off up to 1"
-    else:
-        reason = "its window is narrower than a step"
-    return Activity(name, tuple(weights), reason)
+    elif not any(weights):
+        reason = "guidance is off up to 1" if name == "guidance" else "its window is narrower than a step"
+    seen = _unhidden(part, weights)
+    weights = [one if index in steps and index in seen else 0.0 for index, one in enumerate(weights)]
+    return Activity(name, tuple(weights), reason or ("" if any(weights) else "no step is left for it to act in"))
+
+
+def _unhidden(part: Any, weights: Sequence[float]) -> Sequence[int]:
+    """The steps in which its mask is not black: one of words may be, up to its start and until a step made its map."""
+    words = words_of(getattr(part, "map" if isinstance(part, Guidance) else "mask", None))
+    steps = range(len(weights))
+    if words is None or words.before != "nowhere":
+        return steps
+    return [at for at in steps if words.at(at, len(weights)).acts and any(weights[:at])]
