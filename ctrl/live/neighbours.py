@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 from ctrl.recipe import Recipe
@@ -27,14 +28,20 @@ def neighbours(before: Recipe, now: Recipe, count: int) -> Iterator[Recipe]:
         for sign in (1, -1):  # first the way it was going
             if made == count:
                 return
-            value = new + sign * distance * (new - old)
             try:
-                recipe = _with(now, path, value)
+                recipe = _with(now, path, _stepped(old, new, sign * distance))
             except (ValueError, TypeError):
                 continue  # past an end of what the number may be
             if recipe != before:
                 made += 1
                 yield recipe
+
+
+def _stepped(old: float, new: float, steps: int) -> float:
+    """`new` and so many steps of the last move, in decimals: a slider goes from 0.75 and 0.8 to 0.85, and on to 0.9."""
+    before, now = (Decimal(str(one)) for one in (old, new))
+    value = now + steps * (now - before)
+    return int(value) if isinstance(old, int) and isinstance(new, int) else float(value)
 
 
 def _differences(old: Any, new: Any, path: Path) -> Iterator[tuple[Path, Any, Any]]:
