@@ -5,7 +5,7 @@ It starts no thread: `Live` runs it in one, tests run it by hand with a clock of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,10 +25,11 @@ from ctrl.live.watched import reads_of, watched
 from ctrl.maps import Attention, Collector, Watch
 from ctrl.memory import Keep, Memory
 from ctrl.recipe import Recipe
+from ctrl.recipe.checks import field_values
 from ctrl.recipe.loras import of_model
 from ctrl.sampling import Step
 from ctrl.sampling.run import Run
-from ctrl.sampling.walk import finish, prepare, walk
+from ctrl.sampling.walk import finish, notes_of, prepare, walk
 
 if TYPE_CHECKING:
     from ctrl.model import Model
@@ -40,17 +41,26 @@ class Superseded(Exception):  # no error: it ends a run between two layers
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A finished picture, (H, W, 3) uint8, its evaluations, the notes on it, and its attention, if watched."""
+    """A finished picture, (H, W, 3) uint8, its evaluations, and its attention, if watched."""
 
     pixels: NDArray[np.uint8]
     count: int
-    notes: tuple[str, ...]
     attention: Attention | None
 
     @property
     def image(self) -> Image.Image:
         """As PIL has it."""
         return Image.fromarray(self.pixels)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run that may be made: its steps, the `key` of its result in a memory, and why it is not watched, if so."""
+
+    run: Run
+    trajectory: Trajectory
+    key: Hashable
+    unwatched: tuple[str, ...]
 
 
 class Follower:
@@ -73,25 +83,33 @@ class Follower:
         self._last: Kept | None = None  # of the current run's steps
         self._judged: tuple[tuple[int, int], bool] = (0, 0), False  # whether a wish (its number) needs a step
         self._asked: list[Recipe] = []
+        self._shown: Result | None = None  # the last one
+        self._ended = clock()  # when work on the last wish did
 
     def follow(self, wish: Wish) -> Iterator[Frame | State]:
         """Make the picture of a wish, unless a newer one supersedes it."""
-        before, self._asked = self._asked[-1:], [*self._asked[-1:], wish.recipe]
-        same = "the change has no effect on the picture" if [wish.recipe] == before else ""
+        self._asked = [*self._asked[-1:], wish.recipe]
+        if wish.at > self._ended:
+            self.frames.begin()  # a pause is no part of a frame
         try:
             if self._drafts(wish.recipe):
                 yield from self._make(wish, wish.recipe.fast(), "draft", "drafting")
-            yield from self._make(wish, wish.recipe, "exact", "running")
+            result = yield from self._make(wish, wish.recipe, "exact", "running")
         except Superseded:
             yield self._state("cancelled", wish.recipe)
         else:
-            yield self._state("idle", wish.recipe, message=same)
+            same = self._shown is not None and np.array_equal(self._shown.pixels, result.pixels)
+            self._shown = result
+            yield self._state("idle", wish.recipe, message="the change has no effect on the picture" if same else "")
+        finally:
+            self._ended = self.clock()
 
     def fill(self) -> Iterator[State]:
         """While idle: make the neighbours of the value moved last, nearest first, until a new wish arrives."""
         if len(self._asked) < 2 or not self.settings.fill:
             return
         for recipe in neighbours(self._asked[0], self._asked[1], self.settings.fill):
+            self._runs.recall(self._asked[1])
             wish = Wish(recipe, 0, self.clock())
             try:
                 events = self._make(wish, recipe, "exact", "filling")
@@ -100,34 +118,48 @@ class Follower:
                 break
             except (ValueError, ArithmeticError):
                 continue  # this model cannot make it, and no user requested it
+        self._runs.recall(self._asked[1])
         yield self._state("idle", self._asked[-1])
 
-    def _make(self, wish: Wish, recipe: Recipe, kind: Kind, phase: Phase) -> Iterator[Frame | State]:
-        if (result := self._seen(recipe)) is not None:
-            done = result.count
-            yield self._frame(result.image, kind, wish, recipe, done, done, result.notes, reused=done)
-            return
+    def _make(self, wish: Wish, recipe: Recipe, kind: Kind, phase: Phase) -> Generator[Frame | State, None, Result]:
+        if (seen := self._seen(recipe)) is not None:
+            result, notes = seen
+            self._runs.recall(recipe)
+            yield self._frame(result.image, kind, wish, recipe, result.count, result.count, notes, reused=result.count)
+            return result
+        plan = self._plan(recipe)
+        run, reused = plan.run, plan.run.count
+        if plan.key not in self.memory:
+            reused = yield from self._run(run, plan.trajectory, wish, phase)
+        result = self.memory(plan.key, lambda: self._finished(run))
+        (notes,) = self.memory(self._notes_key(run.model, recipe), lambda: notes_of(run, self.model))
+        notes = (*notes, *plan.unwatched)
+        yield self._frame(result.image, kind, wish, recipe, run.count, run.count, notes, result.attention, reused)
+        return result
+
+    def _plan(self, recipe: Recipe) -> Plan:
         compiled = self.model.denoiser.compiled  # a compiled graph cannot be stopped between layers
         plain = prepare(self.model, [recipe], self.memory, [] if compiled else [Pause(self._between_layers)])
         run, unwatched = watched(plain, self.watch)
         revision, reads = run.model.revision, reads_of(run)
-        key, reused = ("result", revision, recipe.hash, reads), run.count
-        if key not in self.memory:
-            steps = [moment.now for moment in run.moments]
-            trajectory = Trajectory(recipe, revision, run.solver.times, steps, reads)
-            reused = yield from self._run(run, trajectory, wish, phase)
-        result = self.memory(key, lambda: self._finished(run))
-        notes = (*result.notes, *unwatched)
-        yield self._frame(result.image, kind, wish, recipe, run.count, run.count, notes, result.attention, reused)
+        steps = [moment.now for moment in run.moments]
+        trajectory = Trajectory(recipe, revision, run.solver.times, steps, reads)
+        return Plan(run, trajectory, ("result", revision, recipe.hash, reads), unwatched)
 
-    def _seen(self, recipe: Recipe) -> Result | None:
-        """The picture of a recipe that was made before, without preparing a run; a watched picture needs its run."""
+    def _seen(self, recipe: Recipe) -> tuple[Result, tuple[str, ...]] | None:
+        """The picture and the notes of a recipe that was made before, without preparing a run; a watched picture needs
+        its run."""
         if self.watch is not None:
             return None
         self.memory.begin_run()
         adapted = self.model.with_loras(of_model(recipe.canonical.loras, self.model.loras))
-        result: Result | None = self.memory.get(("result", adapted.revision, recipe.hash, None))
-        return result
+        result = self.memory.get(("result", adapted.revision, recipe.hash, None))
+        notes = self.memory.get(self._notes_key(adapted, recipe))
+        return None if result is None or notes is None else (result, notes[0])
+
+    def _notes_key(self, adapted: Model, recipe: Recipe) -> Hashable:
+        """Of equal recipes each spelling has its own notes: of a part that has no effect, for one."""
+        return "notes", adapted.revision, self.watch, field_values(recipe)
 
     def _run(self, run: Run, trajectory: Trajectory, wish: Wish, phase: Phase) -> Generator[Frame | State, None, int]:
         """Make the steps of a run; returns how many it took over from earlier ones."""
@@ -167,7 +199,7 @@ class Follower:
         latents = self._last.checkpoint.latents
         (shot,) = finish(run, self.model, latents)
         self.previewer.learn(latents[0], shot.image)
-        return Result(np.array(shot.image), run.count, shot.notes, shot.attention)
+        return Result(np.array(shot.image), run.count, shot.attention)
 
     def _between_layers(self) -> None:
         """End an evaluation that no recipe needs any more."""
@@ -189,9 +221,11 @@ class Follower:
 
     def _drafts(self, recipe: Recipe) -> bool:
         limit, lcm = self.settings.draft_after, [lora for lora in recipe.loras if lora.name == "lcm"]
-        if limit is None or lcm or "lcm" not in self.model.loras:
+        if limit is None or lcm or "lcm" not in self.model.loras or self._seen(recipe) is not None:
             return False
-        return self.evaluations.seconds * recipe.steps > limit
+        plan = self._plan(recipe)
+        left = 0 if plan.key in self.memory else plan.run.count - self._runs.reach(plan.trajectory)
+        return self.evaluations.seconds * left > limit
 
     def _frame(
         self,

@@ -88,7 +88,7 @@ class Mailbox:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End the mailbox: `wait` returns False from now on."""
+        """Drop the waiting wish and end the mailbox: `wait` returns False from now on."""
         with self._changed:
-            self._closed = True
+            self._wish, self._closed = None, True
             self._changed.notify_all()

@@ -111,9 +111,17 @@ class Trajectories:
     Their steps are in `memory`. A step that the memory has dropped is computed again, with all steps after it.
     """
 
-    def __init__(self, memory: Memory, asks: Asked = asked, most: int = 4) -> None:
+    def __init__(self, memory: Memory, asks: Asked = asked, most: int = 8) -> None:
         self._memory, self._asks, self._most = memory, asks, most
         self._runs: list[Trajectory] = []
+
+    def reach(self, run: Trajectory) -> int:
+        """How many steps of a run earlier ones have made."""
+        return max((self._reach(one, run)[0] for one in self._runs), default=0)
+
+    def recall(self, recipe: Recipe) -> None:
+        """Make the runs of this recipe the latest, so that their steps are kept."""
+        self._runs.sort(key=lambda run: run.recipe == recipe)
 
     def begin(self, run: Trajectory) -> tuple[Kept | None, Kept | None]:
         """Give a new run the steps that it shares with an earlier one.

@@ -144,13 +144,18 @@ def _next(beside: Beside, steps: Iterator[Step]) -> Step:
 def finish(run: Run, model: Model, latents: Tensor) -> list[Shot]:
     """The pictures of the last latents of a run."""
     images = [_restored(image, recipe) for image, recipe in zip(model.decode(latents), run.recipes, strict=True)]
-    given, times = run.given, run.solver.times
-    sentences = [notes(model, recipe, given.read(recipe), given.size, times) for recipe in run.recipes]
-    sentences = [own + _eager(run, model) for own in sentences]
+    sentences = notes_of(run, model)
     looks = [look(run, index) for index in range(len(images))]
     attention = [None if over is None else over(image) for over, image in zip(looks, images, strict=True)]
     parts = zip(images, run.recipes, sentences, attention, strict=True)
     return [Shot(*own, model.family.key) for own in parts]
+
+
+def notes_of(run: Run, model: Model) -> tuple[tuple[str, ...], ...]:
+    """The notes on each picture of a run, which need none of its steps."""
+    given, times = run.given, run.solver.times
+    sentences = [notes(model, recipe, given.read(recipe), given.size, times) for recipe in run.recipes]
+    return tuple(own + _eager(run, model) for own in sentences)
 
 
 def _eager(run: Run, model: Model) -> tuple[str, ...]:

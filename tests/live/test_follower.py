@@ -7,10 +7,11 @@ from handrun import RECIPE, STEPS, Bench, at_rest, fresh
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
-from variety import MAP, REFERENCE, few, recipes
+from variety import MAP, OTHER, REFERENCE, few, recipes
 
 import ctrl
 from ctrl.live.frame import Frame
+from ctrl.live.neighbours import neighbours
 
 STYLED = RECIPE.replace(styles=[ctrl.Style(REFERENCE, 0.3)])
 
@@ -139,6 +140,49 @@ def test_a_move_that_changes_nothing_says_so(bench):
     assert bench.states[-1].message == "the change has no effect on the picture"
 
 
+SAME = "the change has no effect on the picture"
+
+
+def test_a_window_that_moves_within_a_step_changes_nothing_and_that_is_told(bench):
+    windows = [ctrl.hold(0.5, until=until) for until in (0.5, 0.52, 0.7)]
+    moves = [RECIPE.replace(controls=[RECIPE.controls[0], ctrl.Depth(OTHER, window)]) for window in windows]
+    assert len({move.hash for move in moves}) == 3
+    for move in moves:
+        bench.ask(move)
+        assert at_rest(bench, move)
+    assert [state.message for state in bench.states if state.phase == "idle"] == ["", SAME, ""]
+
+
+def test_a_picture_that_was_stopped_is_a_change_when_it_is_made_at_last(bench):
+    bench.ask(RECIPE)
+    bench.on_evaluation = lambda number: bench.mailbox.stop() if number == STEPS + 2 else None
+    box = RECIPE.replace(prompt="a box")
+    for _ in range(3):
+        bench.ask(box)
+        bench.on_evaluation = lambda _: None
+    assert [state.phase for state in bench.states if state.phase != "running"] == ["idle", "cancelled", "idle", "idle"]
+    assert [state.message for state in bench.states if state.phase == "idle"] == ["", "", SAME]
+
+
+def test_of_equal_recipes_each_has_the_notes_of_its_own_spelling(bench):
+    plain = RECIPE.replace(guidance=1.0)
+    for recipe in (plain, plain.replace(negative="blue"), plain, plain.replace(negative="blue")):
+        bench.ask(recipe)
+        assert bench.frames[-1].notes == ctrl.sample(bench.model, recipe, progress=False).notes
+    assert len({frame.notes for frame in bench.frames if frame.exact}) == 2
+    assert len(bench.frames) == STEPS + 3, "one run"
+
+
+def test_frames_a_second_leave_pauses_out(bench):
+    bench.ask(RECIPE)
+    bench.follower.frames.tick()
+    before = bench.follower.frames.seconds
+    bench.clock.now += 1000.0
+    bench.ask(RECIPE)
+    bench.follower.frames.tick()
+    assert bench.follower.frames.seconds <= before
+
+
 def test_a_draft_comes_first_where_the_exact_picture_takes_long(model):
     bench = Bench(model, draft_after=4.0, previews=None)
     bench.ask(RECIPE)
@@ -147,6 +191,16 @@ def test_a_draft_comes_first_where_the_exact_picture_takes_long(model):
     assert [frame.kind for frame in bench.frames] == ["exact", "draft", "exact"]
     assert bench.frames[1].recipe == RECIPE.replace(seed=1).fast()
     assert at_rest(bench, RECIPE.replace(seed=1))
+
+
+def test_a_draft_is_made_for_what_is_left_to_do_not_for_what_is_known(model):
+    bench = Bench(model, draft_after=3.0, previews=None)
+    bench.ask(RECIPE)
+    bench.ask(RECIPE)
+    bench.ask(RECIPE.replace(guidance=ctrl.curve((0, 5), (0.5, 5), (1, 9))))
+    assert [frame.kind for frame in bench.frames] == ["exact"] * 3, "none or three evaluations are left"
+    bench.ask(RECIPE.replace(prompt="a box"))
+    assert [frame.kind for frame in bench.frames[3:]] == ["draft", "exact"]
 
 
 @pytest.mark.slow
@@ -160,6 +214,42 @@ def test_while_idle_the_neighbours_of_the_value_last_moved_are_made(model):
     for weight in (7.0, 8.0, 4.0):
         assert bench.ask(RECIPE.replace(guidance=weight)) == (0, 0, 0)
         assert at_rest(bench, RECIPE.replace(guidance=weight))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (6.0, 6.05, [6.1, 6.15, 5.95, 6.2]),
+        (6.1, 6.2, [6.3, 6.4, 6.0, 6.5]),
+        (8, 6, [4, 2, 10, 0]),
+        (1.0, 1.5, [2.0, 2.5, 3.0, 3.5]),
+    ],
+)
+def test_neighbours_are_the_values_that_a_slider_has(old, new, expected):
+    given = (RECIPE.replace(guidance=float(weight)) for weight in (old, new))
+    assert [one.guidance for one in neighbours(*given, 4)] == expected
+    seeds = (RECIPE.replace(seed=seed) for seed in (7, 8))
+    assert [one.seed for one in neighbours(*seeds, 3)] == [9, 10, 6]
+
+
+@pytest.mark.parametrize("way", ["filling", "coming back"])
+def test_the_steps_of_the_picture_at_rest_are_kept_whatever_was_made_since(model, way):
+    weights = [0.8, 0.7] if way == "filling" else [*(0.2 + number / 20 for number in range(8)), 0.8, 0.7]
+    bench = Bench(model, fill=8 * (way == "filling"), previews=None)
+    moves = [RECIPE.replace(steps=3, controls=[ctrl.Pose(MAP, weight)]) for weight in weights]
+    for move in moves:
+        bench.ask(move)
+    with bench.counted():
+        list(bench.follower.fill())
+    if way == "coming back":
+        bench.ask(moves[2])
+        for move in moves[:1] + moves[3:]:
+            bench.ask(move)
+            bench.ask(moves[2])
+    at = moves[1] if way == "filling" else moves[2]
+    moved = at.replace(guidance=8.0)
+    assert bench.ask(moved)[0] == 3 - 1
+    assert at_rest(bench, moved)
 
 
 def test_a_neighbour_that_cannot_be_made_is_passed_over(model):
@@ -219,11 +309,12 @@ def test_weights_that_changed_under_it_are_noticed(folder, network):
 
 
 @pytest.mark.slow
-def test_a_lora_that_comes_and_goes_is_noticed(bench):
-    with_lora = RECIPE.replace(loras=[ctrl.Lora("lcm", 0.5)])
-    for recipe in (RECIPE, with_lora, RECIPE, with_lora.replace(loras=[ctrl.Lora("lcm", 0.9)]), with_lora):
+def test_a_lora_that_comes_and_goes_is_noticed_and_its_pictures_are_found_again(bench):
+    half, whole = (RECIPE.replace(loras=[ctrl.Lora("lcm", weight)]) for weight in (0.5, 0.9))
+    for recipe in (RECIPE, half, RECIPE, whole, half):
         bench.ask(recipe)
         assert at_rest(bench, recipe)
+    assert [frame.reused for frame in bench.frames if frame.exact] == [0, 0, STEPS, 0, STEPS]
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from variety import MAP, PLAIN
 
 import ctrl
 from ctrl.live import Recording, Settings
+from ctrl.live.active import activity
 
 RECIPE = PLAIN.replace(steps=3, guidance=5.0, controls=[ctrl.Pose(MAP, 0.8)])
 WAIT = 60.0
@@ -251,6 +252,34 @@ def test_two_sessions_and_a_sample_on_one_model_give_what_each_gives_alone(model
     assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
 
 
+def test_closing_waits_for_no_more_than_a_layer_though_a_recipe_waits_that_needs_the_step(model):
+    begun, go, reached = threading.Event(), threading.Event(), []
+
+    def first(*_):
+        begun.set()
+        assert go.wait(WAIT)
+
+    last = [module for module in model.unet.modules() if type(module).__name__ == "Attention"][-1]
+    hooks = [
+        model.unet.register_forward_pre_hook(first),
+        last.register_forward_pre_hook(lambda *_: reached.append(1)),
+    ]
+    try:
+        live = ctrl.Live(model, RECIPE)
+        assert begun.wait(WAIT)
+        live.update(RECIPE.replace(guidance=ctrl.curve((0, 5), (0.5, 5), (1, 9))))
+        end = threading.Thread(target=live.close)
+        end.start()
+        while not live._mailbox.closed:
+            time.sleep(0.001)
+        go.set()
+        end.join(WAIT)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert not reached and live.state.phase == "closed"
+
+
 def test_what_it_is_given_is_checked(model):
     with pytest.raises(TypeError, match="model must be a Model"):
         ctrl.Live("model", RECIPE)
@@ -288,6 +317,29 @@ def test_active_says_where_each_part_acts_and_why_one_does_not(model):
     assert found["guidance"].steps == (0, 1, 2, 3)
     reasons = [found[f"controls[{number}]"].reason for number in (1, 2, 3)]
     assert reasons == ["it is switched off", "its weight is 0", "its window is narrower than a step"]
+
+
+def test_active_knows_masks_of_words_that_are_black_at_first_and_steps_without_a_prediction(model):
+    late, early = (ctrl.Words("ball", start=start, before="nowhere") for start in (0.5, 0.0))
+    recipe = RECIPE.replace(
+        steps=4,
+        regions=[ctrl.Region("a box", late), ctrl.Region("a hat", early)],
+        controls=[
+            ctrl.Pose(MAP, mask=ctrl.Words("ball", start=0.5)),
+            ctrl.Depth(MAP, ctrl.hold(1, until=0.5), mask=late),
+        ],
+    )
+    found = {one.name: one for one in activity(model, recipe)}
+    assert {name: one.steps for name, one in found.items()} == {
+        "guidance": (0, 1, 2, 3),
+        "controls[0]": (0, 1, 2, 3),  # everywhere before its start
+        "controls[1]": (),
+        "regions[0]": (2, 3),
+        "regions[1]": (1, 2, 3),  # the first step makes its map
+    }
+    assert found["controls[1]"].reason == "no step is left for it to act in"
+    begun = recipe.replace(guidance=ctrl.Guidance(5.0, zero=ctrl.CFGZero(2)))
+    assert {one.steps for one in activity(model, begun)} == {(2, 3), ()}
 
 
 def test_a_recording_saves_replays_and_renders_exactly(model, tmp_path):
