@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -25,7 +25,7 @@ from ctrl.model.loading.extras import Extras
 from ctrl.model.loading.families import family_of
 from ctrl.model.loading.lora import merged
 from ctrl.model.parts import Parts
-from ctrl.model.revision import changes, new_number, weights_of
+from ctrl.model.revision import changes, fingerprint, new_number, weights_of
 from ctrl.model.solver import Solver
 from ctrl.model.t2i_adapter import T2IAdapter
 from ctrl.model.text_encoders import TextEncoders
@@ -79,6 +79,19 @@ class Model:
         parts = (*self._loaded.controls.values(), *self._loaded.ip_adapters.values())
         vae = changes(self._vae_weights)
         return (self.denoiser.revision, self.text.revision, vae, *(part.revision for part in parts))
+
+    def fingerprints(
+        self, kinds: Iterable[str] = (), adapters: Iterable[str | None] = (), loras: Iterable[str] = ()
+    ) -> dict[str, str]:
+        """Hashes of the weights that pictures under these controls, IP-Adapters and LoRAs depend on, by their names.
+
+        They are the same in every process. A network that is not loaded yet is loaded.
+        """
+        weights = {"unet": self.denoiser.weights, "text encoders": self.text.weights, "vae": self._vae_weights}
+        weights |= {f"control {kind}": self.control(kind).weights for kind in kinds}
+        weights |= {f"style {name or 'of no name'}": self.ip_adapter(name).weights for name in adapters}
+        files = {f"lora {name}": self.extras.lora(name).sha256[:16] for name in loras}
+        return {name: fingerprint(tensors) for name, tensors in weights.items()} | files
 
     @cached_property
     def _vae_weights(self) -> tuple[Tensor, ...]:

@@ -38,10 +38,11 @@ class T2IAdapter:
     @property
     def revision(self) -> Hashable:
         """Which weights it has, for the keys of a memory."""
-        return ("t2i adapter", self.identity, changes(self._weights))
+        return ("t2i adapter", self.identity, changes(self.weights))
 
     @cached_property
-    def _weights(self) -> tuple[Tensor, ...]:
+    def weights(self) -> tuple[Tensor, ...]:
+        """Its parameters and buffers."""
         return weights_of(self.module)
 
     @property

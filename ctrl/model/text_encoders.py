@@ -33,10 +33,11 @@ class TextEncoders:
     @property
     def revision(self) -> Hashable:
         """Which weights they have, for the keys of a memory."""
-        return ("text", self.identity, changes(self._weights))
+        return ("text", self.identity, changes(self.weights))
 
     @cached_property
-    def _weights(self) -> tuple[Tensor, ...]:
+    def weights(self) -> tuple[Tensor, ...]:
+        """Its parameters and buffers."""
         return weights_of(*(encoder.encoder for encoder in self.encoders))
 
     @torch.no_grad()

@@ -42,10 +42,11 @@ class UNet:
     @property
     def revision(self) -> Hashable:
         """Which weights it has, for the keys of a memory."""
-        return ("unet", self.identity, changes(self._weights))
+        return ("unet", self.identity, changes(self.weights))
 
     @cached_property
-    def _weights(self) -> tuple[Tensor, ...]:
+    def weights(self) -> tuple[Tensor, ...]:
+        """Its parameters and buffers."""
         return weights_of(self.module)
 
     @property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,27 +15,42 @@ from ctrl.sampling import Shot
 if TYPE_CHECKING:
     from ctrl.model import Model
 
-SAMPLE = 8  # values of each tensor
+Names = tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What pictures depend on besides the model itself: `kinds` of controls, IP-`adapters` and LoRAs by name."""
+
+    kinds: Names
+    adapters: Names
+    loras: Names
+
+    @staticmethod
+    def of(recipes: Sequence[Recipe]) -> Needs:
+        """Of recipes, and of those that they are aligned to."""
+        whole = [recipe.canonical for recipe in recipes]
+        whole += [one.aligned.reference for one in whole if one.aligned is not None]
+        kinds = {part.kind for one in whole for part in one.controls}
+        adapters = {part.adapter for one in whole for part in one.styles}
+        loras = {lora.name for one in whole for lora in one.loras}
+        return Needs(*(tuple(sorted(names, key=str)) for names in (kinds, adapters, loras)))
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Which model makes the pictures: its name, a hash of a sample of its `weights`, and its `family`."""
+    """Which model makes the pictures: its name, hashes of its `weights` by network, and its `family`."""
 
     name: str
-    weights: str
+    weights: Mapping[str, str]
     family: str | None
 
     @staticmethod
-    def of(model: Model) -> Owner:
-        """Of a model: a few values of every tensor of its U-Net, autoencoder and text encoders go into the hash."""
-        digest = hashlib.sha256(str(model.dtype).encode())
-        for part in (model.unet, model.vae, *(one.encoder for one in model.parts.text_encoders)):
-            for name, tensor in part.state_dict().items():
-                flat = tensor.flatten()
-                few = flat[:: max(1, len(flat) // SAMPLE)][:SAMPLE].double().tolist()
-                digest.update(f"{name} {tuple(tensor.shape)} {few}".encode())
-        return Owner(repr(model), digest.hexdigest()[:16], model.family.key)
+    def of(model: Model, needs: Needs) -> Owner:
+        """Of a model, as far as pictures with these needs depend on it."""
+        loras = [name for name in needs.loras if name in model.loras]  # a prompt may name others
+        weights = model.fingerprints(needs.kinds, needs.adapters, loras)
+        return Owner(repr(model), weights, model.family.key)
 
 
 @dataclass(frozen=True)
@@ -45,21 +60,26 @@ class Folder:
     path: Path
 
     def claim(self, owner: Owner) -> None:
-        """Make it the folder of this model; a ValueError if it is that of another."""
+        """Make it the folder of this model; a ValueError if it is that of another, or of other weights."""
         self.path.mkdir(parents=True, exist_ok=True)
         note = self.path / "sweep.json"
-        if not note.exists():
-            save(note, json.dumps({"ctrl sweep": 1, "model": owner.name, "weights": owner.weights}).encode())
-            return
-        try:
-            written = json.loads(note.read_text(encoding="utf-8"))
-            name, weights = written["model"], written["weights"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"folder {self.path.name!r} has a sweep.json of something else; give another.") from error
+        name, known = self._read(note) if note.exists() else (owner.name, {})
         if name != owner.name:
             raise ValueError(f"folder {self.path.name!r} holds pictures by {name}, not by {owner.name}; give another.")
-        if weights != owner.weights:
-            raise ValueError(f"folder {self.path.name!r} holds pictures by other weights of {name}; give another.")
+        other = [network for network in owner.weights if known.get(network, "") not in ("", owner.weights[network])]
+        if other:
+            what = f"other weights of {name} ({', '.join(other)})"
+            raise ValueError(f"folder {self.path.name!r} holds pictures by {what}; give another.")
+        if known != (weights := {**known, **owner.weights}):
+            save(note, json.dumps({"ctrl sweep": 1, "model": owner.name, "weights": weights}).encode())
+
+    def _read(self, note: Path) -> tuple[str, dict[str, str]]:
+        """The model in a sweep.json, and its weights; a ValueError for another program's file."""
+        try:
+            written = json.loads(note.read_text(encoding="utf-8"))
+            return written["model"], dict(written["weights"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"folder {self.path.name!r} has a sweep.json of something else; give another.") from error
 
     def load(self, recipe: Recipe, owner: Owner) -> Shot | None:
         """The finished shot of a recipe; None if there is none that can be read."""

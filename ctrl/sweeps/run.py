@@ -17,7 +17,7 @@ from ctrl.recipe.checks import integer, switch
 from ctrl.sampling import Shot
 from ctrl.sampling.progress import bar
 from ctrl.sweeps.axes import MAX_CELLS, Axes, Axis, axes_of
-from ctrl.sweeps.folder import Folder
+from ctrl.sweeps.folder import Folder, Needs
 from ctrl.sweeps.made import Sweep
 from ctrl.sweeps.pool import Here, Pool
 from ctrl.sweeps.tree import Made, ordered
@@ -123,7 +123,7 @@ def _made(
 
 def _known(folder: Folder, wanted: Sequence[Recipe], workers: Pool | Here, work: Work) -> dict[Recipe, Shot]:
     """The shots that a folder has, after the model has claimed it."""
-    ((_, owner),) = workers.each(work.owner, [None])
+    ((_, owner),) = workers.each(work.owner, [Needs.of(wanted)])
     folder.claim(owner)
     return {one: shot for one in wanted if (shot := folder.load(one, owner)) is not None}
 

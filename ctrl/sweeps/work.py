@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ctrl.recipe import Recipe
-from ctrl.sweeps.folder import Owner
+from ctrl.sweeps.folder import Needs, Owner
 from ctrl.sweeps.tree import Made, Maker, about, times_of
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ class Work:
         made: Made = self._mine.maker(recipe)
         return made
 
-    def owner(self, _: object = None) -> Owner:
-        """Which model makes the pictures."""
-        return Owner.of(self.model)
+    def owner(self, needs: Needs) -> Owner:
+        """Which model makes pictures with these needs."""
+        return Owner.of(self.model, needs)
 
     def check_travels(self) -> None:
         """A TypeError where the standard library cannot send the work to another process."""

@@ -41,10 +41,11 @@ class IPAdapter:
     @property
     def revision(self) -> Hashable:
         """Which weights it has, for the keys of a memory."""
-        return ("ip_adapter", self.identity, changes(self._weights))
+        return ("ip_adapter", self.identity, changes(self.weights))
 
     @cached_property
-    def _weights(self) -> tuple[Tensor, ...]:
+    def weights(self) -> tuple[Tensor, ...]:
+        """Its parameters and buffers."""
         keys = (weight for pair in self.adapter.projections.values() for weight in (pair.to_k, pair.to_v))
         return (*weights_of(self.encoder, self.adapter.projection), *keys)
 
