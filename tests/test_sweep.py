@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from variety import LONG, MAP, OTHER, PLAIN
 
 import ctrl
+from ctrl.sweeps.axes import brief
 
 RECIPE = PLAIN.replace(steps=4, guidance=5.0, controls=[ctrl.Pose(MAP, 0.8), ctrl.Depth(OTHER, 0.5)])
 
@@ -96,8 +97,28 @@ def test_rows_say_what_was_tried_and_measured_and_the_best_comes_first(model):
 
 def test_the_best_comes_first_of_equals_the_earlier_and_what_has_no_measure_last(model):
     sweep = ctrl.sweep(model, RECIPE.replace(steps=1), {"seed": [3, 1, 2, 4]})
-    measure = {3: 0.5, 1: math.nan, 2: 0.9, 4: 0.5}
-    assert [shot.recipe.seed for shot in sweep.sort_by(lambda shot: measure[shot.recipe.seed])] == [2, 3, 4, 1]
+    for nothing in (math.nan, None):  # None is what `obeys` says of what it cannot measure
+        measure = {3: 0.5, 1: nothing, 2: 0.9, 4: 0.5}
+        found = sweep.sort_by(lambda shot, measure=measure: measure[shot.recipe.seed])
+        assert [shot.recipe.seed for shot in found] == [2, 3, 4, 1]
+
+
+def test_a_sweep_is_indexed_as_a_sequence_is(model):
+    sweep = ctrl.sweep(model, RECIPE.replace(steps=1), {"seed": range(3)})
+    assert sweep[np.int64(1)] is sweep[1] is sweep[-2] and sweep[1:] == sweep.shots[1:]
+    with pytest.raises(IndexError):
+        sweep[3]
+
+
+def test_labels_are_a_few_words_whatever_the_value():
+    same = ctrl.Picture.of(MAP)
+    texts = [
+        brief(one)
+        for one in (same, MAP, Image.fromarray(MAP), ctrl.ramp(6, 2), 0.25, 3, True, "ddim", None, (ctrl.Lora("lcm"),))
+    ]
+    assert texts[0] == texts[1] == texts[2] == f"picture {same.sha256[:8]}"
+    assert texts[3:] == ["6 to 2 from 0 until 1", "0.25", "3", "True", "ddim", "None", "1 of them"]
+    assert len(brief("word " * 40)) == 32 and "\n" not in brief(np.eye(3).tolist())
 
 
 def test_the_table_is_a_frame_of_pandas_and_without_pandas_its_rows(model, monkeypatch):
@@ -194,7 +215,7 @@ def test_whatever_is_damaged_in_a_folder_is_made_again(model, evaluations, tmp_p
 
 
 def test_a_folder_of_another_model_is_refused(model, tmp_path):
-    (tmp_path / "sweep.json").write_text('{"model": "Model(\'another\')", "weights": "0"}')
+    (tmp_path / "sweep.json").write_text('{"model": "Model(\'another\')", "weights": {}}')
     with pytest.raises(ValueError, match=r"holds pictures by Model\('another'\), not by .*; give another"):
         ctrl.sweep(model, RECIPE, {"seed": [1]}, folder=tmp_path)
 
@@ -208,7 +229,28 @@ def test_a_folder_of_other_weights_is_refused_though_the_name_is_the_same(folder
         ctrl.sweep(other, RECIPE, {"seed": [1]}, folder=tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"model": "x"}'])
+NETWORKS = {
+    "control pose": lambda model: model.controlnet("pose").module.parameters(),
+    "style of no name": lambda model: [model.ip_adapter().encoder.visual_projection.weight],
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_folder_tells_other_weights_of_what_its_recipes_use(folder, tmp_path, network):
+    model, recipe = ctrl.load(folder, device="cpu"), RECIPE.replace(steps=1)
+    styled = recipe.replace(styles=[ctrl.Style(MAP)], loras=[ctrl.Lora("lcm", 0.5)])
+    for one in (recipe.replace(controls=[]), styled, recipe):  # a folder may hold several sweeps
+        ctrl.sweep(model, one, {"seed": [1]}, folder=tmp_path)
+    with torch.no_grad():
+        for weight in NETWORKS[network](model):
+            weight.mul_(1.5)
+    with pytest.raises(ValueError, match=rf"holds pictures by other weights of .* \({network}\); give another"):
+        ctrl.sweep(model, styled, {"seed": [1]}, folder=tmp_path)
+    (made,) = ctrl.sweep(model, recipe.replace(controls=[]), {"seed": [1]}, folder=tmp_path)
+    assert np.array_equal(pixels(made.image), pixels(ctrl.sample(model, made.recipe).image))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"model": "x"}', '{"model": "x", "weights": "0"}'])
 def test_a_folder_of_something_else_is_refused(model, tmp_path, text):
     (tmp_path / "sweep.json").write_text(text)
     with pytest.raises(ValueError, match=r"has a sweep\.json of something else"):

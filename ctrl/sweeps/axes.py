@@ -8,7 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from ctrl.images import Picture
 from ctrl.recipe import Recipe
+from ctrl.recipe.wording import words_for
 
 MAX_CELLS = 10_000
 STEP = re.compile(r"(\w+)((?:\[\d+\])*)")
@@ -62,8 +67,10 @@ def put(recipe: Recipe, path: str, value: Any) -> Recipe:
 
 
 def brief(value: Any) -> str:
-    """A value in a few words, for a label."""
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    """A value in a few words, for a label; of a picture, the first digits of its hash."""
+    if isinstance(value, Image.Image | np.ndarray):
+        value = Picture.of(value)
+    text = value if isinstance(value, str) else " ".join(words_for(value).split())
     return text if len(text) <= 32 else f"{text[:31]}…"
 
 

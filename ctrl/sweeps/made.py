@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from ctrl.recipe import Recipe
 from ctrl.sampling import Shot
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class Sweep:
     """The `shots` of a sweep in the order of its `axes`, the last one fastest.
 
-    `sweep[0, 2]` is the shot at these places of its axes, `sweep[5]` by its number. `evaluations` of the model were
-    made for them, `saved` more would have been without sharing; what came out of a folder counts in neither.
-    In a notebook it shows itself as a labelled sheet.
+    `sweep[0, 2]` is the shot at these places of its axes, `sweep[5]` by its number, `sweep[2:4]` two of them.
+    `evaluations` of the model were made for them, `saved` more would have been without sharing; what came out of a
+    folder counts in neither. In a notebook it shows itself as a labelled sheet.
     """
 
     axes: tuple[Axis, ...]
@@ -40,8 +40,14 @@ class Sweep:
     def __iter__(self) -> Iterator[Shot]:
         return iter(self.shots)
 
-    def __getitem__(self, place: int | tuple[int, ...]) -> Shot:
-        if isinstance(place, int):
+    @overload
+    def __getitem__(self, place: SupportsIndex | tuple[int, ...]) -> Shot: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Shot, ...]: ...
+
+    def __getitem__(self, place: SupportsIndex | slice | tuple[int, ...]) -> Shot | tuple[Shot, ...]:
+        if not isinstance(place, tuple):
             return self.shots[place]
         if len(place) != len(self.axes):
             raise IndexError(f"a place has {len(self.axes)} numbers, one an axis, got {place!r:.60}.")
@@ -62,12 +68,15 @@ class Sweep:
         at = next(hit, None)
         return None if at is None else self.shots[at].recipe
 
-    def sort_by(self, measure: Callable[[Shot], float]) -> tuple[Shot, ...]:
-        """The shots from the highest measure to the lowest; of equals, the earlier first, and NaN last."""
+    def sort_by(self, measure: Callable[[Shot], float | None]) -> tuple[Shot, ...]:
+        """The shots from the highest measure to the lowest; of equals, the earlier first, and None and NaN last.
+
+        sweep.sort_by(lambda shot: shot.obeys()[0].value)  # the best first, by obedience
+        """
 
         def key(shot: Shot) -> float:
             value = measure(shot)
-            return -math.inf if math.isnan(value) else value
+            return -math.inf if value is None or math.isnan(value) else value
 
         return tuple(sorted(self.shots, key=key, reverse=True))
 
