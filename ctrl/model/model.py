@@ -75,10 +75,13 @@ class Model:
 
     @property
     def revision(self) -> Hashable:
-        """Which weights its pictures depend on, for the keys of a memory: every network loaded so far."""
+        """Which weights its pictures depend on, for the keys of a memory.
+
+        A control or an IP-Adapter counts once its weights were changed: that another is loaded changes no picture.
+        """
         parts = (*self._loaded.controls.values(), *self._loaded.ip_adapters.values())
-        vae = changes(self._vae_weights)
-        return (self.denoiser.revision, self.text.revision, vae, *(part.revision for part in parts))
+        changed = [now for part in parts if (now := part.revision) not in self._loaded.first]
+        return (self.denoiser.revision, self.text.revision, changes(self._vae_weights), *changed)
 
     def fingerprints(
         self, kinds: Iterable[str] = (), adapters: Iterable[str | None] = (), loras: Iterable[str] = ()
@@ -157,6 +160,7 @@ class Model:
                 if adapter is None:
                     return self._controlnet(kind)
                 nets[kind] = replace(adapter, lock=self.lock)
+                self._loaded.first.add(nets[kind].revision)
             return nets[kind]
 
     def controlnet(self, kind: str) -> ControlNet:
@@ -174,6 +178,7 @@ class Model:
                 f"a latent of this model is {self.vae_scale_factor}."
             )
         self._loaded.controls[kind] = net
+        self._loaded.first.add(net.revision)
         return net
 
     def ip_adapter(self, name: str | None = None) -> IPAdapter:
@@ -187,6 +192,7 @@ class Model:
                 adapters[name] = IPAdapter(
                     adapter, encoder, processor, self.family.style_blocks, new_number(), self.lock
                 )
+                self._loaded.first.add(adapters[name].revision)
             return adapters[name]
 
     @property
@@ -237,8 +243,12 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """The networks a model has loaded so far, shared with its copies under LoRAs, and the lock they are used under."""
+    """The networks a model has loaded so far, shared with its copies under LoRAs, and the lock they are used under.
+
+    `first` holds their revisions as they were loaded.
+    """
 
     controls: dict[str, ControlNet | T2IAdapter] = field(default_factory=dict)
     ip_adapters: dict[str | None, IPAdapter] = field(default_factory=dict)
+    first: set[Hashable] = field(default_factory=set)
     lock: threading.RLock = field(default_factory=threading.RLock)

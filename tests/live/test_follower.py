@@ -13,6 +13,7 @@ import ctrl
 from ctrl.live.frame import Frame
 from ctrl.live.neighbours import neighbours
 
+LATE = ctrl.hold(0.7, start=0.5)
 STYLED = RECIPE.replace(styles=[ctrl.Style(REFERENCE, 0.3)])
 
 
@@ -308,6 +309,16 @@ def test_weights_that_changed_under_it_are_noticed(folder, network):
         assert at_rest(bench, recipe)
 
 
+def test_a_network_that_is_loaded_for_a_later_recipe_makes_no_earlier_step_stale(folder):
+    model = ctrl.load(folder, device="cpu")
+    bench, plain = Bench(model), RECIPE.replace(controls=[RECIPE.controls[0]], styles=[])
+    bench.ask(plain)
+    late = plain.replace(styles=[ctrl.Style(REFERENCE, LATE)], controls=[*plain.controls, ctrl.Depth(OTHER, LATE)])
+    assert bench.ask(late)[0] == STEPS // 2
+    assert at_rest(bench, late)
+    assert bench.ask(plain) == (0, 0, 0) and at_rest(bench, plain)
+
+
 @pytest.mark.slow
 def test_a_lora_that_comes_and_goes_is_noticed_and_its_pictures_are_found_again(bench):
     half, whole = (RECIPE.replace(loras=[ctrl.Lora("lcm", weight)]) for weight in (0.5, 0.9))
@@ -349,7 +360,6 @@ def test_the_frame_at_rest_is_a_fresh_run_whatever_came_before(model, data):
         assert at_rest(bench, last)
 
 
-LATE = ctrl.hold(0.7, start=0.5)
 ALONG = {  # runs beside that do nothing in the first half, and go along from the first step on
     "a style from the middle": {"aligned": ctrl.StyleAligned(ctrl.Recipe("a box", seed=3), LATE)},
     "an edit from the middle": {"edit": ctrl.Edit("a blue ball", cross=LATE, self_attention=LATE)},
