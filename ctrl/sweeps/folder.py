@@ -15,16 +15,14 @@ from ctrl.sampling import Shot
 if TYPE_CHECKING:
     from ctrl.model import Model
 
-Names = tuple[str | None, ...]
-
 
 @dataclass(frozen=True)
 class Needs:
     """What pictures depend on besides the model itself: `kinds` of controls, IP-`adapters` and LoRAs by name."""
 
-    kinds: Names
-    adapters: Names
-    loras: Names
+    kinds: tuple[str, ...]
+    adapters: tuple[str | None, ...]
+    loras: tuple[str, ...]
 
     @staticmethod
     def of(recipes: Sequence[Recipe]) -> Needs:
@@ -34,7 +32,7 @@ class Needs:
         kinds = {part.kind for one in whole for part in one.controls}
         adapters = {part.adapter for one in whole for part in one.styles}
         loras = {lora.name for one in whole for lora in one.loras}
-        return Needs(*(tuple(sorted(names, key=str)) for names in (kinds, adapters, loras)))
+        return Needs(tuple(sorted(kinds)), tuple(sorted(adapters, key=str)), tuple(sorted(loras)))
 
 
 @dataclass(frozen=True)
