@@ -288,6 +288,7 @@ WEIGHTS = {
     "control embedding": lambda model: model.controlnet("depth").module.controlnet_cond_embedding.conv_out.weight,
     "text encoder": lambda model: model.parts.text_encoders[0].encoder.get_input_embeddings().weight,
     "image encoder": lambda model: model.ip_adapter().encoder.visual_projection.weight,
+    "style's keys": lambda model: next(iter(model.ip_adapter().adapter.projections.values())).to_k,
     "vae": lambda model: model.vae.decoder.conv_out.weight,
 }
 
