@@ -120,7 +120,7 @@ class FrameView(Leaf):
             if dropped:
                 self._before = None
         if dropped or scrubbed:
-            self._post(self._layout())
+            self.say(self._layout())
         if self.stale:
             self.stale = ""
         self._flow.offer(frame)
@@ -193,7 +193,7 @@ class FrameView(Leaf):
             with self._lock:
                 self._pinned = bool(content["pinned"])
                 self._before = self._now if self._pinned else None
-            self._post(*self.opening())
+            self.say(*self.opening())
 
     def _frame(self, image: Image.Image, quality: str, caption: str, alt: str, *, name: str = "image") -> Frame:
         return Frame(next(self._numbers), checked(image, name=name), quality, caption, alt)
@@ -206,12 +206,12 @@ class FrameView(Leaf):
         self.post("words", {"caption": caption, "alt": alt})
 
     def _send_now(self, frame: Frame) -> None:
-        self._post(frame.message("now", lossless=frame.quality != "draft"))
+        self.say(frame.message("now", lossless=frame.quality != "draft"))
 
     def _sharpen(self, number: int) -> None:
         frame = self._now
         if frame is not None and frame.number == number:
-            self._post(frame.message("now", lossless=True))
+            self.say(frame.message("now", lossless=True))
 
     def _send_still(self, content: dict[str, Any]) -> None:
         with self._lock:
@@ -237,13 +237,9 @@ class FrameView(Leaf):
             }
         return Message("layout", content)
 
-    def _post(self, *messages: Message) -> None:
-        for message in messages:
-            self.post(message.kind, message.content, message.buffers)
-
     def _refresh(self) -> None:
         """Send everything that is shown again, lossless."""
         self._flow.drop()
         if self.stale:
             self.stale = ""
-        self._post(*self.opening())
+        self.say(*self.opening())

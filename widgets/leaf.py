@@ -116,10 +116,20 @@ class Leaf(anywidget.AnyWidget):
         else:
             self.send(content, buffers)
 
+    def say(self, *messages: Message) -> None:
+        """Send messages to every open view, one after the other."""
+        for message in messages:
+            self.post(message.kind, message.content, message.buffers)
+
     def show_problem(self, what: str, *, why: str = "", next_step: str = "", details: str = "") -> None:
         """Show an alert in the leaf: what happened, why, and what to do next."""
         problem = {"what": what, "why": why, "next": next_step, "details": details}
         self.problem = {key: text for key, text in problem.items() if text}
+
+    def show_error(self, what: str, error: Exception, next_step: str = "") -> None:
+        """Show an exception as an alert, with its traceback as the details."""
+        details = "".join(traceback.format_exception(error))
+        self.show_problem(what, why=str(error), next_step=next_step, details=details)
 
     def clear_problem(self) -> None:
         """Remove the alert."""
@@ -165,8 +175,7 @@ class Leaf(anywidget.AnyWidget):
             self.receive(kind, content, _bytes(content, buffers))
 
     def _open_view(self) -> None:
-        for message in self.opening():
-            self.post(message.kind, message.content, message.buffers)
+        self.say(*self.opening())
 
     def _collect(self, content: dict[str, Any], buffers: list[bytes]) -> None:
         """Join the parts of an upload: front ends drop messages above their limit, 1 to 10 MB."""

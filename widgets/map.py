@@ -143,7 +143,7 @@ class MapPad(Leaf):
                 _pil(image, "background").convert("RGB").resize((self.width, self.height), Image.Resampling.LANCZOS)
             )
             self._background = png(fitted)
-        self._post(self._background_message())
+        self.say(self._background_message())
 
     def add_region(self, name: Any, mask: Any = None, *, colour: str | None = None) -> None:
         """Add a named region, or replace the mask of an existing one; white is inside."""
@@ -211,11 +211,8 @@ class MapPad(Leaf):
     def _put(self, name: str, plane: Plane) -> None:
         with self._lock:
             self._planes[name] = plane
-        self._post(self._plane_message(name, plane, opening=False))
+        self.say(self._plane_message(name, plane, opening=False))
         self.revision += 1
-
-    def _post(self, message: Message) -> None:
-        self.post(message.kind, message.content, message.buffers)
 
     def _background_message(self) -> Message:
         return Message("backdrop", {}, () if self._background is None else (self._background,))

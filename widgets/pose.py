@@ -111,7 +111,7 @@ class PosePad(Leaf):
         if self._background is not None:
             with self.hold_sync():
                 self.width, self.height = self._background.size
-        self._post_background()
+        self.say(_background_message(self._background))
 
     def to_json(self) -> str:
         """All figures as OpenPose JSON in pixels; a ValueError where there are none."""
@@ -151,10 +151,6 @@ class PosePad(Leaf):
         except Exception as error:
             self.show_problem(f"No figure was taken: {error}", details=traceback.format_exc())
         self.post("detected")
-
-    def _post_background(self) -> None:
-        message = _background_message(self._background)
-        self.post(message.kind, message.content, message.buffers)
 
 
 def figure_of(skeleton: Skeleton) -> Figure:

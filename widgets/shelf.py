@@ -111,7 +111,7 @@ class StyleShelf(Leaf):
     def _card(self, style: ctrl.Style, name: str = "") -> dict[str, Any]:
         key = f"s{next(self._numbers)}"
         self._came[key] = style
-        self._post(self._reference(key, style))
+        self.say(self._reference(key, style))
         return _item(key, name or f"reference {key[1:]}", style, self._regions)
 
     def _style(self, item: dict[str, Any]) -> ctrl.Style:
@@ -153,7 +153,7 @@ class StyleShelf(Leaf):
         current = next((entry for entry in self.items if entry["id"] == item["id"]), None)
         if current is not None and current["crop"] == item["crop"]:  # else it was removed, or has a newer crop
             self._seen[item["id"]] = _thumbnail(seen, SEEN)
-            self._post(self._reference(item["id"], came))
+            self.say(self._reference(item["id"], came))
 
     def _reference(self, key: str, style: ctrl.Style) -> Message:
         pictures = style.pictures
@@ -161,9 +161,6 @@ class StyleShelf(Leaf):
         seen = self._seen.get(key)
         content = {"id": key, "width": width, "height": height, "pictures": len(pictures)}
         return Message("reference", content, (_thumbnail(pictures[0].image, THUMB), *([seen] if seen else [])))
-
-    def _post(self, message: Message) -> None:
-        self.post(message.kind, message.content, message.buffers)
 
 
 def _item(key: str, name: str, style: ctrl.Style, regions: Mapping[str, Any]) -> dict[str, Any]:
