@@ -69,6 +69,31 @@ function textButton(text, onclick, props = {}) {
   return make("button", { type: "button", text, onclick, ...props });
 }
 
+// A button that copies the text that `read` returns, and says so.
+function copyButton(text, read) {
+  const button = textButton(text, async () => {
+    button.textContent = (await copied(read(), button)) ? "Copied" : "Not copied";
+    setTimeout(() => (button.textContent = text), 1500);
+  });
+  return button;
+}
+
+// Whether a text is on the clipboard, which a page without https lends to the old command only.
+async function copied(text, beside) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = make("textarea", { value: text, class: "ctrl-unseen" });
+    beside.after(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    beside.focus();
+    return done;
+  }
+}
+
 // A labelled number that can be typed; `onvalue` gets a number inside the input's limits, when Enter or Tab confirms it.
 // Without visible `label`, `props` has an aria-label.
 function numberField(label, { min, max, step = "any", value = "", unit = null, onvalue, ...props }) {
@@ -135,7 +160,7 @@ function showProblem(alert, problem, dismiss) {
   alert.replaceChildren();
   if (!problem.what) return;
   const lines = [problem.what, problem.why, problem.next].filter(Boolean).map((text) => make("p", { text }));
-  const copy = problem.details && textButton("Copy details", () => navigator.clipboard?.writeText(problem.details));
+  const copy = problem.details && copyButton("Copy details", () => problem.details);
   alert.append(
     make(
       "div",
