@@ -79,7 +79,7 @@ def test_linked_axes_move_together(model):
 
 def test_the_sheet_gives_its_recipes_back(model):
     sweep = ctrl.sweep(model, RECIPE.replace(steps=1), {"guidance": [3, 6], "seed": range(3)})
-    sheet, boxes = sweep.sheet, sweep._sheet[1]
+    sheet, boxes = sweep.sheet, sweep.boxes
     for shot, (left, top, right, low) in zip(sweep, boxes, strict=True):
         assert np.array_equal(pixels(sheet.crop((left, top, right, low))), pixels(shot.image))
         assert sweep.under(left, top) == sweep.under(right - 1, low - 1) == shot.recipe

@@ -61,10 +61,14 @@ class Sweep:
         """All pictures with their labels, as one."""
         return self._sheet[0]
 
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """Where each picture lies on the sheet, in pixels: left, top, right and lower edge."""
+        return self._sheet[1]
+
     def under(self, x: int, y: int) -> Recipe | None:
         """The recipe of the picture at a pixel of the sheet; None between pictures."""
-        boxes = self._sheet[1]
-        hit = (at for at, (left, top, right, low) in enumerate(boxes) if left <= x < right and top <= y < low)
+        hit = (at for at, (left, top, right, low) in enumerate(self.boxes) if left <= x < right and top <= y < low)
         at = next(hit, None)
         return None if at is None else self.shots[at].recipe
 
