@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from ctrl import Live, Model, Shot
 from widgets.export import Snapshot
+from widgets.gallery import png_with_recipe
+from widgets.leaf import Message
 
 if TYPE_CHECKING:
     from ctrl.live import Frame
@@ -30,6 +32,13 @@ def finished(live: Live) -> Shot:
     except concurrent.futures.CancelledError as error:
         raise RuntimeError("the picture was stopped before it was finished; move something to go on.") from error
     return shot_of(frame, live.model)
+
+
+def file_of(shot: Shot | None) -> Message:
+    """A finished picture as a PNG with its recipe, for the browser to save; a ValueError where there is none."""
+    if shot is None:
+        raise ValueError("there is no finished picture yet; wait until it is marked as exact.")
+    return Message("file", {"name": f"{shot.recipe.hash[:8]}.png"}, (png_with_recipe(shot.image, shot.recipe),))
 
 
 def snapshot(shot: Shot, earlier: Iterable[Shot] = (), *, interactive: bool) -> Snapshot:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ctrl
-from ctrl import Recipe, Sweep, threads
+from ctrl import Guidance, Recipe, Sweep, threads
+from widgets import settings
 from widgets.encode import png
 from widgets.leaf import Message
 
@@ -18,6 +20,23 @@ TEXTS = ("prompt", "negative")  # axes whose values hold commas, so that they ar
 WHOLE = ("seed", "steps")
 Axes = dict[str | tuple[str, ...], list[Any]]
 MOST = 64  # pictures of one grid
+WEIGHTS = "0, 0.5, 1"
+
+
+def choices(recipe: Recipe) -> list[Any]:
+    """What a grid can change in a recipe: a path, its name in the panel, and values to begin with."""
+    guidance = "guidance.weight" if isinstance(recipe.guidance, Guidance) else "guidance"  # its other fields stay
+    weights = [(f"{row['name']}.weight", f"{row['label']} weight", WEIGHTS) for row in settings.rows(recipe)[1:]]
+    styles = [(f"styles[{at}].weight", f"style {at + 1} weight", WEIGHTS) for at in range(len(recipe.styles))]
+    return [
+        (guidance, "guidance", "3, 6, 9"),
+        ("seed", "seed", "0-2"),
+        ("steps", "steps", "10, 20, 40"),
+        *((name, name, settings.scalar(recipe, name)) for name in ("sampler", "spacing", *TEXTS)),
+        *([] if recipe.image is None else [("strength", "change", "0.3, 0.6, 0.9")]),
+        *weights,
+        *styles,
+    ]
 
 
 def axis(path: str, text: str) -> list[Any]:
@@ -60,8 +79,14 @@ class Grid:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
-    def begin(self, recipe: Recipe, axes: Axes) -> None:
-        """Start a sweep and stop the one before; a ValueError for axes that make more than 64 pictures."""
+    def begin(self, recipe: Recipe, typed: Iterable[tuple[str, str]]) -> None:
+        """Start a sweep along paths, with their values as typed, and stop the one before; an error is shown."""
+        try:
+            self._begin(recipe, {path: axis(path, text) for path, text in typed})
+        except ValueError as error:
+            self._fail(error)
+
+    def _begin(self, recipe: Recipe, axes: Axes) -> None:
         count = 1
         for values in axes.values():
             count *= len(values)
@@ -107,6 +132,8 @@ class Grid:
 
 
 def sheet_message(sweep: Sweep) -> Message:
-    """The sheet of a sweep, for the browser."""
-    sheet = sweep.sheet
-    return Message("sheet", {"width": sheet.width, "height": sheet.height, "count": len(sweep)}, (png(sheet),))
+    """The sheet of a sweep, for the browser, with the values and the place of each picture in it."""
+    sheet, places = sweep.sheet, itertools.product(*(range(len(axis)) for axis in sweep.axes))
+    names = [", ".join(axis.label(at) for axis, at in zip(sweep.axes, place, strict=True)) for place in places]
+    cells = [{"name": name, "box": box} for name, box in zip(names, sweep.boxes, strict=True)]
+    return Message("sheet", {"width": sheet.width, "height": sheet.height, "cells": cells}, (png(sheet),))

@@ -16,11 +16,15 @@ from widgets.switches import QUICK
 if TYPE_CHECKING:
     from ctrl import Live, Model
 
+AT_REST, ON_REQUEST, REQUESTED = "at rest", "on request", "requested"  # when a panel measures obedience
 DETECTORS = {"pose": "openpose", "depth": "midas"}  # for pictures of Stable Diffusion models; the atelier has its own
 
 
 def offers(model: Model) -> dict[str, Any]:
-    """The names of samplers and spacings, and the model's own size, controls, styles and LoRAs."""
+    """The names of samplers and spacings, the model's own size, controls, styles and LoRAs, and when it is measured.
+
+    The atelier's eyes are at hand; detectors for other models are loaded, and perhaps downloaded, on request.
+    """
     hints = get_type_hints(Recipe)
     return {
         "samplers": _names(hints["sampler"]),
@@ -29,6 +33,7 @@ def offers(model: Model) -> dict[str, Any]:
         "controls": list(model.controls),
         "styles": list(model.styles),
         "loras": list(model.loras),
+        "obedience": AT_REST if model.family.key is None else ON_REQUEST,
     }
 
 

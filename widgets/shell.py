@@ -8,7 +8,10 @@ from widgets import settings
 from widgets.leaf import Leaf, module, styles, traitlets
 
 TABS = ("pose", "map", "style", "curve", "words", "history", "grid", "code")
+WORDS = ("prompt", "negative")
 HANDS = (*settings.SCALARS, "rows", "width", "height", "fast")
+KNOBS = tuple(name for name in HANDS if name not in WORDS)  # go back where they are refused; words stay
+REFUSED = "This change was not taken."  # an alert
 LEAVES = ("picture", "pose", "map", "shelf", "curve", "heat", "gallery")
 
 
@@ -39,6 +42,7 @@ class Shell(Leaf):
     cost = traitlets.Dict(help="of the last picture: evaluations, reused, seconds").tag(sync=True)
     obedience = traitlets.List(traitlets.Dict()).tag(sync=True)
     grid = traitlets.Dict(help="of a sweep: done, count").tag(sync=True)
+    axes = traitlets.List(traitlets.Any(), help="of a sweep: path, name, values to begin with").tag(sync=True)
     can = traitlets.Dict(help="undo, redo").tag(sync=True)
     notice = traitlets.Unicode(help="what does not work in this front end").tag(sync=True)
     offers = traitlets.Dict(help="what the model has: samplers, spacings, size, kinds").tag(sync=True)

@@ -8,7 +8,8 @@ function renderStudio(context) {
   const grid = gridPage(model, life, send),
     code = codePage();
   const file = ({ name }, [data]) => saveFile(name, new Blob([data], { type: "image/png" }));
-  const link = wire(model, { file, code: code.show, sheet: grid.show }, panel.note, life);
+  const settled = () => line.draw();
+  const link = wire(model, { file, code: code.show, sheet: grid.show, settled }, panel.note, life);
   const line = progressLine(model, life, send);
 
   function send(kind, content = {}) {
@@ -38,17 +39,13 @@ function renderStudio(context) {
     page.append(el);
     if (leaf) mountLeaf(leaf, el);
   });
-  const rows = strengths(model, life, { send, curve });
-  const left = [picture, line.node, rows, adders(model, life, send), numbers(model, life, send)];
+  const rows = strengths(model, life, { send, curve, moved: line.asked });
+  const left = [picture, line.node, rows, adders(model, life, send), numbers(model, life, send, line.asked)];
   root.append(
-    wordFields(model, life),
+    wordFields(model, life, line.asked),
     make("div", { class: "st-body" }, make("div", { class: "st-left" }, ...left), make("div", { class: "st-right" }, ...right)),
   );
   mountLeaf("picture", picture);
-  for (const type of ["input", "change"])
-    root.addEventListener(type, (event) => event.target.closest(".st-words, .st-strengths, .st-numbers") && line.asked(), {
-      signal: life,
-    });
 
   // The Python of the recipe follows it while it is seen.
   let waiting = 0;

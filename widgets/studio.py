@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +14,16 @@ from ctrl import Recipe, Shot
 from widgets import settings
 from widgets.attention import heat_of
 from widgets.cells import retire_older
-from widgets.finished import HISTORY, finished, shot_of, snapshot
+from widgets.finished import HISTORY, file_of, finished, shot_of, snapshot
 from widgets.foreground import front_end, notice
-from widgets.gallery import png_with_recipe
-from widgets.grids import Axes, Grid, axis, sheet_message
-from widgets.offers import advice, offers, reasons
+from widgets.grids import Grid, choices, sheet_message
+from widgets.offers import ON_REQUEST, REQUESTED, advice, offers, reasons
 from widgets.pads import Pads
 from widgets.past import Past
 from widgets.progress import progress_of, runs
 from widgets.resting import WATCH, Resting, measured, watched
-from widgets.shell import HANDS, LEAVES, Shell
-from widgets.switches import Switches, is_fast, moved_rows
+from widgets.shell import HANDS, KNOBS, LEAVES, REFUSED, WORDS, Shell
+from widgets.switches import Switches, knob_values, moved_rows
 
 if TYPE_CHECKING:
     from ctrl.live import Frame, State
@@ -156,29 +154,26 @@ class Studio(Shell):
             self._take("add", lambda recipe: self._pads.with_new(recipe, str(content["what"])))
         elif kind == "remove":
             self._take("remove", lambda recipe: settings.without(recipe, str(content["name"])))
+        elif kind == "measure":
+            self.offers = {**self.offers, "obedience": REQUESTED}
+            self._resting.at(self._shown)
         elif kind == "code":
             self.post("code", {"text": self.recipe.code(inline=True)})
         elif kind == "save":
-            self._save()
+            self.say(file_of(self._shown))
         elif kind == "grid":
-            axes: Axes = {str(path): axis(str(path), str(text)) for path, text in content["axes"]}
-            self._grid.begin(self.recipe, axes)
+            self.clear_problem()
+            self._grid.begin(self.recipe, [(str(path), str(text)) for path, text in content["axes"]])
         elif kind == "stop grid":
             self._grid.stop()
         elif kind == "use cell" and self._sheet is not None:
-            self._use_recipe(self._sheet.under(int(content["x"]), int(content["y"])))
+            self._use_recipe(self._sheet[int(content["at"])].recipe)
 
     def _step(self, way: str) -> None:
         recipe = self._past.undo() if way == "undo" else self._past.redo()
         self.live.update(recipe)
         self._show(recipe)
         self._front.follow(self.live)
-
-    def _save(self) -> None:
-        shot = self._shown
-        if shot is None:
-            raise ValueError("there is no finished picture yet; wait until it is marked as exact.")
-        self.post("file", {"name": f"{shot.recipe.hash[:8]}.png"}, [png_with_recipe(shot.image, shot.recipe)])
 
     def _use_recipe(self, recipe: Recipe | None) -> None:
         if recipe is not None:
@@ -216,28 +211,32 @@ class Studio(Shell):
                 if not settings.same(recipe, self.recipe):
                     self.clear_problem()  # first: the new recipe may have a problem of its own
                     self.update(recipe, hand)
+                    return
+                if hand in WORDS and self.problem.get("what") == REFUSED:
+                    self.clear_problem()  # they are as they were
             except Exception as error:
-                self.show_problem(
-                    "This change was not taken.",
-                    why=str(error),
-                    next_step="Change it again; the picture is of the settings before.",
-                    details=traceback.format_exc(),
-                )
+                self._show_knobs(self.recipe, KNOBS)  # otherwise it would be sent, and refused, with the next one
+                self.show_error(REFUSED, error, "The picture is of the settings before.")
+            self.post("settled")
 
     # ---- to the browser
 
     def _show(self, recipe: Recipe) -> None:
         """Set knobs and pads to a recipe."""
-        values = {name: settings.scalar(recipe, name) for name in settings.SCALARS}
-        values |= {"width": recipe.width or 0, "height": recipe.height or 0, "fast": is_fast(recipe)}
-        values |= {"rows": settings.rows(recipe), "reasons": reasons(self.live, recipe)}
-        values |= {"can": {"undo": self._past.can_undo, "redo": self._past.can_redo}}
-        with self.hold_sync(), self.hold_trait_notifications():  # width and height go together
-            for name, value in values.items():
-                setattr(self, name, value)
+        self._show_knobs(recipe, HANDS)
+        self.axes = choices(recipe)
+        self.reasons = reasons(self.live, recipe)
+        self.can = {"undo": self._past.can_undo, "redo": self._past.can_redo}
         self._pads.show(recipe)
         self.curve_of = self._pads.curve_of
         self._pads.gallery.current = recipe
+
+    def _show_knobs(self, recipe: Recipe, names: Iterable[str]) -> None:
+        """Set these knobs to a recipe."""
+        values = knob_values(recipe)
+        with self.hold_sync(), self.hold_trait_notifications():  # width and height go together
+            for name in names:
+                setattr(self, name, values[name])
 
     def _show_frame(self, frame: Frame) -> None:
         """Show a frame of the session; called in the thread of its callbacks."""
@@ -272,23 +271,28 @@ class Studio(Shell):
         """What a picture at rest is used for, in the thread of `Resting`: the next move waits for none of it."""
         try:
             self._pads.lay_under(shot.image)
-            if self.model.family.key is None:  # the atelier's eyes; detectors of other models load only on request
-                self.obedience = measured(shot)
+            if self.offers["obedience"] != ON_REQUEST:
+                self._measure(shot)
             if self.tab == "words" and (seen := watched(self.model, shot, still)) is not None:
                 self._pads.heat.show(heat_of(seen))
         except Exception as error:
-            why, details = str(error), traceback.format_exc()
-            self._pads.heat.show_problem("This picture cannot be looked into.", why=why, details=details)
+            self._pads.heat.show_error("This picture cannot be looked into.", error)
+
+    def _measure(self, shot: Shot) -> None:
+        try:
+            self.obedience = measured(shot)
+        except Exception as error:  # a detector that is not there
+            self.offers = {**self.offers, "obedience": ON_REQUEST}
+            self.show_error("How far the picture obeys was not measured.", error, "Everything else works without.")
 
     def _show_progress(self, done: int, count: int) -> None:
         self.grid = {"done": done, "count": count}
 
     def _show_sheet(self, sweep: ctrl.Sweep) -> None:
         self._sheet = sweep
-        message = sheet_message(sweep)
-        self.post(message.kind, message.content, message.buffers)
+        self.say(sheet_message(sweep))
         self.grid = {"done": 0, "count": 0, "evaluations": sweep.evaluations, "saved": sweep.saved}
 
     def _fail(self, error: Exception) -> None:
         self.grid = {"done": 0, "count": 0}
-        self.show_problem("The grid was not made.", why=str(error), next_step="Change its values, and make it again.")
+        self.show_error("The grid was not made.", error, "Change its values, and make it again.")

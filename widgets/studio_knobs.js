@@ -5,8 +5,8 @@ const LOCK = "M4.500 7.500h7v5.500h-7ZM6 7.500V5.200a2 2 0 0 1 4 0v2.300";
 const QUIET = 250; // milliseconds after the last letter, until the prompt is sent
 
 // The prompt and the negative prompt, sent when the typing pauses.
-function wordFields(model, life) {
-  const { bind, set } = knobs(model, life);
+function wordFields(model, life, moved) {
+  const { bind, set } = knobs(model, life, moved);
   const field = (trait, label, rows) => {
     let typing = 0;
     const ask = () => set({ [trait]: node.value });
@@ -43,8 +43,8 @@ function wordFields(model, life) {
 }
 
 // Steps, sampler, seed, size and fast mode.
-function numbers(model, life, send) {
-  const { bind, set, toggle, slider } = knobs(model, life);
+function numbers(model, life, send, moved) {
+  const { bind, set, toggle, slider } = knobs(model, life, moved);
   const { samplers, spacings, size } = model.get("offers");
   const choose = (trait, label, options) => {
     const one = picker(label, (value) => set({ [trait]: value }));
@@ -62,7 +62,8 @@ function numbers(model, life, send) {
     seed.input.value = model.get("seed");
   });
   const dice = iconButton("Another seed", DICE, () => send("dice"));
-  const lock = iconButton("Keep the seed when other settings come", LOCK, () => set({ locked: !model.get("locked") }));
+  const quiet = knobs(model, life); // it asks for no picture
+  const lock = iconButton("Keep the seed when other settings come", LOCK, () => quiet.set({ locked: !quiet.get("locked") }));
   bind("locked", () => {
     const locked = model.get("locked");
     lock.setAttribute("aria-pressed", locked);
@@ -92,7 +93,7 @@ function numbers(model, life, send) {
   return make(
     "div",
     { class: "st-numbers" },
-    knob("steps", ...slider("steps", "Steps", { min: 1, max: 50, step: 1 }), fast),
+    knob("steps", ...slider("steps", "Steps", { min: 1, max: 50, step: 1, most: 1000 }), fast),
     knob("sampler", choose("sampler", "Sampler", samplers), choose("spacing", "Spacing of the steps", spacings)),
     knob("seed", seed.node, dice, lock),
     knob("size", side("width", "Width", size[0]), make("span", { text: "×", class: "st-times" }), side("height", "Height", size[1])),
@@ -151,5 +152,5 @@ function progressLine(model, life, send) {
     make("div", { class: "ctrl-row" }, text, said, make("span", { class: "ctrl-gap" }), undo, redo, cancel, save),
     facts,
   );
-  return { node, asked };
+  return { node, asked, draw };
 }

@@ -61,35 +61,40 @@ function tabs(model, life, fill) {
   return [list, pages];
 }
 
-// A sweep along one axis or two, as a sheet whose pictures are clicked on.
+// A sweep along one axis or two, as a sheet of pictures to choose from.
 function gridPage(model, life, send) {
   const { bind } = knobs(model, life);
-  const axis = (label, path, values) => {
-    const what = picker(`${label}: what changes`, () => {});
-    const text = make("input", { type: "text", value: values, "aria-label": `${label}: its values` });
-    return { what, text, path, node: make("div", { class: "st-axis" }, make("span", { text: label }), what.node, text) };
+  const axis = (label) => {
+    const text = make("input", { type: "text", "aria-label": `${label}: its values` });
+    const begin = (path) => {
+      text.value = model.get("axes").find((one) => one[0] === path)?.[2] ?? "";
+      text.hidden = !path;
+    };
+    const what = picker(`${label}: what changes`, begin);
+    const node = make("div", { class: "st-axis" }, make("span", { text: label }), what.node, text);
+    return { what, text, begin, node, begun: false };
   };
-  const axes = [axis("across", "guidance", "3, 6, 9"), axis("down", "seed", "0-2")];
-  bind("rows", () => {
-    const weights = model.get("rows").flatMap(({ name, label }) => (name === "guidance" ? [] : [[`${name}.weight`, `${shortened(label)} weight`]]));
-    const plain = ["guidance", "steps", "seed", "sampler", "spacing", "prompt", "negative"];
-    for (const one of axes) {
-      const now = one.what.node.value || one.path;
-      one.what.show([...(one === axes[1] ? [["", "nothing"]] : []), ...plain, ...weights], now);
-    }
+  const axes = [axis("across"), axis("down")];
+  const [across, down] = axes;
+  bind("axes", () => {
+    const offered = model.get("axes").map(([path, name]) => [path, shortened(name)]);
+    axes.forEach((one, at) => {
+      const options = one === down ? [["", "nothing"], ...offered] : offered;
+      const stays = one.begun && options.some(([path]) => path === one.what.node.value);
+      const path = stays ? one.what.node.value : offered[at][0];
+      one.what.show(options, path);
+      if (!stays) one.begin(path);
+      one.begun = true;
+    });
   });
   const make_ = textButton("Make the grid", () => begin(), { class: "ctrl-main" });
   const stop = textButton("Stop", () => send("stop grid"));
   const said = make("p", { class: "ctrl-dim", role: "status" });
-  const sheet = make("img", { alt: "", hidden: true, tabindex: 0 });
+  const sheet = sheetOf(life, (at) => send("use cell", { at }));
   const begin = () => {
-    const used = [...axes].reverse().filter(({ what }) => what.node.value);
+    const used = [down, across].filter(({ what }) => what.node.value);
     send("grid", { axes: used.map(({ what, text }) => [what.node.value, text.value]) });
   };
-  sheet.addEventListener("click", (event) => {
-    const scale = sheet.naturalWidth / sheet.clientWidth;
-    send("use cell", { x: Math.floor(event.offsetX * scale), y: Math.floor(event.offsetY * scale) });
-  });
   bind("grid", () => {
     const { done = 0, count = 0, evaluations, saved } = model.get("grid");
     make_.disabled = count > 0;
@@ -98,25 +103,50 @@ function gridPage(model, life, send) {
       ? `${done} of ${count} pictures`
       : evaluations === undefined
         ? "Numbers and names by commas, prompts by |, whole numbers also as 0-3."
-        : `${evaluations} evaluations; ${saved} more without steps in common. Click a picture to use its settings.`;
+        : `${evaluations} evaluations; ${saved} more without steps in common. Choose a picture to use its settings.`;
   });
-  let url = "";
+  const row = make("div", { class: "ctrl-row" }, make_, stop);
+  return { node: make("div", { class: "st-grid" }, across.node, down.node, row, said, sheet.node), show: sheet.show };
+}
+
+// The sheet of a sweep. Its pictures are buttons, walked by arrow keys.
+function sheetOf(life, use) {
+  const image = make("img", { alt: "" });
+  const node = make("div", { class: "st-sheet", role: "group", "aria-label": "Pictures of the grid", hidden: true }, image);
+  let [url, cells, columns] = ["", [], 1];
+  const walk = (event, at) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    const next = cells[at + by];
+    if (!next) return;
+    cells.forEach((cell) => (cell.tabIndex = cell === next ? 0 : -1));
+    next.focus();
+  };
   life.addEventListener("abort", () => URL.revokeObjectURL(url));
   return {
-    node: make("div", { class: "st-grid" }, ...axes.map(({ node }) => node), make("div", { class: "ctrl-row" }, make_, stop), said, sheet),
-    show({ count }, [data]) {
+    node,
+    show({ width, height, cells: found }, [data]) {
       URL.revokeObjectURL(url);
       url = URL.createObjectURL(new Blob([data], { type: "image/png" }));
-      sheet.src = url;
-      sheet.alt = `${count} pictures with the values they were made with`;
-      sheet.hidden = false;
+      image.src = url;
+      columns = found.filter(({ box }) => box[1] === found[0].box[1]).length;
+      cells = found.map(({ name, box: [left, top, right, low] }, at) => {
+        const cell = textButton("", () => use(at), { title: name, "aria-label": name, tabindex: at ? -1 : 0 });
+        cell.addEventListener("keydown", (event) => walk(event, at));
+        const parts = { left: left / width, top: top / height, width: (right - left) / width, height: (low - top) / height };
+        for (const [side, part] of Object.entries(parts)) cell.style[side] = `${100 * part}%`;
+        return cell;
+      });
+      node.replaceChildren(image, ...cells);
+      node.hidden = false;
     },
   };
 }
 
 function codePage() {
   const pre = make("pre", { tabindex: 0, role: "region", "aria-label": "The recipe as Python" });
-  const copy = textButton("Copy", () => navigator.clipboard?.writeText(pre.textContent));
+  const copy = copyButton("Copy", () => pre.textContent);
   const head = make("div", { class: "ctrl-row" }, make("span", { class: "ctrl-dim", text: "Run it after import ctrl: it makes an equal recipe." }), make("span", { class: "ctrl-gap" }), copy);
   return { node: make("div", { class: "st-code" }, head, pre), show: ({ text }) => void (pre.textContent = text) };
 }

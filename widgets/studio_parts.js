@@ -4,6 +4,8 @@ const MODES = ["balanced", "prompt first", "control first"];
 const RESIZES = ["stretch", "crop", "pad"];
 const CURVE = "M2 13.5c4-.5 3.500-10.500 6-10.500s2 9.500 6 10.500";
 const MORE = "m4 6 4 4 4-4";
+const LENGTH = 0.1; // of a window whose one end was moved past the other
+const rounded = (value) => Number(value.toFixed(4));
 const shortened = (text, length = 28) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 
 const focused = (node) => node.getRootNode().activeElement === node; // in a shadow root too, as in marimo
@@ -92,9 +94,15 @@ function moreOf(row, { set, remove, curve }) {
   const mode = picker("Balance", (value) => set({ mode: value }));
   const resize = picker("Fit of the map", (value) => set({ resize: value }));
   const where = picker("Where it acts", (value) => set({ where: value }));
-  const edge = (key, label) =>
-    numberField(label, { min: 0, max: 1, step: 0.05, onvalue: (value) => set({ [key]: value }) });
-  const [start, until] = [edge("start", "from"), edge("until", "to")];
+  const edge = (label, min, onvalue) => numberField(label, { min, max: min + 0.99, step: 0.05, onvalue });
+  const start = edge("from", 0, (value) => {
+    const end = until.input.valueAsNumber;
+    set({ start: value, until: end > value ? end : rounded(Math.min(1, value + LENGTH)) });
+  });
+  const until = edge("to", 0.01, (value) => {
+    const begin = start.input.valueAsNumber;
+    set({ until: value, start: begin < value ? begin : rounded(Math.max(0, value - LENGTH)) });
+  });
   const windowed = "start" in row;
   const node = make(
     "div",
@@ -124,11 +132,12 @@ function moreOf(row, { set, remove, curve }) {
 }
 
 // All rows; they are built again only when the list changes.
-function strengths(model, life, { send, curve }) {
+function strengths(model, life, { send, curve, moved }) {
   const box = make("div", { class: "st-strengths" });
+  const measure = textButton("", () => send("measure"), { class: "st-quiet" });
   let built = "",
     drawn = [];
-  const { bind, set } = knobs(model, life);
+  const { bind, set } = knobs(model, life, moved);
   const setRow = (name, change) =>
     set({ rows: model.get("rows").map((row) => (row.name === name ? { ...row, ...change } : row)) });
   const draw = () => {
@@ -145,9 +154,13 @@ function strengths(model, life, { send, curve }) {
     rows.forEach((row, at) =>
       drawn[at].draw(row, { reason: model.get("reasons")[row.name], found: found[row.name], places }),
     );
+    const { obedience } = model.get("offers");
+    measure.hidden = obedience === "at rest" || model.get("obedience").length > 0 || !rows.some(({ name }) => name.startsWith("controls"));
+    measure.disabled = obedience === "requested";
+    measure.textContent = measure.disabled ? "Measuring…" : "Measure how far it obeys";
   };
-  bind("rows reasons obedience", draw);
-  return box;
+  bind("rows reasons obedience offers", draw);
+  return make("div", {}, box, measure);
 }
 
 // Buttons for what the model has and the recipe does not.

@@ -52,6 +52,13 @@ def is_fast(recipe: Recipe) -> bool:
     return any(lora.name == QUICK and lora.on for lora in recipe.loras)
 
 
+def knob_values(recipe: Recipe) -> dict[str, Any]:
+    """What the knobs of a panel show of a recipe, by their names."""
+    size = {"width": recipe.width or 0, "height": recipe.height or 0}
+    scalars = {name: settings.scalar(recipe, name) for name in settings.SCALARS}
+    return {**scalars, **size, "fast": is_fast(recipe), "rows": settings.rows(recipe)}
+
+
 def moved_rows(change: Any) -> str:
     """Which rows of a change of `rows` were moved."""
     old, new = change["old"] or [], change["new"]

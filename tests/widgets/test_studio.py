@@ -5,6 +5,7 @@ import io
 import json
 import threading
 import weakref
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -292,9 +293,24 @@ def test_why_a_knob_cannot_act_is_said(studio):
 def test_a_change_that_cannot_be_taken_is_an_alert_and_changes_nothing(studio):
     studio.set_state({"width": 20_000, "height": 20_000})
     assert studio.problem["what"] == "This change was not taken." and "width" in studio.problem["why"]
-    assert studio.recipe == RECIPE
+    assert studio.recipe == RECIPE and (studio.width, studio.height) == (32, 32)
     studio.set_state({"seed": 3})
     assert studio.problem == {}
+
+
+def test_a_refused_knob_goes_back_and_leaves_the_others_free(studio):
+    before = studio.rows
+    move(studio, "controls[0]", start=0.9, until=0.2)
+    assert "start must come before until" in studio.problem["why"] and studio.rows == before
+    move(studio, "guidance", weight=7.0)
+    assert studio.recipe.guidance == 7.0 and studio.problem == {}
+
+
+def test_refused_words_stay_to_be_mended(studio):
+    studio.set_state({"prompt": "a (red:99) ball"})
+    assert "99" in studio.problem["why"] and studio.prompt == "a (red:99) ball" and studio.recipe == RECIPE
+    studio.set_state({"prompt": RECIPE.prompt})
+    assert studio.problem == {}, "they are as they were"
 
 
 def test_a_recipe_that_cannot_be_made_is_an_alert_and_the_next_one_clears_it(studio):
@@ -385,13 +401,52 @@ def test_a_grid_is_made_and_a_picture_of_it_is_used(studio):
     say(studio, "grid", axes=[["seed", "0-1"], ["guidance", "3, 6"]])
     until(lambda: "evaluations" in studio.grid)
     assert len(studio._sheet) == 4
-    left, top, right, low = studio._sheet._sheet[1][-1]
-    say(studio, "use cell", x=(left + right) // 2, y=(top + low) // 2)
+    say(studio, "use cell", at=3)
     assert (studio.recipe.seed, studio.recipe.guidance) == (1, 6.0)
-    say(studio, "grid", axes=[["seed", "lots"]])
-    assert "'lots' is none" in studio.problem["what"]
-    say(studio, "grid", axes=[["seed", "0-99"]])
-    assert "64 at most" in studio.problem["what"]
+    for values, why in (("lots", "'lots' is none"), ("0-99", "64 at most")):
+        say(studio, "grid", axes=[["seed", values]])
+        assert why in studio.problem["why"] and studio.problem["next"]
+    say(studio, "grid", axes=[["seed", "1"]])
+    assert studio.problem == {}
+
+
+def test_a_grid_offers_every_weight_and_keeps_what_else_guidance_has(studio):
+    paths = [path for path, *_ in studio.axes]
+    assert {"guidance", "controls[0].weight", "controls[1].weight", "styles[0].weight"} <= set(paths)
+    studio.update(RECIPE.replace(guidance=ctrl.Guidance(5.0, rescale=0.7), styles=[], image=MAP))
+    paths = [path for path, *_ in studio.axes]
+    assert "guidance.weight" in paths and "strength" in paths and "styles[0].weight" not in paths
+    say(studio, "grid", axes=[["guidance.weight", "3"]])
+    until(lambda: "evaluations" in studio.grid)
+    assert studio._sheet[0].recipe.guidance == ctrl.Guidance(3.0, rescale=0.7)
+
+
+def test_how_far_it_obeys_is_measured_on_request_where_detectors_must_be_loaded(model, monkeypatch):
+    from widgets import Studio
+
+    monkeypatch.setattr(model, "family", replace(model.family, key="sd15"))
+    asked = []
+
+    def measured(shot):
+        if not asked:
+            asked.append(shot)
+            raise ImportError("the detector 'openpose' needs controlnet_aux")
+        return [{"name": "controls[0]", "measure": "PCK", "value": 0.5, "reason": ""}]
+
+    monkeypatch.setattr("widgets.studio.measured", measured)
+    studio = Studio(model, RECIPE)
+    try:
+        studio.live.wait(WAIT)
+        until(lambda: studio._shown is not None and studio.pose.background is not None)
+        assert studio.offers["obedience"] == "on request" and studio.obedience == [] and not asked
+        say(studio, "measure")
+        until(lambda: "controlnet_aux" in studio.problem.get("why", ""))
+        assert studio.offers["obedience"] == "on request", "it can be asked again"
+        say(studio, "measure")
+        until(lambda: studio.obedience)
+        assert studio.obedience[0]["value"] == 0.5
+    finally:
+        studio.close()
 
 
 def test_while_it_rests_its_words_are_looked_into(studio):

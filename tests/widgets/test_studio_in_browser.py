@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 from pages import drag
-from variety import MAP, PLAIN
+from variety import LEFT, MAP, PLAIN
 
 import ctrl
 
@@ -91,6 +91,35 @@ def test_what_is_asked_for_is_said_at_once_though_no_kernel_answers(shown):
     assert said == "asked…" and after < 100
 
 
+def test_what_asks_for_nothing_new_leaves_no_question_behind(shown, studio):
+    now, words = shown.page.locator(".st-now"), shown.page.locator(".st-words textarea").first
+    until(shown, lambda: now.inner_text() == "at rest")
+    words.press("x")
+    words.press("Backspace")
+    shown.page.get_by_role("button", name="Keep the seed").click()
+    shown.settle(300)
+    assert now.inner_text() == "at rest"
+    words.fill("a (red:99) ball")
+    until(shown, lambda: studio.problem)
+    until(shown, lambda: now.inner_text() == "at rest")
+    assert words.input_value() == "a (red:99) ball"
+
+
+def test_a_window_is_never_turned_round_and_more_steps_are_typed_than_slid(shown, studio):
+    page = shown.page
+    page.get_by_label("More about pose").click()
+    first, last = page.locator("[data-name='controls[0]'] .st-more input[type=number]").all()
+    for field, typed, window in ((last, "0.3", (0, 0.3)), (first, "0.8", (0.8, 0.9)), (last, "0.05", (0, 0.05))):
+        field.fill(typed)
+        field.press("Enter")
+        until(shown, lambda window=window: (studio.rows[1]["start"], studio.rows[1]["until"]) == window)
+    steps = page.locator("input[type=number][aria-label='Steps']")
+    steps.fill("60")
+    steps.press("Enter")
+    until(shown, lambda: studio.recipe.steps == 60)
+    assert page.locator("input[type=range][aria-label='Steps']").input_value() == "60"
+
+
 def test_a_joint_dragged_in_the_mounted_leaf_reaches_the_recipe(shown, studio):
     joint = shown.page.locator(".ctrl-pose .joint[data-joint='7']")
     before = studio.recipe.controls[0].picture.points[7].copy()
@@ -125,6 +154,10 @@ def test_words_of_a_person_are_never_html(stage, model):
 
 
 def test_no_tab_breaks_an_accessibility_rule_in_any_theme_or_scrolls_sideways(shown, studio):
+    name = "a purple pillar beside a window, with a name as long as can be"[:60]
+    studio.update(RECIPE.replace(regions=[ctrl.Region(name, LEFT)]))
+    studio.tab = "words"
+    until(shown, lambda: studio.heat.heat is not None and shown.page.get_by_role("button", name="Who decided").count())
     for tab in TABS:
         studio.tab = tab
         shown.settle(300)
@@ -135,7 +168,8 @@ def test_no_tab_breaks_an_accessibility_rule_in_any_theme_or_scrolls_sideways(sh
         shown.page.evaluate("delete document.body.dataset.jpThemeLight")
     for tab in TABS:
         studio.tab = tab
-        assert shown.fits(360), tab
+        for width in (360, 700, 1250):
+            assert shown.fits(width), (tab, width)
     shown.theme("contrast")
     shown.picture("studio-contrast")
 
@@ -160,21 +194,29 @@ def test_the_python_follows_the_recipe_while_it_is_seen(shown, studio):
     until(shown, lambda: "standing" in code.inner_text())
     shown.page.get_by_role("button", name="Undo the last change").click()
     until(shown, lambda: "waving" in code.inner_text())
+    shown.page.get_by_role("button", name="Copy").click()
+    shown.page.locator(".st-code button", has_text="Copied").wait_for()
 
 
-def test_a_grid_is_asked_for_and_a_picture_of_it_clicked(shown, studio):
+def test_a_grid_is_asked_for_and_a_picture_of_it_is_clicked_or_chosen_by_keys(shown, studio):
     page = shown.page
     page.get_by_role("tab", name="Grid").click()
     page.get_by_label("across: its values").fill("3, 6")
     page.get_by_label("down: its values").fill("0-1")
     page.get_by_role("button", name="Make the grid").click()
     until(shown, lambda: "evaluations" in studio.grid)
-    sheet = page.locator(".st-grid img")
+    sheet = page.locator(".st-sheet img")
     until(shown, lambda: sheet.evaluate("(image) => image.complete && image.naturalWidth > 0"))
-    left, top, right, low = studio._sheet._sheet[1][-1]
-    scale = sheet.evaluate("(image) => image.clientWidth / image.naturalWidth")
-    sheet.click(position={"x": (left + right) / 2 * scale, "y": (top + low) / 2 * scale})
+    page.get_by_role("button", name="seed 1, guidance 6").click()
     until(shown, lambda: (studio.recipe.seed, studio.recipe.guidance) == (1, 6.0))
+    for key in ("ArrowUp", "ArrowLeft", "ArrowLeft", "Enter"):
+        page.keyboard.press(key)
+    until(shown, lambda: (studio.recipe.seed, studio.recipe.guidance) == (0, 3.0))
+    assert shown.axe() == []
+    left, top, _, _ = studio._sheet.boxes[-1]
+    scale = sheet.evaluate("(image) => image.clientWidth / image.naturalWidth")
+    cell, whole = page.get_by_role("button", name="seed 1, guidance 6").bounding_box(), sheet.bounding_box()
+    assert abs(cell["x"] - whole["x"] - left * scale) < 2 and abs(cell["y"] - whole["y"] - top * scale) < 2
 
 
 def test_two_views_of_one_studio_show_the_same(shown, studio):
