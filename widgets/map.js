@@ -1,7 +1,7 @@
 // MapPad: a grey map (depth or a mask) and a palette of named regions, painted over a picture. Strokes are drawn here;
 // when one ends, the planes that changed go to Python.
 
-const SHOWN = "layer tool radius soft value value_to low high inverted veil active relief palette";
+const SHOWN = "layer tool radius soft value value_to low high inverted veil active relief palette shape";
 const ABOUT_CANVAS = "Picture to paint on. Arrow keys move, Space puts the pen down and up.";
 const ABOUT_RELIEF = "The map in relief. Arrow keys turn it.";
 
@@ -31,9 +31,9 @@ class MapPanel {
     const canvas = { width, height, tabindex: 0, role: "application" };
     this.canvas = make("canvas", { ...canvas, "aria-label": ABOUT_CANVAS });
     this.solid = make("canvas", { ...canvas, class: "relief", hidden: true, "aria-label": ABOUT_RELIEF });
-    this.over = draw("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
+    this.over = draw("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" });
     const said = make("p", { class: "ctrl-dim", "aria-live": "polite" });
-    const intake = new Intake(this.view, this.size, () => this.uses());
+    const intake = new Intake(this.view, this.store, () => this.uses());
     this.pen = new Pen(this, said);
     this.bar = toolbar(this.store, this, intake.buttons());
     this.regions = regionList(this.store, this);
@@ -58,6 +58,7 @@ class MapPanel {
   refresh() {
     if (this.view.life.aborted) return;
     this.paint([0, 0, ...this.size]);
+    for (const one of [this.canvas, this.solid]) one.style.aspectRatio = this.store.wide;
     const relief = this.get("relief");
     [this.canvas.hidden, this.solid.hidden, this.over.style.display] = [relief, !relief, relief ? "none" : ""];
     if (relief) this.showRelief();

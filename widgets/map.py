@@ -56,6 +56,7 @@ class MapPad(Leaf):
 
     width = traitlets.Int(512, min=1, max=LONGEST).tag(sync=True)
     height = traitlets.Int(512, min=1, max=LONGEST).tag(sync=True)
+    shape = traitlets.Float(0.0, min=0, help="width by height as shown; 0 for that of its pixels").tag(sync=True)
     subject = traitlets.Enum(SUBJECTS, "depth").tag(sync=True)
     palette = traitlets.List(traitlets.Dict(), maxlen=MAX_REGIONS, help="id, name and colour of regions").tag(sync=True)
     active = traitlets.Unicode("", help="id of the region that is painted").tag(sync=True)

@@ -1,9 +1,9 @@
 // Pictures that come to MapPad: a file that was opened, dropped or pasted, or the camera; then what it is for.
 
 class Intake {
-  // `uses(small)` gives the buttons: [text, act(pixels), props]; `size` is that of the map.
-  constructor(view, size, uses) {
-    Object.assign(this, { view, size, uses, stream: null });
+  // `uses(small)` gives the buttons: [text, act(pixels), props]; `store` has the `size` of the map and how `wide` it is.
+  constructor(view, store, uses) {
+    Object.assign(this, { view, store, uses, stream: null });
     this.node = make("div", { class: "intake", role: "group", "aria-label": "The picture you brought", hidden: true });
     view.life.addEventListener("abort", () => this.close());
     takeFiles(view.root, (file) => this.offer(file), view.life);
@@ -59,13 +59,13 @@ class Intake {
     };
     const use = ([text, act, props]) => {
       const take = async () => {
-        const pixels = await fittedPixels(bitmap, this.size, fit.value);
+        const pixels = await fittedPixels(bitmap, this.store.size, fit.value, this.store.wide);
         close();
         act(pixels);
       };
       return textButton(text, take, props);
     };
-    fit.hidden = bitmap.width * this.size[1] === bitmap.height * this.size[0];
+    fit.hidden = Math.abs(bitmap.width / bitmap.height / this.store.wide - 1) < 0.005;
     const row = [...this.uses().map(use), fit, textButton("Cancel", close)];
     this.show(small, make("p", { text: note || "What is this picture?" }), make("div", { class: "ctrl-row" }, ...row));
   }

@@ -8,6 +8,11 @@ class MapStore {
     this.past = timeline({ planes: {}, palette: model.get("palette") }, 60);
   }
 
+  // Width by height as it is shown.
+  get wide() {
+    return this.model.get("shape") || this.size[0] / this.size[1];
+  }
+
   get now() {
     return this.past.now;
   }
@@ -139,12 +144,13 @@ class MapStore {
 
 const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2", "#999999"];
 
-// A picture as RGBA at a size: stretched, or cut or padded to its proportions.
-async function fittedPixels(source, [w, h], fit) {
+// A picture as RGBA at a size: stretched, or cut or padded to its proportions, as shown `wide` by 1.
+async function fittedPixels(source, [w, h], fit, wide = w / h) {
   const bitmap = source instanceof Blob ? await createImageBitmap(source) : source;
   const context = make("canvas", { width: w, height: h }).getContext("2d", { willReadFrequently: true });
-  const scale = (fit === "cut" ? Math.max : Math.min)(w / bitmap.width, h / bitmap.height);
-  const [width, height] = fit === "stretch" ? [w, h] : [bitmap.width * scale, bitmap.height * scale];
+  const across = (bitmap.width / bitmap.height / wide) * w; // if it is as high as the map
+  const scale = (fit === "cut" ? Math.max : Math.min)(w / across, 1);
+  const [width, height] = fit === "stretch" ? [w, h] : [across * scale, h * scale];
   context.fillRect(0, 0, w, h);
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, (w - width) / 2, (h - height) / 2, width, height);

@@ -45,6 +45,7 @@ class Pads:
 
     def __init__(self, model: Model, recipe: Recipe, moved: Callable[[str, Taken], None]) -> None:
         width, height = (recipe.width or model.size[0], recipe.height or model.size[1])
+        self._size = model.size
         self.picture = FrameView(alt=str(recipe.prompt))
         self.pose = PosePad(width=width, height=height, detect=detector(model, "pose"))
         self.map = MapPad(size=(width, height), detect=detector(model, "depth"))
@@ -152,6 +153,8 @@ class Pads:
 
     def _show_map(self, recipe: Recipe) -> None:
         depth, masks = self._shown
+        width, height = recipe.width or self._size[0], recipe.height or self._size[1]
+        self.map.shape = width / height  # its pixels stay: they are what was painted
         wanted = _picture(recipe, "depth")
         if isinstance(wanted, Picture) and wanted != depth:
             self.map.picture = wanted

@@ -481,6 +481,20 @@ def test_a_pasted_picture_is_fitted(stage, shown):
     assert found[60, 80] == 255 and found[60, 5] == 0 and found[60, 155] == 0
 
 
+def test_shown_in_another_shape_a_picture_keeps_its_proportions(stage, shown):
+    shown.shape = 2.0
+    quiet(stage, 50)
+    box = stage.page.locator(".stage canvas").first.bounding_box()
+    assert abs(box["width"] / box["height"] - 2) < 0.02
+    drop(stage, Image.new("RGB", (100, 100), "white"))
+    stage.page.get_by_role("combobox", name="Fit").select_option("pad")
+    press(stage, "The depth map")
+    found = grey(shown)
+    assert found.shape == SIZE[::-1] and np.all(found[:, 45:115] == 255) and not found[:, :35].any()
+    drop(stage, Image.new("RGB", (200, 100), "white"))
+    assert not stage.page.get_by_role("combobox", name="Fit").is_visible()
+
+
 def test_a_large_photo_is_reduced_and_said_to_be(stage, shown):
     noise = np.random.default_rng(0).integers(0, 255, (1680, 2520, 3), np.uint8)  # 12 MB as a PNG
     drop(stage, Image.fromarray(noise))

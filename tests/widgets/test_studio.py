@@ -154,6 +154,12 @@ def test_undo_brings_knobs_and_pads_back(studio):
     assert settings.same(studio.live.recipe, studio.recipe)
 
 
+def test_the_map_is_shown_in_the_shape_of_the_picture(studio):
+    assert studio.map.shape == 1
+    studio.set_state({"width": 64, "height": 32})
+    assert studio.map.shape == 2 and (studio.map.width, studio.map.height) == (32, 32)
+
+
 def test_what_a_pad_cannot_show_stays_as_it_is(model):
     from widgets import Studio
 
