@@ -20,6 +20,8 @@ from widgets.cells import retire_older
 from widgets.finished import HISTORY, finished, shot_of, snapshot
 from widgets.foreground import front_end, notice
 from widgets.knobs import Knob, size
+from widgets.offers import advice
+from widgets.progress import FAILED, REFUSED, reason_of
 
 if TYPE_CHECKING:
     from ctrl.live import Frame, State
@@ -169,7 +171,7 @@ class LivePanel(ipywidgets.Box, metaclass=_Abstract):  # type: ignore[misc]  # i
                     self._values = values
                     self._front.follow(self.live)
             except (ValueError, TypeError, RuntimeError) as error:
-                self._say(str(error), role="alert")
+                self.view.show_error(REFUSED, error, "The picture is of the settings before.")
 
     def _meant(self, values: list[Any]) -> ctrl.Recipe:
         """The recipe that the knobs show at these values."""
@@ -187,12 +189,15 @@ class LivePanel(ipywidgets.Box, metaclass=_Abstract):  # type: ignore[misc]  # i
 
     def _show_state(self, state: State) -> None:
         if state.phase == "failed":
-            self.view.mark_stale("The settings have changed since.")
-            self._say(state.message, role="alert")
+            why = reason_of(state)
+            self.view.mark_stale("the settings have changed since")
+            self.view.show_problem(FAILED, why=why, next_step=advice(why))
+            self._say("failed")
         elif state.phase in ("drafting", "running"):
             speed = f", {state.evaluations:.1f} it/s, {state.seconds_left:.1f} s left" if state.evaluations else ""
             self._say(f"{state.phase}: step {state.step} of {state.count}{speed}")
         else:
+            self.view.clear_problem()
             self._say(" ".join(filter(None, [state.message or state.phase, self._note])), role="status")
 
     def _say(self, text: str, role: str = "") -> None:

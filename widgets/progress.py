@@ -9,11 +9,17 @@ if TYPE_CHECKING:
     from ctrl.live import State
 
 RUNS = ("running", "drafting")
+REFUSED, FAILED = "This change was not taken.", "The picture could not be made."  # alerts
 
 
 def runs(progress: Mapping[str, Any]) -> bool:
     """Whether a picture is being made."""
     return progress.get("phase") in RUNS
+
+
+def reason_of(state: State) -> str:
+    """Why a run failed, as an alert says it beside what to do next."""
+    return state.message.removesuffix("; change the recipe to go on")
 
 
 def progress_of(state: State, before: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ TABS = ("pose", "map", "style", "curve", "words", "history", "grid", "code")
 WORDS = ("prompt", "negative")
 HANDS = (*settings.SCALARS, "rows", "width", "height", "fast")
 KNOBS = tuple(name for name in HANDS if name not in WORDS)  # go back where they are refused; words stay
-REFUSED = "This change was not taken."  # an alert
 LEAVES = ("picture", "pose", "map", "shelf", "curve", "heat", "gallery")
 
 

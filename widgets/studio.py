@@ -20,9 +20,9 @@ from widgets.grids import Grid, choices, sheet_message
 from widgets.offers import ON_REQUEST, REQUESTED, advice, offers, reasons
 from widgets.pads import Pads
 from widgets.past import Past
-from widgets.progress import progress_of, runs
+from widgets.progress import FAILED, REFUSED, progress_of, reason_of, runs
 from widgets.resting import WATCH, Resting, measured, watched
-from widgets.shell import HANDS, KNOBS, LEAVES, REFUSED, WORDS, Shell
+from widgets.shell import HANDS, KNOBS, LEAVES, WORDS, Shell
 from widgets.switches import Switches, knob_values, moved_rows
 
 if TYPE_CHECKING:
@@ -259,8 +259,8 @@ class Studio(Shell):
             self._resting.at(None)
         if state.phase == "failed":
             self._pads.picture.mark_stale("the settings have changed since")
-            why = state.message.removesuffix("; change the recipe to go on")
-            self.show_problem("The picture could not be made.", why=why, next_step=advice(why))
+            why = reason_of(state)
+            self.show_problem(FAILED, why=why, next_step=advice(why))
         elif state.phase == "cancelled" and self._stopping:
             self._stopping = False
             self._pads.picture.mark_stale(f"cancelled at {self.progress['step']} of {self.progress['count']}")

@@ -101,12 +101,13 @@ def test_an_error_is_an_alert_and_the_next_move_clears_it(model):
         hands(panel)["<b> on"].value = True
         with pytest.raises(ValueError, match="has no ControlNet"):
             panel.live.wait(WAIT)
-        until(lambda: 'role="alert"' in panel.status.value)
-        assert "&lt;b&gt;" in panel.status.value and "<b>" not in panel.status.value and panel.view.stale
+        until(lambda: panel.view.problem)
+        assert "<b>" in panel.view.problem["why"] and panel.view.problem["next"] and panel.view.stale
+        assert "<b>" not in panel.status.value
         hands(panel)["<b> on"].value = False
         panel.live.wait(WAIT)
         until(lambda: 'role="status"' in panel.status.value)
-        assert not panel.view.stale
+        assert not panel.view.stale and panel.view.problem == {}
     finally:
         panel.close()
 

@@ -165,8 +165,9 @@ def test_it_goes_on_from_another_recipe(panel_of):
 def test_an_error_is_an_alert_with_plain_text(model):
     panel = StylePanel(model, PLAIN.replace(controls=[ctrl.Control("<b>", MAP)]))
     try:
-        until(lambda: 'role="alert"' in panel.status.value)
-        assert "&lt;b&gt;" in panel.status.value and "<b>" not in panel.status.value
+        until(lambda: panel.view.problem)
+        assert "<b>" in panel.view.problem["why"] and panel.view.problem["what"] and panel.view.problem["next"]
+        assert "<b>" not in panel.status.value
         with pytest.raises(ValueError, match="has no ControlNet"):
             _ = panel.shot
     finally:
