@@ -18,7 +18,7 @@ from ctrl.recipe.masks import Words
 from ctrl.recipe.samplers import ONE_A_STEP
 from ctrl.recipe.schedule import Schedule
 from ctrl.recipe.show import difference_html
-from ctrl.recipe.wording import name_of, window, words_for
+from ctrl.recipe.wording import name_of, title_of, window, words_for
 
 PARTS = ("directions", "regions", "controls", "styles", "loras")
 VALUES = ("edit", "aligned")
@@ -214,9 +214,9 @@ def _part_edits(name: str, old: Any, new: Any) -> Iterator[_Edit]:
             added.remove(match)
             yield from _field_edits(name, old, new, part, match)
     for part in removed:
-        yield _edit_list(name, old, new, part, None, f"{name_of(part)} removed")
+        yield _edit_list(name, old, new, part, None, f"{title_of(part)} removed")
     for part in added:
-        yield _edit_list(name, old, new, None, part, f"{name_of(part)} added{window(part.weight, new.steps)}")
+        yield _edit_list(name, old, new, None, part, f"{title_of(part)} added{window(part.weight, new.steps)}")
 
 
 def _field_edits(name: str, old: Any, new: Any, part: Any, match: Any) -> Iterator[_Edit]:

@@ -34,6 +34,14 @@ def name_of(part: Any) -> str:
     return f"{name} {part.kind!r}" if name == "Control" else f"{name} {part.name!r}" if name == "Lora" else name
 
 
+def title_of(part: Any) -> str:
+    """What a part is called that came or went; several regions are told apart by their words."""
+    if type(part).__name__ != "Region":
+        return name_of(part)
+    text = str(part.prompt)
+    return f"Region {text if len(text) <= 40 else text[:39] + '…'!r}"
+
+
 def words_for(value: Any) -> str:
     """A value in a few words."""
     if isinstance(value, float):

@@ -156,3 +156,10 @@ def test_changes_that_undo_each_other_affect_no_step():
     old = Recipe("a", controls=[ctrl.Depth(MAP, mode="prompt first")])
     new = Recipe("a", controls=[ctrl.Depth(MAP, mode="control first", uncond=1)])
     assert [change.step for change in old.diff(new)] == [None, None]
+
+
+def test_regions_that_come_and_go_are_told_apart_by_their_words():
+    regions = [ctrl.Region("a blue box", LEFT), ctrl.Region("a " * 40, LEFT)]
+    words = [change.words for change in SCHEDULED.replace(regions=regions).diff(SCHEDULED.replace(regions=[]))]
+    assert words[0].startswith("Region 'a blue box' removed") and "…' removed" in words[1]
+    assert len(words[1]) < 100
