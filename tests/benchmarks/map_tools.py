@@ -37,10 +37,11 @@ class Ours(Tool):
     """`ctrl.watching` with its defaults: up blocks of 8 cells or more, all steps or the last three."""
 
     name = "ctrl.watching"
+    kept = ctrl.Watch()
 
     @contextmanager
     def watch(self, pipe: Any) -> Iterator[Any]:
-        with ctrl.watching(pipe) as seen:
+        with ctrl.watching(pipe, self.kept) as seen:
             yield seen
 
     def maps(self, pipe: Any, seen: Any, prompt: str) -> Maps:
@@ -48,6 +49,13 @@ class Ours(Tool):
 
     def bytes(self, seen: Any) -> int:
         return seen.attention.receipt.bytes
+
+
+class Words(Ours):
+    """`ctrl.watching` without self-attention, which the others do not read either."""
+
+    name = "ctrl.watching, words alone"
+    kept = ctrl.Watch(self_attention=False)
 
 
 class Daam(Tool):
@@ -218,4 +226,4 @@ def envoy(model: Any, path: str) -> Any:
     return functools.reduce(lambda at, name: at[int(name)] if name.isdigit() else getattr(at, name), parts, model.unet)
 
 
-TOOLS: tuple[type, ...] = (Ours, Daam, Capture, Sight)
+TOOLS: tuple[type, ...] = (Ours, Words, Daam, Capture, Sight)
