@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,11 +68,11 @@ class Recording:
             yield sample(model, recipe, memory=memory, progress=False)
 
     def film(self, model: Model, path: str | Path) -> None:
-        """Render every move exactly, each shown as long as it was, to a .gif, .webp or .mp4.
+        """Render every move exactly, each shown as long as it was, to a .gif, .webp or .mp4, whole or not at all.
 
         Pictures of several sizes keep their pixels, on black of the largest width and height.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         if path.suffix.lower() not in FILMS:
             raise ValueError(f"path must end in {', '.join(FILMS)}, got {path.name!r}.")
         if not self.moves:
@@ -79,12 +80,15 @@ class Recording:
         pictures = _of_one_size([shot.image for shot in self.shots(model)])
         seconds = [later - sooner for (sooner, _), (later, _) in zip(self.moves, self.moves[1:], strict=False)]
         durations = [*seconds, LAST]
-        if path.suffix.lower() == ".mp4":
-            _write_mp4(path, pictures, durations)
-        else:
-            first, *rest = pictures
-            milliseconds = [max(20, round(1000 * one)) for one in durations]
-            first.save(path, save_all=True, append_images=rest, duration=milliseconds, loop=0, lossless=True)
+        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            made = Path(folder) / path.name
+            if path.suffix.lower() == ".mp4":
+                _write_mp4(made, pictures, durations)
+            else:
+                first, *rest = pictures
+                milliseconds = [max(20, round(1000 * one)) for one in durations]
+                first.save(made, save_all=True, append_images=rest, duration=milliseconds, loop=0, lossless=True)
+            made.replace(path)
 
 
 def _of_one_size(pictures: Sequence[Image]) -> list[Image]:

@@ -16,7 +16,7 @@ import torch
 from variety import MAP, PLAIN
 
 import ctrl
-from ctrl.live import Recording, Settings
+from ctrl.live import Recording, Settings, record
 from ctrl.live.active import activity
 
 RECIPE = PLAIN.replace(steps=3, guidance=5.0, controls=[ctrl.Pose(MAP, 0.8)])
@@ -373,6 +373,7 @@ def test_a_recording_becomes_a_film(model, tmp_path, suffix):
     recording = Recording(((0.0, RECIPE), (0.2, RECIPE.replace(seed=1)), (0.5, wide)))
     path = tmp_path / f"film{suffix}"
     recording.film(model, path)
+    assert list(tmp_path.iterdir()) == [path]
     if suffix == ".mp4":
         film = cv2.VideoCapture(str(path))
         assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 5 + 8 + 25
@@ -388,6 +389,22 @@ def test_a_recording_becomes_a_film(model, tmp_path, suffix):
             assert not shown[:, :16].any() and not shown[:, 48:].any()
     with pytest.raises(ValueError, match="must end in"):
         recording.film(model, tmp_path / "film.avi")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
+def test_a_film_that_fails_leaves_the_file_as_it_was(model, tmp_path, monkeypatch, suffix):
+    from PIL import Image
+
+    def fails(*args, **kwargs):
+        raise OSError("no room on the disk")
+
+    monkeypatch.setattr(Image.Image, "save", fails)
+    monkeypatch.setattr(record, "_write_mp4", fails)
+    path = tmp_path / f"film{suffix}"
+    path.write_bytes(b"before")
+    with pytest.raises(OSError, match="no room"):
+        Recording(((0.0, RECIPE),)).film(model, path)
+    assert [(one, one.read_bytes()) for one in tmp_path.iterdir()] == [(path, b"before")]
 
 
 def test_an_on_state_that_always_raises_is_logged_and_the_session_still_ends(model, caplog):
