@@ -119,6 +119,7 @@ function progressLine(model, life, send) {
     make("span", { text: "PNG" }),
   );
   const facts = make("p", { class: "st-facts" });
+  const notes = notesOf(model, bind);
   const draw = () => {
     const { phase = "idle", step = 0, count = 0, rate = 0, left = 0, message = "" } = model.get("progress");
     const runs = phase === "running" || phase === "drafting";
@@ -131,11 +132,10 @@ function progressLine(model, life, send) {
       : { idle: message || "at rest", filling: "at rest", cancelled: `cancelled at ${step} of ${count}`, failed: "failed" }[phase] ?? phase;
     if (said.textContent !== phase) said.textContent = phase;
     const { evaluations, reused, seconds: time } = model.get("cost");
-    const cost =
+    facts.textContent =
       time === undefined ? "" : `${evaluations} evaluations${reused ? `, ${reused} reused` : ""}, ${seconds(time)}`;
-    facts.replaceChildren(...[cost, ...model.get("notes")].filter(Boolean).map((line) => make("span", { text: line })));
   };
-  bind("progress cost notes", draw);
+  bind("progress cost", draw);
   bind("can", () => {
     const { undo: past, redo: ahead } = model.get("can");
     [undo.disabled, redo.disabled] = [!past, !ahead];
@@ -151,6 +151,23 @@ function progressLine(model, life, send) {
     bar,
     make("div", { class: "ctrl-row" }, text, said, make("span", { class: "ctrl-gap" }), undo, redo, cancel, save),
     facts,
+    notes,
   );
   return { node, asked, draw };
+}
+
+// The notes on the picture: one line, which opens.
+function notesOf(model, bind) {
+  const count = make("b"),
+    first = make("span"),
+    list = make("ul");
+  const node = make("details", { class: "st-notes" }, make("summary", {}, count, first), list);
+  bind("notes", () => {
+    const notes = model.get("notes");
+    node.hidden = !notes.length;
+    count.textContent = notes.length === 1 ? "Note" : `${notes.length} notes`;
+    first.textContent = notes[0] ?? "";
+    list.replaceChildren(...notes.map((text) => make("li", { text })));
+  });
+  return node;
 }

@@ -55,6 +55,23 @@ def test_it_shows_the_picture_the_words_and_every_strength(shown):
     shown.picture("studio")
 
 
+def test_notes_are_one_line_that_opens(shown, studio):
+    notes = shown.page.locator(".st-notes")
+    studio.notes = []
+    until(shown, lambda: not notes.is_visible())
+    studio.notes = ["the control picture was enlarged " * 8, "the negative prompt has no effect"]
+    until(shown, lambda: "2 notes" in notes.inner_text())
+    assert notes.bounding_box()["height"] < 30
+    assert not notes.locator("li").first.is_visible()
+    notes.locator("summary").focus()
+    shown.page.keyboard.press("Enter")
+    until(shown, lambda: notes.locator("li").last.is_visible())
+    assert notes.locator("li").all_inner_texts() == [note.strip() for note in studio.notes]
+    shown.picture("studio-notes")
+    studio.notes = studio.notes[1:]
+    until(shown, lambda: "Note" in notes.inner_text() and notes.locator("li").count() == 1)
+
+
 def test_what_is_typed_and_dragged_reaches_the_recipe(shown, studio):
     page = shown.page
     page.locator(".st-words textarea").first.fill("a blue ball")
