@@ -118,9 +118,9 @@ def main():
     asked.add_argument("--steps", type=int, default=20)
     given = asked.parse_args()
     assert find_spec("playwright"), "pip install '.[test]'"
-    from conftest import CHROMIUM, FLAGS
     from lab import Notebook, running
     from playwright.sync_api import sync_playwright
+    from stage import CHROMIUM, FLAGS
 
     home = Path(tempfile.mkdtemp())
     with sync_playwright() as playwright, running(home) as address:

@@ -1,9 +1,9 @@
 """The leaves once in a real JupyterLab: seen, dragged, alive beside a busy cell, and back after a reload."""
 
 import pytest
-from conftest import SHOTS
 from lab import Notebook, running
 from pages import browsing, drag
+from stage import SHOTS
 
 pytestmark = pytest.mark.slow
 

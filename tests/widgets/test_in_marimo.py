@@ -10,9 +10,9 @@ import urllib.request
 from contextlib import contextmanager
 
 import pytest
-from conftest import SHOTS
 from lab import ROOT, end
 from pages import browsing, drag
+from stage import SHOTS
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ CTRL_NOTEBOOK names the folder with Notebook 7, made by `pip install --no-deps -
 import os
 
 import pytest
-from conftest import SHOTS
 from lab import TOKEN, running, write
 from pages import browsing
+from stage import SHOTS
 
 pytestmark = pytest.mark.slow
 

@@ -1,9 +1,9 @@
 """TokenHeat, MapPad and StyleShelf once in a real JupyterLab: seen, used, quiet with keys, and back after a reload."""
 
 import pytest
-from conftest import SHOTS
 from lab import Notebook, running
 from pages import browsing
+from stage import SHOTS
 
 pytestmark = pytest.mark.slow
 

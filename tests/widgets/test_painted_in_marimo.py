@@ -2,8 +2,8 @@
 
 import pytest
 import test_in_marimo
-from conftest import SHOTS
 from pages import browsing
+from stage import SHOTS
 from test_in_marimo import address  # noqa: F401
 
 pytestmark = pytest.mark.slow

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from conftest import SHOTS
 from lab import Notebook, running
 from pages import browsing, drag
+from stage import SHOTS
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Stage
 from pages import drag
 from PIL import Image
+from stage import Stage
 
 import ctrl
 

@@ -6,9 +6,9 @@ import json
 from importlib.resources import files
 
 import pytest
-from conftest import SHOTS
 from lab import Notebook, running
 from pages import browsing, drag
+from stage import SHOTS
 
 pytestmark = pytest.mark.slow
 

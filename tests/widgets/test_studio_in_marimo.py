@@ -1,8 +1,8 @@
 """Studio once in a real marimo: the shell and its leaves, a knob that is followed, and a cell that runs again."""
 
 import pytest
-from conftest import SHOTS
 from pages import browsing
+from stage import SHOTS
 from test_in_marimo import serving
 
 pytestmark = pytest.mark.slow
