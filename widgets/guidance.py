@@ -16,7 +16,7 @@ class GuidancePanel(LivePanel):
     """A recipe's numbers under sliders, beside the picture that follows them; see `LivePanel`.
 
     Guidance, the weights of controls, styles, regions and LoRAs, steps and seed can be moved; a weight that is a
-    `Schedule` is a curve. A switch turns a part off and keeps its weight.
+    `Schedule` is a curve, and a button makes one of a slider. A switch turns a part off and keeps its weight.
 
     >>> panel = GuidancePanel(ctrl.load(), ctrl.Recipe("a figure waving"))    # doctest: +SKIP
     >>> panel.shot.image                                                      # doctest: +SKIP

@@ -10,7 +10,7 @@ from typing import Any
 
 import ipywidgets
 
-from ctrl import Blend, Guidance, Recipe, Schedule, SeedBlend
+from ctrl import Blend, Guidance, Recipe, Schedule, SeedBlend, hold
 from widgets.curve import CurvePad
 from widgets.settings import HIGHEST
 
@@ -24,6 +24,7 @@ class Knob:
     """One part of a recipe: the `row` to show, its `widgets`, the `value` they hold, and the recipe with it.
 
     `traits` are those that the value depends on. `note` is a sentence about a value that has no effect, else "".
+    `another` makes the knob to put in its place once a curve was asked for in place of a slider, or the other way round.
     """
 
     row: ipywidgets.Widget
@@ -32,11 +33,18 @@ class Knob:
     apply: Callable[[Recipe, Any], Recipe]
     traits: Sequence[str] = TRAITS
     note: Callable[[Any], str] = lambda _value: ""
+    another: Callable[[], Knob | None] = lambda: None
 
     def observe(self, moved: Callable[..., None]) -> None:
         """Call `moved` at every change."""
         for widget in self.widgets:
             widget.observe(moved, names=[name for name in self.traits if widget.has_trait(name)])
+
+    def follow(self, recipe: Recipe) -> None:
+        """Show what else of a recipe concerns it: a curve has its steps."""
+        for widget in self.widgets:
+            if isinstance(widget, CurvePad):
+                widget.steps = recipe.steps
 
 
 def size(widget: ipywidgets.Widget, sizes: dict[str, str]) -> None:
@@ -50,12 +58,7 @@ def knobs(recipe: Recipe) -> Iterator[Knob]:
     weights = [_guidance(recipe), *_blended(recipe, "prompt"), *_blended(recipe, "negative")]
     for name in HIGHEST:
         weights += [weight_knob(recipe, name, at) for at in range(len(getattr(recipe, name)))]
-    steps = _steps(recipe)
-    for knob in weights:
-        if isinstance(knob.widgets[0], CurvePad):
-            ipywidgets.dlink((steps.row, "value"), (knob.widgets[0], "steps"))
-    yield from (*weights, steps)
-    yield seed_knob(recipe)
+    yield from (*weights, _steps(recipe), seed_knob(recipe))
     if isinstance(recipe.seed, SeedBlend):
         yield _seed_blend(recipe.seed)
 
@@ -70,7 +73,7 @@ def _guidance(recipe: Recipe) -> Knob:
             return recipe.replace(guidance=replace(recipe.guidance, weight=weight))
         return recipe.replace(guidance=weight)
 
-    return _switched("guidance", weight, (0.0, 20.0, 100.0), recipe.steps, apply, on=True)
+    return _switched("guidance", weight, (0.0, 20.0, 100.0), recipe.steps, apply, on=True, curves=True)
 
 
 def weight_knob(recipe: Recipe, name: str, at: int) -> Knob:
@@ -85,7 +88,8 @@ def weight_knob(recipe: Recipe, name: str, at: int) -> Knob:
     parts, high = getattr(recipe, name), HIGHEST[name]
     label = _label(name, parts[at]) + (f" {at + 1}" if len(parts) > 1 else "")
     low = -high if name in ("directions", "loras") else 0.0
-    return _switched(label, parts[at].weight, (low, high, 10.0), recipe.steps, apply, on=parts[at].on)
+    curves = name in ("controls", "styles")
+    return _switched(label, parts[at].weight, (low, high, 10.0), recipe.steps, apply, on=parts[at].on, curves=curves)
 
 
 def _blended(recipe: Recipe, name: str) -> Iterator[Knob]:
@@ -126,8 +130,12 @@ def _switched(
     apply: Callable[[Recipe, Any], Recipe],
     *,
     on: bool,
+    curves: bool = False,
 ) -> Knob:
-    """A weight and its switch; `bounds` are the slider's ends, and the highest value of a curve."""
+    """A weight and its switch; `bounds` are the slider's ends, and the highest value of a curve.
+
+    With `curves` a button makes a curve of the slider, and a slider at its highest value of the curve.
+    """
     low, high, limit = bounds
     hand: Any
     if isinstance(weight, Schedule):
@@ -138,10 +146,25 @@ def _switched(
         hand = ipywidgets.FloatSlider(weight, min=low, max=high, step=0.05, description=label, style=LABEL)
     switch = ipywidgets.Checkbox(on, description="on", indent=False, tooltip=f"{label} on", layout={"width": "4em"})
 
-    def value() -> tuple[float | Schedule, bool]:
-        return (hand.schedule if isinstance(hand, CurvePad) else hand.value), switch.value
+    curved = isinstance(weight, Schedule)
+    other = ipywidgets.ToggleButton(
+        curved, description="curve", tooltip=f"{label} as a curve over the steps", layout={"width": "5em"}
+    )
 
-    return Knob(ipywidgets.HBox([hand, switch]), (hand, switch), value, apply)
+    def value() -> tuple[float | Schedule, bool]:
+        now = hand.schedule if curved else hand.value
+        if other.value != curved:
+            now = now.highest if curved else hold(now)
+        return now, switch.value
+
+    def another() -> Knob | None:
+        if other.value == curved:
+            return None
+        now, still = value()
+        return _switched(label, now, bounds, steps, apply, on=still, curves=curves)
+
+    widgets = (hand, switch, other) if curves else (hand, switch)
+    return Knob(ipywidgets.HBox(widgets), widgets, value, apply, another=another)
 
 
 def _steps(recipe: Recipe) -> Knob:

@@ -6,7 +6,7 @@ import html
 import threading
 from abc import ABCMeta, abstractmethod
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -136,14 +136,19 @@ class LivePanel(ipywidgets.Box, metaclass=_Abstract):  # type: ignore[misc]  # i
             old, self._given, self._knobs = self._knobs, given, knobs
             self._values = [knob.value() for knob in knobs]
             wanted = self._meant(self._values)
-        for knob in knobs:
+        self._show_knobs(knobs, old)
+        return wanted
+
+    def _show_knobs(self, new: Sequence[Knob], old: Sequence[Knob]) -> None:
+        """Show all knobs, some of which are new, and close those of the old ones that are gone."""
+        for knob in new:
             knob.observe(self._moved)
             for widget in knob.widgets:
                 free(widget)
-        boxes = self._lay_out([knob.row for knob in knobs])
-        for widget in (*(one for knob in old for one in (*_inside(knob.row), knob.row)), *boxes):
+        boxes = self._lay_out([knob.row for knob in self._knobs]) if new else []
+        gone = [knob.row for knob in old if knob not in self._knobs]
+        for widget in (*(one for row in gone for one in (*_inside(row), row)), *boxes):
             widget.close()
-        return wanted
 
     def _lay_out(self, rows: list[Any]) -> list[Any]:
         """Show the knobs beside the picture, or below it where a leaf has a column; returns those shown before."""
@@ -172,6 +177,11 @@ class LivePanel(ipywidgets.Box, metaclass=_Abstract):  # type: ignore[misc]  # i
                     self._front.follow(self.live)
             except (ValueError, TypeError, RuntimeError) as error:
                 self.view.show_error(REFUSED, error, "The picture is of the settings before.")
+                return
+            old, self._knobs = self._knobs, tuple(knob.another() or knob for knob in self._knobs)
+            for knob in self._knobs:
+                knob.follow(self.live.recipe)
+            self._show_knobs([knob for knob in self._knobs if knob not in old], old)
 
     def _meant(self, values: list[Any]) -> ctrl.Recipe:
         """The recipe that the knobs show at these values."""

@@ -67,6 +67,28 @@ def test_what_is_switched_off_keeps_its_weight(panel):
     assert panel.recipe == RECIPE
 
 
+def test_a_button_makes_a_curve_of_a_slider_and_a_slider_of_a_curve(panel, model):
+    hands(panel)["guidance on"].value = False
+    closed = [hands(panel)["pose 1"], hands(panel)["pose 1 as a curve over the steps"]]
+    hands(panel)["pose 1 as a curve over the steps"].value = True
+    assert panel.recipe == RECIPE.replace(guidance=1.0), "the same weight in every step"
+    assert not any(one.comm for one in closed)
+    shown_rows = [row for box in panel.children[1:] for row in box.children]
+    assert hands(panel)["pose 1"] in [one for row in shown_rows for one in getattr(row, "children", ())]
+    hands(panel)["steps"].value = 4
+    assert hands(panel)["pose 1"].steps == 4
+    hands(panel)["pose 1"].schedule = ctrl.ramp(1.2, 0.2)
+    ramped = [ctrl.Pose(MAP, ctrl.ramp(1.2, 0.2)), RECIPE.controls[1]]
+    assert panel.live.wait(WAIT).recipe == RECIPE.replace(guidance=1.0, steps=4, controls=ramped) == panel.recipe
+    assert np.array_equal(shown(panel), pixels(ctrl.sample(model, panel.recipe).image))
+    hands(panel)["guidance on"].value = True
+    assert panel.recipe.guidance == 5.0, "another knob kept what it held"
+    hands(panel)["pose 1 on"].value = False
+    hands(panel)["pose 1 as a curve over the steps"].value = False
+    assert (panel.recipe.controls[0].weight, panel.recipe.controls[0].on) == (1.2, False)
+    assert hands(panel)["pose 1"].value == 1.2
+
+
 def test_a_schedule_is_a_curve_and_the_rest_of_guidance_stays(model):
     from widgets import GuidancePanel
 

@@ -133,7 +133,7 @@ def test_a_reference_is_weighed_switched_off_and_on(panel_of, model):
 
 def test_weight_and_seed_act_beside_the_leaf(panel_of):
     panel = panel_of(PosePanel, POSED.replace(controls=[ctrl.Pose(WAVING, 0.8)]))
-    weight, switch = panel._knobs[0].widgets
+    weight, switch, _curve = panel._knobs[0].widgets
     weight.value = 0.3
     assert panel.recipe.controls[0] == ctrl.Pose(WAVING, 0.3)
     switch.value = False

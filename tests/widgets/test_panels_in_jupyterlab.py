@@ -104,6 +104,18 @@ def test_a_drag_is_followed_while_a_cell_is_busy(book):
     book.fulfilled("() => window.done")
 
 
+def test_a_weight_is_a_curve_at_a_press_and_a_slider_again(book):
+    curve = book.page.locator(".ctrl-curve")
+    assert curve.count() == 0
+    book.page.get_by_title("pose as a curve over the steps").click()
+    curve.wait_for(timeout=20_000)
+    exact(book)
+    look(book, "weight-as-a-curve", ".ctrl-curve")
+    book.page.get_by_title("pose as a curve over the steps").click()
+    curve.wait_for(state="detached", timeout=20_000)
+    assert book.page.errors == []
+
+
 def test_a_snapshot_stays_in_the_notebook(book):
     book.run(3)
     book.run(4)
