@@ -24,7 +24,7 @@ class Knob:
     """One part of a recipe: the `row` to show, its `widgets`, the `value` they hold, and the recipe with it.
 
     `traits` are those that the value depends on. `note` is a sentence about a value that has no effect, else "".
-    `another` makes the knob to put in its place once a curve was asked for in place of a slider, or the other way round.
+    `another` makes the knob to put in its place once its button asked for a curve, or for a slider again.
     """
 
     row: ipywidgets.Widget
