@@ -1,6 +1,7 @@
 """Sweeps: every cell is what `sample` makes, shared steps are made once, and nothing finished is lost."""
 
 import math
+import shutil
 import sys
 from dataclasses import replace
 
@@ -215,7 +216,7 @@ def test_whatever_is_damaged_in_a_folder_is_made_again(model, evaluations, tmp_p
 
 
 def test_a_folder_of_another_model_is_refused(model, tmp_path):
-    (tmp_path / "sweep.json").write_text('{"model": "Model(\'another\')", "weights": {}}')
+    (tmp_path / "sweep.json").write_text('{"ctrl sweep": 2, "model": "Model(\'another\')", "weights": {}}')
     with pytest.raises(ValueError, match=r"holds pictures by Model\('another'\), not by .*; give another"):
         ctrl.sweep(model, RECIPE, {"seed": [1]}, folder=tmp_path)
 
@@ -231,7 +232,7 @@ def test_a_folder_of_other_weights_is_refused_though_the_name_is_the_same(folder
 
 NETWORKS = {
     "control pose": lambda model: model.controlnet("pose").module.parameters(),
-    "style of no name": lambda model: [model.ip_adapter().encoder.visual_projection.weight],
+    "the first IP-Adapter": lambda model: [model.ip_adapter().encoder.visual_projection.weight],
 }
 
 
@@ -248,6 +249,24 @@ def test_a_folder_tells_other_weights_of_what_its_recipes_use(folder, tmp_path, 
         ctrl.sweep(model, styled, {"seed": [1]}, folder=tmp_path)
     (made,) = ctrl.sweep(model, recipe.replace(controls=[]), {"seed": [1]}, folder=tmp_path)
     assert np.array_equal(pixels(made.image), pixels(ctrl.sample(model, made.recipe).image))
+
+
+def test_a_folder_tells_another_lora_of_the_same_name(folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    other = shutil.copytree(folder, tmp_path / folder.name)
+    file = other / "lora" / "pytorch_lora_weights.safetensors"
+    save_file({name: 2 * weight for name, weight in load_file(file).items()}, file)
+    recipe = RECIPE.replace(steps=1, loras=[ctrl.Lora("lcm", 0.5)])
+    ctrl.sweep(ctrl.load(folder, device="cpu"), recipe, {"seed": [1]}, folder=tmp_path / "made")
+    with pytest.raises(ValueError, match=r"other weights of .* \(lora lcm\); give another"):
+        ctrl.sweep(ctrl.load(other, device="cpu"), recipe, {"seed": [1]}, folder=tmp_path / "made")
+
+
+def test_a_folder_of_another_version_says_so(model, tmp_path):
+    (tmp_path / "sweep.json").write_text('{"ctrl sweep": 1, "model": "x", "weights": "0"}')
+    with pytest.raises(ValueError, match=r"is of another version of ctrl \(1\); give another"):
+        ctrl.sweep(model, RECIPE, {"seed": [1]}, folder=tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"model": "x"}', '{"model": "x", "weights": "0"}'])

@@ -147,24 +147,27 @@ def _switched(
     switch = ipywidgets.Checkbox(on, description="on", indent=False, tooltip=f"{label} on", layout={"width": "4em"})
 
     curved = isinstance(weight, Schedule)
-    other = ipywidgets.ToggleButton(
-        curved, description="curve", tooltip=f"{label} as a curve over the steps", layout={"width": "5em"}
-    )
+    other = _curve_button(label, curved) if curves else None
 
     def value() -> tuple[float | Schedule, bool]:
         now = hand.schedule if curved else hand.value
-        if other.value != curved:
+        if other is not None and other.value != curved:
             now = now.highest if curved else hold(now)
         return now, switch.value
 
     def another() -> Knob | None:
-        if other.value == curved:
+        if other is None or other.value == curved:
             return None
         now, still = value()
         return _switched(label, now, bounds, steps, apply, on=still, curves=curves)
 
-    widgets = (hand, switch, other) if curves else (hand, switch)
+    widgets = (hand, switch) if other is None else (hand, switch, other)
     return Knob(ipywidgets.HBox(widgets), widgets, value, apply, another=another)
+
+
+def _curve_button(label: str, curved: bool) -> ipywidgets.ToggleButton:  # noqa: FBT001  # its value
+    tooltip = f"{label} as a curve over the steps"
+    return ipywidgets.ToggleButton(curved, description="curve", tooltip=tooltip, layout={"width": "5em"})
 
 
 def _steps(recipe: Recipe) -> Knob:

@@ -176,8 +176,10 @@ class LivePanel(ipywidgets.Box, metaclass=_Abstract):  # type: ignore[misc]  # i
                     self._values = values
                     self._front.follow(self.live)
             except (ValueError, TypeError, RuntimeError) as error:
-                self.view.show_error(REFUSED, error, "The picture is of the settings before.")
+                self.view.show_error(REFUSED, error, "Choose another value; the picture is of the settings before.")
                 return
+            if self._refused:
+                self.view.clear_problem()
             old, self._knobs = self._knobs, tuple(knob.another() or knob for knob in self._knobs)
             for knob in self._knobs:
                 knob.follow(self.live.recipe)
@@ -207,8 +209,13 @@ class LivePanel(ipywidgets.Box, metaclass=_Abstract):  # type: ignore[misc]  # i
             speed = f", {state.evaluations:.1f} it/s, {state.seconds_left:.1f} s left" if state.evaluations else ""
             self._say(f"{state.phase}: step {state.step} of {state.count}{speed}")
         else:
-            self.view.clear_problem()
+            if not self._refused:  # that stays until the knobs show what can be made
+                self.view.clear_problem()
             self._say(" ".join(filter(None, [state.message or state.phase, self._note])), role="status")
+
+    @property
+    def _refused(self) -> bool:
+        return bool(self.view.problem.get("what") == REFUSED)
 
     def _say(self, text: str, role: str = "") -> None:
         """Show a line of plain text; with a role, a screen reader reads it out."""

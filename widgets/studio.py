@@ -216,7 +216,7 @@ class Studio(Shell):
                     self.clear_problem()  # they are as they were
             except Exception as error:
                 self._show_knobs(self.recipe, KNOBS)  # otherwise it would be sent, and refused, with the next one
-                self.show_error(REFUSED, error, "The picture is of the settings before.")
+                self.show_error(REFUSED, error, "Choose another value; the picture is of the settings before.")
             self.post("settled")
 
     # ---- to the browser
@@ -282,6 +282,7 @@ class Studio(Shell):
         try:
             self.obedience = measured(shot)
         except Exception as error:  # a detector that is not there
+            self.obedience = []  # of an earlier picture
             self.offers = {**self.offers, "obedience": ON_REQUEST}
             self.show_error("How far the picture obeys was not measured.", error, "Everything else works without.")
 

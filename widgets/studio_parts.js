@@ -94,12 +94,13 @@ function moreOf(row, { set, remove, curve }) {
   const mode = picker("Balance", (value) => set({ mode: value }));
   const resize = picker("Fit of the map", (value) => set({ resize: value }));
   const where = picker("Where it acts", (value) => set({ where: value }));
-  const edge = (label, min, onvalue) => numberField(label, { min, max: min + 0.99, step: 0.05, onvalue });
-  const start = edge("from", 0, (value) => {
+  const edge = (label, max, onvalue) => numberField(label, { min: 0, max, step: 0.05, onvalue }); // steps count from min
+  const start = edge("from", 0.99, (value) => {
     const end = until.input.valueAsNumber;
     set({ start: value, until: end > value ? end : rounded(Math.min(1, value + LENGTH)) });
   });
-  const until = edge("to", 0.01, (value) => {
+  const until = edge("to", 1, (typed) => {
+    const value = Math.max(0.01, typed);
     const begin = start.input.valueAsNumber;
     set({ until: value, start: begin < value ? begin : rounded(Math.max(0, value - LENGTH)) });
   });

@@ -79,7 +79,7 @@ def depth(work: Work) -> list[Row]:
     """Whether what is near in the control is near in the picture."""
     whole, beyond = _under_control(work, work.depths, work.bench.depth, work.bench.depth_beyond)
     return [
-        Row.of("depth control: rank correlation", whole, least=0.80, goal=0.95),
+        Row.of("depth control: rank correlation", whole, least=0.95, goal=0.97),
         Row.of("— beyond the mean of all scenes", beyond, **_shares(beyond, least=0.86, goal=0.95)),
     ]
 
@@ -95,7 +95,7 @@ def edges(work: Work) -> list[Row]:
     controls = [ctrl.Edges(Image.fromarray(edges_of(one))) for one in pixels(work.bench.view.picture)]
     two, one = _under_control(work, controls, partial(score, reach=2), partial(score, reach=1))
     return [
-        Row.of("edge control: F1 within 2 px of 128", two, least=0.55, goal=0.80),
+        Row.of("edge control: F1 within 2 px of 128", two, **_shares(two, least=0.86, goal=0.92)),
         Row.of("— within 1 px of 128", one, **_shares(one, least=0.86, goal=0.92)),
     ]
 
@@ -116,7 +116,7 @@ def style(work: Work) -> list[Row]:
     scores = (hits(seen, wanted), hits(absent, wanted), hits(seen, wanted[order]), hits(ceiling, wanted))
     kept = estimate(seen.accuracy(asked) - absent.accuracy(asked))
     return [
-        Row.of("style from a reference: style accuracy", [*map(estimate, scores)], least=0.75, goal=0.95),
+        Row.of("style from a reference: style accuracy", [*map(estimate, scores)], least=0.85, goal=0.95),
         Row.of("style from a reference: content accuracy kept", [kept], least=-0.10, goal=-0.02),
     ]
 

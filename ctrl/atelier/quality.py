@@ -25,8 +25,7 @@ def round_trips(bench: Bench) -> list[Row]:
     wrong = bench.rebuilt.rolled().pictures.numpy()
     found = [np.array(list(map(psnr, one, true))) for one in (rebuilt, flat, wrong)]
     sharp, wanted = sharpnesses(bench.rebuilt.pictures), sharpnesses(bench.view.picture)
-    styles = np.array([scene.style for scene in bench.scenes])
-    each = [(style, styles == style) for style in STYLES if (styles == style).any()]
+    each = _of_styles(bench)
     return [
         Row.of(f"codec PSNR at {bench.size} px, dB", [estimate(one) for one in found], least=26.5, goal=29),
         Row.of("codec: sharpness beside true renders'", [ratio(sharp, wanted)], least=0.92, goal=1.0),
@@ -35,22 +34,46 @@ def round_trips(bench: Bench) -> list[Row]:
 
 
 def samples(bench: Bench, plain: Seen, silent: Seen) -> list[Row]:
-    """Pictures of captions beside true renders of the same; floors: an empty prompt's pictures.
+    """Pictures of captions beside true renders of the same, of all and of each style; floors: an empty prompt's.
 
-    The ceiling of the last two is other true renders that the captions are true of.
+    The ceiling of the last two is other true renders that the captions are true of. A style has some eight pictures:
+    their distance is large even between true renders, so its ceiling is what it is read by.
     """
     wanted = sharpnesses(bench.view.picture)
-    sharp = [ratio(sharpnesses(one.pictures), wanted) for one in (plain, silent, bench.rebuilt)]
+    sharp = [sharpnesses(one.pictures) for one in (plain, silent, bench.rebuilt)]
     again = look([alike(scene, bench.first_seed + 3 * 10**6 + i) for i, scene in enumerate(bench.scenes)], bench.size)
     pictures = (bench.view.picture, plain.pictures, silent.pictures, again.picture)
     true, *others = (textures(bench.eyes, one) for one in pictures)
-    far = [Estimate(frechet(one, true), float("nan"), float("nan"), len(true)) for one in others]
     taken = [estimate(taken_as_true(one, true)) for one in others]
+
+    def sharpened(name: str, rows: Array, **bounds: float) -> Row:
+        own, absent, ceiling = (ratio(one[rows], wanted[rows]) for one in sharp)
+        return Row.of(name, [own, absent, None, ceiling], **bounds)
+
+    def distance(name: str, rows: Array) -> Row:
+        scale = true.std(0) + 1e-6
+        own, absent, ceiling = (_known(frechet(one[rows], true[rows], scale), int(rows.sum())) for one in others)
+        return Row.of(name, [own, absent, None, ceiling])
+
+    every, each = np.ones(bench.count, bool), _of_styles(bench)
     return [
-        Row.of("prompt: sharpness beside true renders'", [sharp[0], sharp[1], None, sharp[2]], least=0.85, goal=0.95),
+        sharpened("prompt: sharpness beside true renders'", every, least=0.85, goal=0.95),
+        *(sharpened(f"— {style}", rows) for style, rows in each),
         Row.of("prompt: share taken for true renders", [taken[0], taken[1], None, taken[2]]),
-        Row.of("prompt: Fréchet distance in the eyes' features", [far[0], far[1], None, far[2]]),
+        distance("prompt: Fréchet distance in the eyes' features", every),
+        *(distance(f"— {style}", rows) for style, rows in each),
     ]
+
+
+def _of_styles(bench: Bench) -> list[tuple[str, Array]]:
+    """The styles of the scenes, and which have it, (N,) of bool."""
+    styles = np.array([scene.style for scene in bench.scenes])
+    return [(style, styles == style) for style in STYLES if (styles == style).any()]
+
+
+def _known(value: float, count: int) -> Estimate:
+    """A number that no interval is known of."""
+    return Estimate(value, float("nan"), float("nan"), count)
 
 
 @torch.no_grad()
@@ -67,13 +90,12 @@ def textures(eyes: Eyes, pictures: Tensor) -> Array:
     return np.asarray(torch.cat([one(part.to(device)).cpu() for part in pictures.split(16)]).double().numpy())
 
 
-def frechet(some: Array, others: Array) -> float:
+def frechet(some: Array, others: Array, scale: Array) -> float:
     """Fréchet distance of two sets of features (N, F), each taken for a Gaussian (arXiv 1706.08500).
 
-    In units of the others' spread, F by F. With few pictures it is large even between two sets of true renders: read
-    it beside its ceiling.
+    In units of a spread, F by F. With few pictures it is large even between two sets of true renders: read it beside
+    its ceiling.
     """
-    scale = others.std(0) + 1e-6
     some, others = some / scale, others / scale
     gap = float(np.square(some.mean(0) - others.mean(0)).sum())
     a, b = (one - one.mean(0) for one in (some, others))

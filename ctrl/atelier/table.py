@@ -7,11 +7,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ctrl.atelier.metrics import Estimate
 
 BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
 _HEAD = ("measure", "value", "control absent", "control shuffled", "ceiling", "share of it", "at least", "goal")
+
+
+PARTS = ("value", "absent", "shuffled", "ceiling")
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,16 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """The row as words."""
         share = "" if self.share is None or math.isnan(self.share) else f"{self.share:.2f}"
-        bounds = ("" if bound is None else f"{bound:g}" for bound in (self.least, self.goal))
+        least, goal = ("" if bound is None else f"{bound:g}" for bound in (self.least, self.goal))
         floors = (_mean(part) for part in (self.absent, self.shuffled, self.ceiling))
-        return (self.name, _whole(self.value), *floors, share, *bounds)
+        return (
+            self.name,
+            _whole(self.value),
+            *floors,
+            share,
+            f"{least}, missed" if self.reached is False else least,
+            goal,
+        )
 
 
 @dataclass(frozen=True)
@@ -73,15 +84,31 @@ class Table:
     seconds: float
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def read(cls, text: str) -> Table:
+        """The table that `json` wrote; null is NaN."""
+        whole = json.loads(text)
+        bounds = ("least", "goal")
+        rows = [
+            Row(row["name"], *(_estimate(row[name]) for name in PARTS), **{name: row[name] for name in bounds})
+            for row in whole["rows"]
+        ]
+        return cls(tuple(rows), whole["scenes"], whole["first_seed"], whole["seconds"], tuple(whole["notes"]))
+
     def markdown(self) -> str:
         """The table in GitHub's Markdown, with the interval beside each value."""
-        lines = [_HEAD, ("---",) * len(_HEAD), *(row.cells() for row in self.rows)]
+        rows = [(f"{name}{self._fewer(row)}", *rest) for row in self.rows for name, *rest in [row.cells()]]
+        lines = [_HEAD, ("---",) * len(_HEAD), *rows]
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         under = (
             f"{self.scenes} scenes from seed {_seed(self.first_seed)}; "
-            "in brackets, 95 % intervals by bootstrap over scenes."
+            "in brackets, 95 % intervals by bootstrap over scenes; small numbers, how many of them a row could ask."
         )
         return "\n".join([table, "", under, *(f"{note}." for note in self.notes)])
+
+    def _fewer(self, row: Row) -> str:
+        """How many scenes a row is of, if not of all."""
+        return "" if row.value.count in (self.scenes, 0) else f" <sub>{row.value.count}</sub>"
 
     def text(self) -> str:
         """The table for a terminal."""
@@ -106,6 +133,10 @@ def rewrite(readme: Path, table: Table) -> None:
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     readme.write_text(f"{before}{BEGIN}\n{table.markdown()}\n{END}{after}", encoding="utf-8")
+
+
+def _estimate(found: dict[str, float | None] | None) -> Any:
+    return None if found is None else Estimate(**{k: math.nan if v is None else v for k, v in found.items()})
 
 
 def _whole(value: Estimate) -> str:

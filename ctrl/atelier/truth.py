@@ -122,14 +122,19 @@ def on_grid(heat: Array) -> Array:
     return np.asarray(small[0, 0].numpy())
 
 
-def measures(name: str, scenes: Scenes, ceiling: Scenes, *, goal: float | None, large: float | None) -> list[Row]:
-    """The rows of one setting: the maps between what knows nothing and the eyes."""
+def measures(
+    name: str, scenes: Scenes, ceiling: Scenes, *, goal: float, least: float | None = None, large: float | None = None
+) -> list[Row]:
+    """The rows of one setting: the maps between what knows nothing and the eyes.
+
+    The best threshold is found on these scenes, so its row flatters: the rows at half of the range do not.
+    """
     best = partial(swept, best_threshold(scenes))
     half = partial(swept, HALF)
     wrong = shuffled(scenes)
     number = best_threshold(scenes)
     rows = [
-        Row.of(f"{name}: mIoU at half of the range", _four(half, scenes, wrong, ceiling), goal=goal),
+        Row.of(f"{name}: mIoU at half of the range", _four(half, scenes, wrong, ceiling), least=least, goal=goal),
         Row.of(f"— at the best threshold, {THRESHOLDS[number]:.2f}", _four(best, scenes, wrong, ceiling)),
         Row.of("— of `where` on the grid, half of the range", [estimate(half(_where(scenes)))]),
         Row.of("— at the picture's size, half of the range", [estimate(_large(scenes))], goal=large),
@@ -237,7 +242,7 @@ def word_maps(work: Work) -> list[Row]:
     """How true the maps of words are that users get."""
     own, once, made = noised(work), asked_once(work), generated(work)
     return [
-        *measures("Watch on noised true renders", own, eyes_on(work, own), goal=0.74, large=None),
+        *measures("Watch on noised true renders", own, eyes_on(work, own), least=0.74, goal=0.80),
         *measures("Watch on a finished picture, one call", once, eyes_on(work, once), goal=0.78, large=0.77),
-        *measures("Watch while generating, against the eyes", made, exact(made), goal=0.78, large=None),
+        *measures("Watch while generating, against the eyes", made, exact(made), least=0.77, goal=0.82),
     ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ctrl.recipe import Blend, Guidance, Recipe, highest, weight_at, words_of
+from ctrl.recipe import Blend, Guidance, Recipe, Words, highest, weight_at, words_of
+from ctrl.sampling.word_masks import words_in
 
 if TYPE_CHECKING:
     from ctrl.model import Model
@@ -30,9 +31,18 @@ def activity(model: Model, recipe: Recipe) -> tuple[Activity, ...]:
     """The parts of a recipe and where they act, in the recipe's order; guidance acts where its weight is over 1."""
     strength = 1.0 if recipe.image is None else recipe.strength
     times = model.times(recipe.sampler, recipe.spacing, recipe.steps, strength=strength)
-    guidance = Guidance.of(recipe.canonical.guidance)
-    steps = [at for at in range(len(times)) if not guidance.at(at, times).zero_init]
-    return tuple(_activity(name, part, weight, times, steps) for name, part, weight in _parts(recipe))
+    maps = _maps(recipe, times)
+    return tuple(_activity(name, part, weight, times, maps) for name, part, weight in _parts(recipe))
+
+
+def _maps(recipe: Recipe, times: Sequence[float]) -> dict[int, frozenset[Hashable]]:
+    """Of each step in which parts can act, not being one of zero-init, the words that have a map by then."""
+    guidance, there, maps = Guidance.of(recipe.canonical.guidance), frozenset[Hashable](), {}
+    for at in range(len(times)):
+        if not guidance.at(at, times).zero_init:
+            maps[at] = there
+            there |= {words.asked for words in words_in(recipe.at(at, times))}
+    return maps
 
 
 def _parts(recipe: Recipe) -> Iterator[tuple[str, Any, Any]]:
@@ -56,8 +66,9 @@ def _parts(recipe: Recipe) -> Iterator[tuple[str, Any, Any]]:
             yield f"{name}[{number}]", part, part.weight
 
 
-def _activity(name: str, part: Any, weight: Any, times: Sequence[float], steps: Sequence[int]) -> Activity:
-    """Of a part that can act in these `steps` only."""
+def _activity(
+    name: str, part: Any, weight: Any, times: Sequence[float], maps: Mapping[int, frozenset[Hashable]]
+) -> Activity:
     on = getattr(part, "on", True)
     weights = [weight_at(weight, index, len(times), times) if on else 0.0 for index in range(len(times))]
     if name == "guidance":
@@ -69,15 +80,16 @@ def _activity(name: str, part: Any, weight: Any, times: Sequence[float], steps: 
         reason = "its weight is 0"
     elif not any(weights):
         reason = "guidance is off up to 1" if name == "guidance" else "its window is narrower than a step"
-    seen = _unhidden(part, weights)
-    weights = [one if index in steps and index in seen else 0.0 for index, one in enumerate(weights)]
-    return Activity(name, tuple(weights), reason or ("" if any(weights) else "no step is left for it to act in"))
-
-
-def _unhidden(part: Any, weights: Sequence[float]) -> Sequence[int]:
-    """The steps in which its mask is not black: one of words may be, up to its start and until a step made its map."""
     words = words_of(getattr(part, "map" if isinstance(part, Guidance) else "mask", None))
-    steps = range(len(weights))
+    for index in range(len(times)):
+        if index not in maps or _hidden(words, index, len(times), maps[index]):
+            weights[index] = 0.0
+    hidden = "its mask, or zero-init, leaves no step for it to act in"
+    return Activity(name, tuple(weights), reason or ("" if any(weights) else hidden))
+
+
+def _hidden(words: Words | None, index: int, count: int, maps: frozenset[Hashable]) -> bool:
+    """Whether a mask of words is black at a step: up to its start, and while there is no map of them."""
     if words is None or words.before != "nowhere":
-        return steps
-    return [at for at in steps if words.at(at, len(weights)).acts and any(weights[:at])]
+        return False
+    return not words.at(index, count).acts or words.asked not in maps

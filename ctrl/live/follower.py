@@ -83,7 +83,7 @@ class Follower:
         self._last: Kept | None = None  # of the current run's steps
         self._judged: tuple[tuple[int, int], bool] = (0, 0), False  # whether a wish (its number) needs a step
         self._asked: list[Recipe] = []
-        self._shown: Result | None = None  # the last one
+        self._shown: Result | None = None  # the exact picture that is seen
         self._ended = clock()  # when work on the last wish did
 
     def follow(self, wish: Wish) -> Iterator[Frame | State]:
@@ -91,6 +91,7 @@ class Follower:
         self._asked = [*self._asked[-1:], wish.recipe]
         if wish.at > self._ended:
             self.frames.begin()  # a pause is no part of a frame
+        shown, self._shown = self._shown, None  # previews may hide it
         try:
             if self._drafts(wish.recipe):
                 yield from self._make(wish, wish.recipe.fast(), "draft", "drafting")
@@ -98,7 +99,7 @@ class Follower:
         except Superseded:
             yield self._state("cancelled", wish.recipe)
         else:
-            same = self._shown is not None and np.array_equal(self._shown.pixels, result.pixels)
+            same = shown is not None and np.array_equal(shown.pixels, result.pixels)
             self._shown = result
             yield self._state("idle", wish.recipe, message="the change has no effect on the picture" if same else "")
         finally:
@@ -158,7 +159,7 @@ class Follower:
         return None if result is None or notes is None else (result, notes[0])
 
     def _notes_key(self, adapted: Model, recipe: Recipe) -> Hashable:
-        """Of equal recipes each spelling has its own notes: of a part that has no effect, for one."""
+        """The key of a recipe's notes: equal recipes can have different ones, such as on a part without effect."""
         return "notes", adapted.revision, self.watch, field_values(recipe)
 
     def _run(self, run: Run, trajectory: Trajectory, wish: Wish, phase: Phase) -> Generator[Frame | State, None, int]:

@@ -77,6 +77,8 @@ class Recording:
             raise ValueError(f"path must end in {', '.join(FILMS)}, got {path.name!r}.")
         if not self.moves:
             raise ValueError("the recording is empty; update the live session at least once.")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"path lies in {str(path.parent)!r}, which is no folder; make it first.")
         pictures = _of_one_size([shot.image for shot in self.shots(model)])
         seconds = [later - sooner for (sooner, _), (later, _) in zip(self.moves, self.moves[1:], strict=False)]
         durations = [*seconds, LAST]

@@ -11,9 +11,9 @@ def whole(name: str, given: object, unit: str) -> None:
         raise ValueError(f"{name} must be a whole number of {unit}, 1 or more, got {given!r:.60}.")
 
 
-def part(name: str, given: object, of: str) -> None:
-    """Refuse, by a TypeError or ValueError, what is no number from 0 to 1."""
-    says = f"{name} must be a part of {of}, from 0 to 1, got {given!r:.60}."
+def part(name: str, given: object, most: str) -> None:
+    """Refuse, by a TypeError or ValueError, what is no number from 0 to 1, which is `most`."""
+    says = f"{name} must be a number from 0 to 1, which is {most}, got {given!r:.60}."
     if isinstance(given, bool) or not isinstance(given, Real):
         raise TypeError(says)
     if not 0 <= float(given) <= 1:

@@ -75,7 +75,7 @@ class HeatMap:
         Of `where`; with `refine=False`, of `heat`, enlarged. It fits every `mask=` of a recipe. A ValueError says that
         the map is the same everywhere, as that of a style's only picture is.
         """
-        part("threshold", threshold, "the map's range")
+        part("threshold", threshold, "the map's highest value")
         width, height = self.ground.picture.size
         values = self.where if refine else resized(self.heat[None], height, width)[0]
         low, high = float(values.min()), float(values.max())

@@ -45,7 +45,8 @@ def insist_on_pictures(network: Any, sample: Tensor, states: Tensor | None) -> N
         text = "without a text" if states is None else "with a text"
         raise TypeError(
             "watching reads networks that draw pictures (N, C, h, w) from a text; "
-            f"{type(network).__name__} was called with a sample of {tuple(sample.shape)}, {text}."
+            f"{type(network).__name__} was called with a sample of {tuple(sample.shape)}, {text}; watch "
+            "a pipeline that makes pictures from a prompt."
         )
 
 

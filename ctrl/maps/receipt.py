@@ -47,8 +47,8 @@ class Receipt:
         if self.error is None:
             why = ", ".join(dict.fromkeys(self.missed.values())) or "none"
             raise RuntimeError(
-                f"no cross-attention was read by now, so there are no maps; layers were left out as: {why}. Ask for "
-                "other layers, sizes, heads or steps in ctrl.Watch."
+                f"no cross-attention was read, so there are no maps (layers left out: {why}); give ctrl.Watch other "
+                "layers, sizes, heads or steps."
             )
         if not self.ok:
             raise RuntimeError(

@@ -77,10 +77,11 @@ class Model:
     def revision(self) -> Hashable:
         """Which weights its pictures depend on, for the keys of a memory.
 
-        A control or an IP-Adapter counts once its weights were changed: that another is loaded changes no picture.
+        A ControlNet, T2I-Adapter or IP-Adapter is in it only after its weights were changed in place, so that loading
+        another one keeps earlier results valid.
         """
         parts = (*self._loaded.controls.values(), *self._loaded.ip_adapters.values())
-        changed = [now for part in parts if (now := part.revision) not in self._loaded.first]
+        changed = [now for part in parts if (now := part.revision) not in self._loaded.as_loaded]
         return (self.denoiser.revision, self.text.revision, changes(self._vae_weights), *changed)
 
     def fingerprints(
@@ -92,7 +93,10 @@ class Model:
         """
         weights = {"unet": self.denoiser.weights, "text encoders": self.text.weights, "vae": self._vae_weights}
         weights |= {f"control {kind}": self.control(kind).weights for kind in kinds}
-        weights |= {f"style {name or 'of no name'}": self.ip_adapter(name).weights for name in adapters}
+        weights |= {
+            f"IP-Adapter {name!r}" if name else "the first IP-Adapter": self.ip_adapter(name).weights
+            for name in adapters
+        }
         files = {f"lora {name}": self.extras.lora(name).sha256[:16] for name in loras}
         return {name: fingerprint(tensors) for name, tensors in weights.items()} | files
 
@@ -159,8 +163,9 @@ class Model:
                 adapter = self.extras.t2i_adapter(kind, self.unet, self.vae_scale_factor)
                 if adapter is None:
                     return self._controlnet(kind)
-                nets[kind] = replace(adapter, lock=self.lock)
-                self._loaded.first.add(nets[kind].revision)
+                adapter = replace(adapter, lock=self.lock)
+                self._loaded.as_loaded.add(adapter.revision)
+                nets[kind] = adapter
             return nets[kind]
 
     def controlnet(self, kind: str) -> ControlNet:
@@ -177,8 +182,8 @@ class Model:
                 f"the {kind} ControlNet was made for another model: it reads {net.vae_scale_factor} pixels as one, and "
                 f"a latent of this model is {self.vae_scale_factor}."
             )
+        self._loaded.as_loaded.add(net.revision)  # first: `revision` may be read meanwhile
         self._loaded.controls[kind] = net
-        self._loaded.first.add(net.revision)
         return net
 
     def ip_adapter(self, name: str | None = None) -> IPAdapter:
@@ -189,10 +194,9 @@ class Model:
                 adapter = style_adapter(self.extras.adapter_file(name), self.unet, self.device, self.dtype)
                 encoder, processor = self._own_encoder or self.extras.image_encoder(name, self.device, self.dtype)
                 adapter.check(encoder)
-                adapters[name] = IPAdapter(
-                    adapter, encoder, processor, self.family.style_blocks, new_number(), self.lock
-                )
-                self._loaded.first.add(adapters[name].revision)
+                made = IPAdapter(adapter, encoder, processor, self.family.style_blocks, new_number(), self.lock)
+                self._loaded.as_loaded.add(made.revision)
+                adapters[name] = made
             return adapters[name]
 
     @property
@@ -245,10 +249,10 @@ class Model:
 class Loaded:
     """The networks a model has loaded so far, shared with its copies under LoRAs, and the lock they are used under.
 
-    `first` holds their revisions as they were loaded.
+    `as_loaded` holds the revisions that they had then.
     """
 
     controls: dict[str, ControlNet | T2IAdapter] = field(default_factory=dict)
     ip_adapters: dict[str | None, IPAdapter] = field(default_factory=dict)
-    first: set[Hashable] = field(default_factory=set)
+    as_loaded: set[Hashable] = field(default_factory=set)
     lock: threading.RLock = field(default_factory=threading.RLock)

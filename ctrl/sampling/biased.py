@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Biased:
     """A region by bias of N pictures: the positions of its words in each prompt, masks (N, 1, H, W), and λ.
 
-    `words` is the mask where the run makes it, `mask` being white then.
+    `words` is the mask where attention makes it during the run; `mask` is then unused.
     """
 
     tokens: tuple[tuple[int, ...], ...]
@@ -33,11 +33,11 @@ class Biased:
     strength: float
     words: Words | None = None
 
-    def at(self, rows: Rows, length: int, words: StepWords | None) -> BiasedRegion | None:
+    def at(self, rows: Rows, length: int, words: StepWords) -> BiasedRegion | None:
         """The region in the rows that read the prompt, of so many tokens; None where it does not act yet."""
-        if self.words is not None and words is not None and words.hides(self.words):
+        if words.hides(self.words):
             return None
-        made = None if self.words is None or words is None else words.mask(self.words)
+        made = None if self.words is None else words.mask(self.words)
         tokens = torch.zeros(len(self.tokens), length)
         for picture, places in enumerate(self.tokens):
             tokens[picture, list(places)] = 1

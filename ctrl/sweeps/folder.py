@@ -15,6 +15,8 @@ from ctrl.sampling import Shot
 if TYPE_CHECKING:
     from ctrl.model import Model
 
+VERSION = 2  # of sweep.json
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -64,20 +66,23 @@ class Folder:
         name, known = self._read(note) if note.exists() else (owner.name, {})
         if name != owner.name:
             raise ValueError(f"folder {self.path.name!r} holds pictures by {name}, not by {owner.name}; give another.")
-        other = [network for network in owner.weights if known.get(network, "") not in ("", owner.weights[network])]
+        other = [network for network, now in owner.weights.items() if known.get(network, now) != now]
         if other:
             what = f"other weights of {name} ({', '.join(other)})"
             raise ValueError(f"folder {self.path.name!r} holds pictures by {what}; give another.")
         if known != (weights := {**known, **owner.weights}):
-            save(note, json.dumps({"ctrl sweep": 1, "model": owner.name, "weights": weights}).encode())
+            save(note, json.dumps({"ctrl sweep": VERSION, "model": owner.name, "weights": weights}).encode())
 
     def _read(self, note: Path) -> tuple[str, dict[str, str]]:
         """The model in a sweep.json, and its weights; a ValueError for another program's file."""
         try:
             written = json.loads(note.read_text(encoding="utf-8"))
-            return written["model"], dict(written["weights"])
+            version = written["ctrl sweep"]
+            if version == VERSION:
+                return written["model"], dict(written["weights"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"folder {self.path.name!r} has a sweep.json of something else; give another.") from error
+        raise ValueError(f"folder {self.path.name!r} is of another version of ctrl ({version!r:.20}); give another.")
 
     def load(self, recipe: Recipe, owner: Owner) -> Shot | None:
         """The finished shot of a recipe; None if there is none that can be read."""

@@ -69,11 +69,11 @@ def test_a_ratio_is_of_means_and_its_interval_holds_it():
 def test_the_frechet_distance_of_gaussians():
     rng = np.random.default_rng(0)
     true = rng.normal(size=(400, 3))
-    assert quality.frechet(true, true) == pytest.approx(0.0, abs=1e-9)
     scale = true.std(0) + 1e-6
-    assert quality.frechet(true + scale * [2.0, 0, 0], true) == pytest.approx(4.0, abs=1e-6)
+    assert quality.frechet(true, true, scale) == pytest.approx(0.0, abs=1e-9)
+    assert quality.frechet(true + scale * [2.0, 0, 0], true, scale) == pytest.approx(4.0, abs=1e-6)
     wider = (true - true.mean(0)) * 3 + true.mean(0)
-    assert quality.frechet(wider, true) == pytest.approx(3 * (3 - 1) ** 2, rel=1e-3)  # (3 - 1)^2 in each of 3
+    assert quality.frechet(wider, true, scale) == pytest.approx(3 * (3 - 1) ** 2, rel=1e-3)  # (3 - 1)^2 in each of 3
 
 
 def test_a_classifier_takes_like_for_like_and_tells_unlike_apart():
@@ -323,6 +323,7 @@ def test_the_measure_runs_on_any_model(model):
     names = {row.name for row in found.rows}
     assert {"region: its thing drawn inside", "prompt: share taken for true renders"} <= names
     assert {"pose moved and scaled: placed within 5 % of the picture", "style with colours named, by words"} <= names
+    assert {"colours named and no style: drawn as a 3d render", "style with colours named, from a reference"} <= names
     assert not found.notes
     latents, t = measure.words.noised(model, torch.zeros(1, 8, 16, 16), 0.5, 0)
     assert 300 < float(t) < 700
@@ -355,7 +356,10 @@ TABLE = Table(
 def test_the_table_in_all_its_forms(tmp_path: Path):
     assert "| prompt | 0.80 [0.70, 0.90] | 0.10 |  | 0.90 | 0.89 | 0.7 | 0.95 |" in TABLE.markdown()
     assert "| distance | 3.00 [2.00, 4.00] | 9.00 |  | 2.00 |  |  |  |" in TABLE.markdown()
-    assert "not measured" in TABLE.text()
+    assert "not measured" in TABLE.text() and "| 0.5, missed |" in TABLE.markdown()
+    assert Table.read(TABLE.json()).markdown() == TABLE.markdown()
+    of_four = Row("half", Estimate(0.5, 0.4, 0.6, 4))
+    assert "| half <sub>4</sub> | 0.50" in Table((of_four,), 8, EVALUATION_SEEDS, 1.5).markdown()
     whole = json.loads(TABLE.json())
     assert [row["reached"] for row in whole["rows"]] == [True, False, None]
     assert whole["rows"][1]["value"]["mean"] is None

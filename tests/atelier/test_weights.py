@@ -18,6 +18,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 import ctrl
 from ctrl.atelier.scene import EVALUATION_SEEDS, sample
+from ctrl.atelier.table import BEGIN, END, Table
 from ctrl.atelier.world import look
 from ctrl.train import release
 
@@ -52,6 +53,14 @@ def ours(model, steps=4, **changes):
 def reference():
     picture = look([sample(EVALUATION_SEEDS + 5)], 256).picture[0]
     return ctrl.Picture.of((picture.permute(1, 2, 0) * 255).round().byte().numpy())
+
+
+def test_the_readme_shows_what_the_card_has():
+    table = Table.read(json.dumps(json.loads((WEIGHTS / "card.json").read_text())["measured"]))
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition(BEGIN)[2].partition(END)[0].strip().splitlines()
+    assert len(shown) > 50
+    assert set(shown) <= set(table.markdown().splitlines())
 
 
 def test_the_card_knows_every_file_by_its_sha256():

@@ -165,6 +165,15 @@ def test_a_picture_that_was_stopped_is_a_change_when_it_is_made_at_last(bench):
     assert [state.message for state in bench.states if state.phase == "idle"] == ["", "", SAME]
 
 
+def test_back_from_a_picture_that_was_stopped_is_a_change_of_what_is_seen(bench):
+    bench.ask(RECIPE)
+    bench.on_evaluation = lambda number: bench.mailbox.stop() if number == STEPS + 2 else None
+    bench.ask(RECIPE.replace(prompt="a box"))
+    bench.on_evaluation = lambda _: None
+    bench.ask(RECIPE)
+    assert [state.message for state in bench.states if state.phase == "idle"] == ["", ""]
+
+
 def test_of_equal_recipes_each_has_the_notes_of_its_own_spelling(bench):
     plain = RECIPE.replace(guidance=1.0)
     for recipe in (plain, plain.replace(negative="blue"), plain, plain.replace(negative="blue")):

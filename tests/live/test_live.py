@@ -337,9 +337,24 @@ def test_active_knows_masks_of_words_that_are_black_at_first_and_steps_without_a
         "regions[0]": (2, 3),
         "regions[1]": (1, 2, 3),  # the first step makes its map
     }
-    assert found["controls[1]"].reason == "no step is left for it to act in"
+    assert found["controls[1]"].reason == "its mask, or zero-init, leaves no step for it to act in"
     begun = recipe.replace(guidance=ctrl.Guidance(5.0, zero=ctrl.CFGZero(2)))
-    assert {one.steps for one in activity(model, begun)} == {(2, 3), ()}
+    found = {one.name: one.steps for one in activity(model, begun)}
+    assert found == {
+        "guidance": (2, 3),
+        "controls[0]": (2, 3),
+        "controls[1]": (),
+        "regions[0]": (3,),  # the first step that is predicted makes its map
+        "regions[1]": (3,),
+    }
+
+
+def test_active_knows_that_another_part_may_have_made_the_map_of_its_words(model):
+    late = ctrl.Depth(MAP, ctrl.hold(1, start=0.5), mask=ctrl.Words("ball", start=0.0, before="nowhere"))
+    alone = RECIPE.replace(steps=4, controls=[late])
+    assert {one.name: one.steps for one in activity(model, alone)}["controls[0]"] == (3,)
+    beside = alone.replace(regions=[ctrl.Region("a hat", ctrl.Words("ball", start=0.0))])
+    assert {one.name: one.steps for one in activity(model, beside)}["controls[0]"] == (2, 3)
 
 
 def test_a_recording_saves_replays_and_renders_exactly(model, tmp_path):

@@ -495,7 +495,7 @@ def test_a_run_of_which_nothing_was_read_says_why(model, watch):
     for draw in (lambda: attention["red"], attention.grid, lambda: attention.at((3, 3))):
         with pytest.raises(
             RuntimeError,
-            match=r"no cross-attention was read by now.*left out as: not in up_blocks, 4×4 cells, (8|it has 4)",
+            match=r"no cross-attention was read.*layers left out: not in up_blocks, 4×4 cells, (8|it has 4)",
         ):
             draw()
     if watch.influence:
@@ -553,11 +553,19 @@ def test_what_is_drawn_is_pil_at_the_picture_s_size(seen):
 
 
 WRONG = [
-    (lambda heat: heat.mask("half"), TypeError, "threshold must be a part of the map's range, from 0 to 1, got 'half'"),
-    (lambda heat: heat.mask(1.5), ValueError, "threshold must be a part of the map's range"),
+    (
+        lambda heat: heat.mask("half"),
+        TypeError,
+        "threshold must be a number from 0 to 1, which is the map's highest value, got 'half'",
+    ),
+    (lambda heat: heat.mask(1.5), ValueError, "threshold must be a number from 0 to 1"),
     (lambda heat: heat.overlay(most=-1), ValueError, "most must be a number above 0, the value drawn at the end"),
     (lambda heat: heat.image(most="all"), TypeError, "most must be a number above 0"),
-    (lambda heat: heat.overlay(strength=7), ValueError, "strength must be a part of full colour"),
+    (
+        lambda heat: heat.overlay(strength=7),
+        ValueError,
+        "which is full colour, got 7",
+    ),
     (lambda heat: heat.strip(count=0), ValueError, "count must be a whole number of steps, 1 or more, got 0"),
     (lambda heat: heat.gif("red.gif", milliseconds=0), ValueError, "milliseconds must be a whole number"),
     (lambda heat: heat.save("red.jpg"), ValueError, "path must end in .png"),

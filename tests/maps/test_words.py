@@ -61,7 +61,7 @@ def test_before_its_start_a_mask_is_white_and_then_it_is_the_map_of_the_steps_be
     resumed = next(ctrl.steps(model, frozen, after=steps[1]))
     off = (resumed.latents - steps[2].latents).abs().max()
     effect = (list(ctrl.steps(model, white))[2].latents - steps[2].latents).abs().max()
-    assert effect > 1e-4
+    assert effect > (1e-4 if "bias" in kind else 1e-3)
     assert off < 0.3 * effect if kind == "style" else off < 1e-5  # a style's mask is shrunk by bicubic, as in diffusers
 
 

@@ -227,6 +227,23 @@ def test_its_snapshot_has_each_picture_once_the_newest_first(panel_of):
     assert set(panel.snapshot()._repr_mimebundle_()) == {"text/plain", "image/png"}
 
 
+def test_the_knobs_of_every_kind_of_part_are_closed(model):
+    import ipywidgets
+
+    from widgets import GuidancePanel
+
+    open_before = set(ipywidgets.widgets.widget._instances)
+    parts = {"regions": [ctrl.Region("a box", mask=MAP)], "loras": [ctrl.Lora("lcm", 0.5)]}
+    panel = GuidancePanel(
+        model, PLAIN.replace(**parts, directions=[ctrl.Direction("by day", "at night", 0.4)], controls=[ctrl.Pose(MAP)])
+    )
+    count = len(ipywidgets.widgets.widget._instances)
+    panel.update(panel.recipe.replace(seed=3))
+    assert len(ipywidgets.widgets.widget._instances) == count
+    panel.close()
+    assert set(ipywidgets.widgets.widget._instances) == open_before
+
+
 @pytest.mark.slow
 def test_a_hundred_panels_leave_no_thread_no_comm_and_no_widget(model):
     import ipywidgets

@@ -451,6 +451,10 @@ def test_how_far_it_obeys_is_measured_on_request_where_detectors_must_be_loaded(
         say(studio, "measure")
         until(lambda: studio.obedience)
         assert studio.obedience[0]["value"] == 0.5
+        asked.clear()  # the next one fails
+        studio.update(RECIPE.replace(seed=11))
+        until(lambda: studio.offers["obedience"] == "on request")
+        assert studio.obedience == [], "that of an earlier picture"
     finally:
         studio.close()
 
