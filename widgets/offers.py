@@ -21,7 +21,7 @@ DETECTORS = {"pose": "openpose", "depth": "midas"}  # for pictures of Stable Dif
 
 
 def offers(model: Model) -> dict[str, Any]:
-    """The names of samplers and spacings, the model's own size, controls, styles and LoRAs, and when obedience is measured.
+    """Samplers and spacings, the model's own size, controls, styles and LoRAs, and when obedience is measured.
 
     The atelier's eyes are at hand; detectors for other models are loaded, and perhaps downloaded, on request.
     """

@@ -135,8 +135,11 @@ def rewrite(readme: Path, table: Table) -> None:
     readme.write_text(f"{before}{BEGIN}\n{table.markdown()}\n{END}{after}", encoding="utf-8")
 
 
-def _estimate(found: dict[str, float | None] | None) -> Any:
-    return None if found is None else Estimate(**{k: math.nan if v is None else v for k, v in found.items()})
+def _estimate(found: dict[str, Any] | None) -> Any:
+    if found is None:
+        return None
+    numbers: dict[str, Any] = {name: math.nan if value is None else value for name, value in found.items()}
+    return Estimate(**numbers)
 
 
 def _whole(value: Estimate) -> str:

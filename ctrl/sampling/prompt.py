@@ -47,10 +47,10 @@ class PromptRun:
         rows: Rows,
         revision: Hashable,
         *,
+        words: StepWords,
         edits: Sequence[Edit | At[Edit]] = (),
         observers: Sequence[Observer | At[Observer]] = (),
         step: int | None = None,
-        words: StepWords | None = None,
         nag: NAG | None = None,
     ) -> Hooks:
         """The hooks for a network of this `revision`: word weights, regions, the other `edits`, then NAG."""
@@ -78,9 +78,9 @@ class PromptRun:
         read = self.memory(key, lambda: PromptRows.stack(rows, uncond, uncond))
         return NormalizedNegative(rows.prompted, read.embeds, as_number(nag.weight), nag.tau, nag.alpha, read.weights)
 
-    def _regions(self, fixed: Regions, rows: Rows, words: StepWords | None) -> Regions:
+    def _regions(self, fixed: Regions, rows: Rows, words: StepWords) -> Regions:
         """The regions that act at this step, with the masks that words make."""
-        if words is None or all(words_of(part.mask) is None for part in self.parts):
+        if all(words_of(part.mask) is None for part in self.parts):
             return fixed
         pairs = zip(fixed.regions, self.parts, strict=True)
         terms = [_masked(term, part, rows, words) for term, part in pairs if not words.hides(part.mask)]
