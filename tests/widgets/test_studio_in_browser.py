@@ -130,6 +130,10 @@ def test_a_window_is_never_turned_round_and_more_steps_are_typed_than_slid(shown
         field.fill(typed)
         field.press("Enter")
         until(shown, lambda window=window: (studio.rows[1]["start"], studio.rows[1]["until"]) == window)
+    for key, end in (("ArrowUp", 0.1), ("ArrowDown", 0.05)):
+        last.press(key)
+        last.press("Enter")
+        until(shown, lambda end=end: studio.rows[1]["until"] == end)
     steps = page.locator("input[type=number][aria-label='Steps']")
     steps.fill("60")
     steps.press("Enter")
