@@ -10,15 +10,13 @@ import numpy as np
 import ctrl
 from ctrl.atelier.bench import Bench, Seen, look, restyled, without_style
 from ctrl.atelier.captions import STYLE, describe, thing
-from ctrl.atelier.latents import round_trip
 from ctrl.atelier.metrics import Array, estimate, ratio
 from ctrl.atelier.quality import sharpnesses
-from ctrl.atelier.scene import COLORS, KINDS, Prop, Scene
+from ctrl.atelier.scene import COLORS, KINDS, PLAIN, Prop, Scene
 from ctrl.atelier.table import Row
 from ctrl.atelier.work import Work
 from ctrl.skeleton import Skeleton
 
-PLAIN = "3d render"  # of a prompt that names no style
 NEAR = 0.05  # of the picture: how close a figure must be to where it was asked
 
 
@@ -35,7 +33,7 @@ def styles(work: Work) -> list[Row]:
     plain = [ctrl.Recipe(named(scene), seed=i) for i, scene in enumerate(scenes)]
     given = [recipe.replace(styles=[one]) for recipe, one in zip(plain, work.references, strict=True)]
     prompted = [replace_prompt(recipe, scene) for recipe, scene in zip(plain, scenes, strict=True)]
-    absent, ceiling = work.made(plain), hits(rebuilt(bench, scenes), wanted)
+    absent, ceiling = work.made(plain), hits(bench.after_codec(look(scenes, bench.size).picture), wanted)
     rows = []
     for way, recipes in (("from a reference", given), ("by words", prompted)):
         runs = {way: (recipes, 0.85, 0.95)}
@@ -53,18 +51,13 @@ def _unstyled(bench: Bench, scenes: Sequence[Scene], made: Seen) -> list[Row]:
     """Whether pictures of prompts that name no style are 3d renders, and as sharp as true ones are."""
     wanted = [PLAIN] * len(scenes)
     true = look([replace(scene, style=PLAIN) for scene in scenes], bench.size).picture
-    again = round_trip(bench.model, true)
-    read = [estimate(hits(seen, wanted)) for seen in (made, Seen.of(bench.eyes, again))]
-    sharp = [ratio(sharpnesses(one), sharpnesses(true)) for one in (made.pictures, again)]
+    both = (made, bench.after_codec(true))
+    read = [estimate(hits(seen, wanted)) for seen in both]
+    sharp = [ratio(sharpnesses(seen.pictures), sharpnesses(true)) for seen in both]
     return [
         Row.of("colours named and no style: drawn as a 3d render", [read[0], None, None, read[1]]),
         Row.of("— sharpness beside true 3d renders'", [sharp[0], None, None, sharp[1]]),
     ]
-
-
-def rebuilt(bench: Bench, scenes: Sequence[Scene]) -> Seen:
-    """The true renders of scenes after the codec."""
-    return Seen.of(bench.eyes, round_trip(bench.model, look(scenes, bench.size).picture))
 
 
 def placement(work: Work) -> list[Row]:
@@ -112,12 +105,13 @@ def regions(work: Work) -> list[Row]:
         for scene, prop in zip(bench.scenes, props, strict=False)
     ]
     own, absent = work.made(asked), work.made(bare)
+    ceiling = bench.after_codec(look(true, bench.size).picture)
 
     def there(seen: Seen, side: str) -> Array:
         found = [(getattr(words, f"{side}_kind"), getattr(words, f"{side}_color")) for words in seen.words]
         return np.array([float(one == wanted) for one, wanted in zip(found, things, strict=True)])
 
-    scores = [there(own, "left"), there(absent, "left"), there(own, "right"), there(rebuilt(bench, true), "left")]
+    scores = [there(own, "left"), there(absent, "left"), there(own, "right"), there(ceiling, "left")]
     return [Row.of("region: its thing drawn inside", [*map(estimate, scores)])]
 
 
@@ -168,7 +162,7 @@ def together(work: Work) -> list[Row]:
         for recipe, pose, depth, style in zip(plain, work.poses, work.depths, work.references, strict=True)
     ]
     absent, rows = work.made(plain), []
-    styles = hits(rebuilt(bench, work.others), wanted)
+    styles = hits(bench.after_codec(work.renders), wanted)
     runs = {"": asked} | ({", four steps": [one.fast() for one in asked]} if "lcm" in bench.model.loras else {})
     for name, recipes in runs.items():
         own = work.made(recipes)

@@ -88,7 +88,11 @@ class Bench:
     @cached_property
     def rebuilt(self) -> Seen:
         """The true renders after the codec: the best a picture of this model could look."""
-        return Seen.of(self.eyes, round_trip(self.model, self.view.picture))
+        return self.after_codec(self.view.picture)
+
+    def after_codec(self, pictures: Tensor) -> Seen:
+        """Pictures (N, 3, S, S) in [0, 1] encoded and decoded again, as the eyes see them."""
+        return Seen.of(self.eyes, round_trip(self.model, pictures))
 
     def pck(self, seen: Seen) -> Array:
         """PCK at 10 % of the figure's height over visible keypoints, one value a scene (N,)."""

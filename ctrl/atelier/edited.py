@@ -13,7 +13,7 @@ from ctrl.atelier.bench import Seen, other, restyled, without_style
 from ctrl.atelier.captions import STYLE, article, describe
 from ctrl.atelier.metrics import Array, estimate
 from ctrl.atelier.reading import Facts
-from ctrl.atelier.scene import COLORS, Scene
+from ctrl.atelier.scene import COLORS, PLAIN, Scene
 from ctrl.atelier.table import Row
 from ctrl.atelier.work import Work
 
@@ -24,7 +24,7 @@ def edits(work: Work) -> list[Row]:
     Floors: the source's picture, and, for what stays, the edited prompt alone from the same seed, which is also the
     ceiling of what changes.
     """
-    scenes = [replace(scene, style="3d render") for scene in work.bench.scenes]
+    scenes = [replace(scene, style=PLAIN) for scene in work.bench.scenes]
     texts = [describe(scene, seed=scene.seed, everything=True).text for scene in scenes]
     wanted = [_next(scene.shirt) for scene in scenes]
     dressed = [_dressed(text, scene.shirt, color) for text, scene, color in zip(texts, scenes, wanted, strict=True)]

@@ -11,7 +11,7 @@ import numpy as np
 import ctrl
 from ctrl.atelier.captions import article, describe
 from ctrl.atelier.metrics import estimate
-from ctrl.atelier.scene import COLORS
+from ctrl.atelier.scene import COLORS, PLAIN
 from ctrl.atelier.table import Row
 from ctrl.atelier.truth import HALF, SIDE, best_threshold, centre, found_in, occurrence_of, on_grid, seen, swept
 from ctrl.atelier.words import mask_of
@@ -61,7 +61,7 @@ def influences(work: Work) -> list[Row]:
     count = max(2, bench.count // 2)
     leads, said = [], []
     for at, scene in enumerate(bench.scenes[:count]):
-        named = describe(replace(scene, style="3d render"), everything=True).text
+        named = describe(replace(scene, style=PLAIN), everything=True).text
         pair = [_decided(work, ctrl.Recipe(text, seed=at)) for text in (named, without_shirt(named, scene.shirt))]
         leads.append([one[0] for one in pair])
         said.append([one[1] for one in pair])

@@ -26,16 +26,16 @@ from torch import Tensor
 import ctrl
 from ctrl.atelier import eyes as sight
 from ctrl.atelier import table, words
-from ctrl.atelier.asked import PLAIN, hits, placement, regions, styles, together
+from ctrl.atelier.asked import hits, placement, regions, styles, together
 from ctrl.atelier.bench import Bench, Seen, alike, look, other, pixels, restyled, sighted, without_style
 from ctrl.atelier.captions import describe
 from ctrl.atelier.edges import edges_of
 from ctrl.atelier.edited import aligned, edits, negatives
 from ctrl.atelier.effects import causes, influences, word_masks
-from ctrl.atelier.latents import round_trip
 from ctrl.atelier.metrics import Array, Estimate, edge_f1, estimate, spread
 from ctrl.atelier.quality import round_trips, samples
 from ctrl.atelier.reading import parse
+from ctrl.atelier.scene import PLAIN
 from ctrl.atelier.table import Row, Table
 from ctrl.atelier.truth import word_maps
 from ctrl.atelier.verdict import judge
@@ -112,7 +112,7 @@ def style(work: Work) -> list[Row]:
     wanted, plain = np.array([scene.style for scene in content]), [PLAIN] * len(content)
 
     order = [(i + 1) % bench.count for i in range(bench.count)]  # the next scene's style is always another
-    ceiling = Seen.of(bench.eyes, round_trip(bench.model, work.renders))
+    ceiling = bench.after_codec(work.renders)
     scores = (hits(seen, wanted), hits(absent, wanted), hits(seen, wanted[order]), hits(ceiling, wanted))
     kept = estimate(seen.accuracy(asked) - absent.accuracy(asked))
     return [

@@ -50,8 +50,9 @@ def samples(bench: Bench, plain: Seen, silent: Seen) -> list[Row]:
         own, absent, ceiling = (ratio(one[rows], wanted[rows]) for one in sharp)
         return Row.of(name, [own, absent, None, ceiling], **bounds)
 
+    scale = true.std(0) + 1e-6
+
     def distance(name: str, rows: Array) -> Row:
-        scale = true.std(0) + 1e-6
         own, absent, ceiling = (_known(frechet(one[rows], true[rows], scale), int(rows.sum())) for one in others)
         return Row.of(name, [own, absent, None, ceiling])
 
@@ -93,8 +94,8 @@ def textures(eyes: Eyes, pictures: Tensor) -> Array:
 def frechet(some: Array, others: Array, scale: Array) -> float:
     """Fréchet distance of two sets of features (N, F), each taken for a Gaussian (arXiv 1706.08500).
 
-    In units of a spread, F by F. With few pictures it is large even between two sets of true renders: read it beside
-    its ceiling.
+    In units of `scale` (F,), such as the spread of each feature. With few pictures it is large even between two sets of
+    true renders: read it beside its ceiling.
     """
     some, others = some / scale, others / scale
     gap = float(np.square(some.mean(0) - others.mean(0)).sum())

@@ -26,6 +26,7 @@ STYLES = (
     "clay model",
     "comic book",
 )
+PLAIN = "3d render"  # the style of a picture whose caption names none
 GROUNDS = ("grass", "sand", "snow", "wood", "tiles")
 TIMES = ("day", "sunset", "night")
 

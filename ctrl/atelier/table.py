@@ -102,7 +102,8 @@ class Table:
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         under = (
             f"{self.scenes} scenes from seed {_seed(self.first_seed)}; "
-            "in brackets, 95 % intervals by bootstrap over scenes; small numbers, how many of them a row could ask."
+            "in brackets, 95 % intervals by bootstrap over scenes; "
+            "a small number is how many of them a row is of, if fewer."
         )
         return "\n".join([table, "", under, *(f"{note}." for note in self.notes)])
 

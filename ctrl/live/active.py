@@ -36,7 +36,7 @@ def activity(model: Model, recipe: Recipe) -> tuple[Activity, ...]:
 
 
 def _maps(recipe: Recipe, times: Sequence[float]) -> dict[int, frozenset[Hashable]]:
-    """Of each step in which parts can act, not being one of zero-init, the words that have a map by then."""
+    """For each step that is not one of zero-init: the words that already have a map."""
     guidance, there, maps = Guidance.of(recipe.canonical.guidance), frozenset[Hashable](), {}
     for at in range(len(times)):
         if not guidance.at(at, times).zero_init:

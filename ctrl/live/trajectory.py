@@ -54,7 +54,10 @@ class Trajectory:
 
     @cached_property
     def start(self) -> Hashable:
-        """What the run settled before its first step: which runs go along with it, for one, which no step tells."""
+        """What is fixed before the first step: settled fields and noise times.
+
+        Runs whose steps are all equal can differ here, for example by a reference that goes along.
+        """
         return settled(self.recipe), tuple(self.times)
 
     @property

@@ -136,8 +136,8 @@ class Split:
         """Refuse, by a RuntimeError, a split whose shares did not sum to 1."""
         if self.error is None:
             raise RuntimeError(
-                "no cross-attention of the U-Net was split by now: let components, layers, smallest and steps of "
-                "ctrl.Watch include some."
+                "no cross-attention of the U-Net was split; give ctrl.Watch components, layers, sizes or steps that "
+                "include some."
             )
         if not self.ok:
             raise RuntimeError(

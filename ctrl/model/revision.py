@@ -32,7 +32,10 @@ def changes(weights: Iterable[Tensor]) -> int:
 
 
 def fingerprint(weights: Iterable[Tensor]) -> str:
-    """16 hexadecimal digits of a few values of every tensor: the same in every process, others for other weights."""
+    """16 hexadecimal digits of a few values of every tensor, the same in every process.
+
+    A change of other values is not seen; training and merging change all.
+    """
     digest = hashlib.sha256()
     for tensor in weights:
         flat = tensor.flatten()

@@ -20,7 +20,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 
 from ctrl.atelier.captions import Caption, describe
-from ctrl.atelier.scene import EVALUATION_SEEDS, Scene, sample
+from ctrl.atelier.scene import EVALUATION_SEEDS, PLAIN, Scene, sample
 from ctrl.attention import Edit
 from ctrl.train import grounding, muon, regional
 from ctrl.train.base import Base, Source
@@ -33,7 +33,7 @@ from ctrl.train.rows import Rows, choose_near
 from ctrl.train.sheet import save_sheet
 
 KEEP, EMPTY, GAMMA = 0.85, 0.1, 5.0
-PLAIN, TRIES = "3d render", 4  # the style a caption need not name, and how often another wording is drawn
+TRIES = 4  # how often another wording of a caption is drawn
 TIMESTEPS = 1000
 GROUNDING = 0.01  # of the nats by which words miss their things, beside the error of v
 

@@ -499,7 +499,7 @@ def test_a_run_of_which_nothing_was_read_says_why(model, watch):
         ):
             draw()
     if watch.influence:
-        with pytest.raises(RuntimeError, match="no cross-attention of the U-Net was split by now"):
+        with pytest.raises(RuntimeError, match="no cross-attention of the U-Net was split; give"):
             attention.influence.at((3, 3))
 
 

@@ -21,7 +21,7 @@ from peft import LoraConfig
 from torch import nn
 
 from ctrl.atelier import eyes as sight
-from ctrl.atelier.scene import EVALUATION_SEEDS, sample
+from ctrl.atelier.scene import EVALUATION_SEEDS, PLAIN, sample
 from ctrl.train import (
     base,
     codec,
@@ -288,9 +288,9 @@ def test_a_caption_that_names_no_style_is_of_a_clean_render() -> None:
     for seed in range(200):
         scene = sample(seed)
         said = denoiser.caption_of(scene, seed)
-        assert scene.style == denoiser.PLAIN or "style" in said.says
+        assert scene.style == PLAIN or "style" in said.says
         assert said.text[slice(*(said.mentions[0].start, said.mentions[0].end))] == said.mentions[0].word
-    plain = [s for s in map(sample, range(200)) if s.style == denoiser.PLAIN]
+    plain = [s for s in map(sample, range(200)) if s.style == PLAIN]
     assert any("style" not in denoiser.caption_of(scene, scene.seed).says for scene in plain)
 
 
