@@ -52,7 +52,7 @@ def test_every_sampler_goes_on_from_every_step_in_every_task(model, sampler, tas
 
 
 @pytest.mark.slow
-@few(100)
+@few(200)
 @given(recipe=recipes(), data=st.data())
 def test_random_recipes_go_on_from_a_random_step(model, recipe, data):
     recipe = recipe.replace(steps=data.draw(st.integers(2, 4), "steps"))
