@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 import ctrl
-from ctrl.atelier.bench import Bench, Seen, look, restyled, without_style
+from ctrl.atelier.bench import Bench, Seen, look, restyled
 from ctrl.atelier.captions import STYLE, describe, thing
 from ctrl.atelier.metrics import Array, estimate, ratio
 from ctrl.atelier.quality import sharpnesses
@@ -117,7 +117,7 @@ def regions(work: Work) -> list[Row]:
 
 def named(scene: Scene) -> str:
     """A caption that names every colour and the time whatever the scene's style, and no style."""
-    return without_style(describe(scene, seed=scene.seed, everything=True), scene.style)
+    return describe(scene, seed=scene.seed, everything=True, styled=False).text
 
 
 def replace_prompt(recipe: ctrl.Recipe, scene: Scene) -> ctrl.Recipe:
@@ -155,7 +155,7 @@ def together(work: Work) -> list[Row]:
     """
     bench = work.bench
     wanted = np.array([scene.style for scene in work.others])
-    texts = [without_style(caption, scene.style) for caption, scene in zip(bench.captions, bench.scenes, strict=True)]
+    texts = [describe(scene, seed=scene.seed, styled=False).text for scene in bench.scenes]
     plain = [ctrl.Recipe(text, seed=i) for i, text in enumerate(texts)]
     asked = [
         recipe.replace(controls=[pose, depth], styles=[style])

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ctrl.atelier import render, world
-from ctrl.atelier.captions import STYLE, Caption, describe
+from ctrl.atelier.captions import Caption, describe
 from ctrl.atelier.eyes import DENSE, SIZE, Eyes, Reading
 from ctrl.atelier.latents import round_trip
 from ctrl.atelier.metrics import Array, pck, spearman
@@ -149,11 +149,6 @@ def look(scenes: Sequence[Scene], size: int) -> world.View:
 def restyled(scenes: Sequence[Scene]) -> list[Scene]:
     """The scenes in all styles by turns."""
     return [replace(scene, style=STYLES[i % len(STYLES)]) for i, scene in enumerate(scenes)]
-
-
-def without_style(caption: Caption, style: str) -> str:
-    """A caption's text without the clause that names the style."""
-    return ", ".join(clause for clause in caption.text.split(", ") if clause not in STYLE[style])
 
 
 def alike(scene: Scene, seed: int) -> Scene:

@@ -81,11 +81,19 @@ class _Clause:
     mentions: tuple[tuple[str, str], ...] = ()
 
 
-def describe(scene: Scene, seed: int | None = None, keep: float = 1.0, *, everything: bool = False) -> Caption:
+def describe(
+    scene: Scene,
+    seed: int | None = None,
+    keep: float = 1.0,
+    *,
+    everything: bool = False,
+    styled: bool | None = None,
+) -> Caption:
     """A caption of the scene. Each clause but the figure's is kept with probability `keep`; `seed` picks the words.
 
     With no seed it is the plain one: first synonyms, fixed order, nothing dropped. `everything` names colours and the
-    time in every style, also where the picture cannot show them.
+    time in every style, also where the picture cannot show them. `styled` says whether the style is named; None keeps
+    it as it keeps other clauses.
     """
     colored, timed = (everything or shows for shows in (scene.shows_color, scene.shows_time))
     rng = None if seed is None else np.random.Generator(np.random.Philox(key=[seed % 2**64, scene.seed % 2**64]))
@@ -107,7 +115,7 @@ def describe(scene: Scene, seed: int | None = None, keep: float = 1.0, *, everyt
     if rng is not None and rng.random() < 0.5:
         tail = [tail[i] for i in rng.permutation(len(tail))]
     clauses = [figure, *tail]
-    if kept():
+    if kept() if styled is None else styled:
         style = _Clause(frozenset({"style"}), pick(STYLE[scene.style]))
         clauses.insert(len(clauses) if rng is not None and rng.random() < 0.5 else 0, style)
     return _join(clauses)

@@ -9,7 +9,7 @@ import numpy as np
 
 import ctrl
 from ctrl.atelier.asked import hits, named
-from ctrl.atelier.bench import Seen, other, restyled, without_style
+from ctrl.atelier.bench import Seen, other, restyled
 from ctrl.atelier.captions import STYLE, article, describe
 from ctrl.atelier.metrics import Array, estimate
 from ctrl.atelier.reading import Facts
@@ -111,10 +111,8 @@ def _dressed(text: str, old: str, new: str) -> str:
 
 def _styled(scene: Scene, style: str, seed: int) -> ctrl.Recipe:
     """A recipe of a scene whose prompt names a style."""
-    in_style = replace(scene, style=style)
-    return ctrl.Recipe(
-        f"{without_style(describe(in_style, everything=True), style)}, {STYLE[style][0]}", seed=seed + 1000
-    )
+    content = describe(replace(scene, style=style), everything=True, styled=False).text
+    return ctrl.Recipe(f"{content}, {STYLE[style][0]}", seed=seed + 1000)
 
 
 def _shirts(seen: Seen, colors: Sequence[str]) -> Array:

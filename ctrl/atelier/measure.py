@@ -27,7 +27,7 @@ import ctrl
 from ctrl.atelier import eyes as sight
 from ctrl.atelier import table, words
 from ctrl.atelier.asked import hits, placement, regions, styles, together
-from ctrl.atelier.bench import Bench, Seen, alike, look, other, pixels, restyled, sighted, without_style
+from ctrl.atelier.bench import Bench, Seen, alike, look, other, pixels, restyled, sighted
 from ctrl.atelier.captions import describe
 from ctrl.atelier.edges import edges_of
 from ctrl.atelier.edited import aligned, edits, negatives
@@ -104,7 +104,7 @@ def style(work: Work) -> list[Row]:
     """Whether a reference of other content gives its style, and only that, to prompts silent about style."""
     bench = work.bench
     content = restyled(bench.scenes)
-    texts = [without_style(describe(scene, seed=scene.seed), scene.style) for scene in content]
+    texts = [describe(scene, seed=scene.seed, styled=False).text for scene in content]
     without = [ctrl.Recipe(text, seed=i) for i, text in enumerate(texts)]
     absent = work.made(without)
     seen = work.made([recipe.replace(styles=[one]) for recipe, one in zip(without, work.references, strict=True)])

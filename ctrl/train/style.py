@@ -16,7 +16,6 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ctrl.atelier.bench import without_style
 from ctrl.atelier.captions import describe
 from ctrl.atelier.scene import STYLES, Scene
 from ctrl.train import muon
@@ -93,7 +92,7 @@ def styled(unet: UNet2DConditionModel, embeds: Tensor) -> Predict:
 
 def unstyled(scene: Scene, seed: int) -> str:
     """A caption of the scene without the clause that names its style; half name every colour and the time."""
-    return without_style(describe(scene, seed, KEEP, everything=seed % 2 == 0), scene.style)
+    return describe(scene, seed, KEEP, everything=seed % 2 == 0, styled=False).text
 
 
 def captions(rows: Rows, generator: torch.Generator, empty: float = NO_TEXT) -> list[str]:
