@@ -13,7 +13,18 @@ from ctrl.atelier.captions import article, describe
 from ctrl.atelier.metrics import estimate
 from ctrl.atelier.scene import COLORS, PLAIN
 from ctrl.atelier.table import Row
-from ctrl.atelier.truth import HALF, SIDE, best_threshold, centre, found_in, occurrence_of, on_grid, seen, swept
+from ctrl.atelier.truth import (
+    HALF,
+    SIDE,
+    best_threshold,
+    centre,
+    found_in,
+    occurrence_of,
+    on_grid,
+    on_where,
+    seen,
+    swept,
+)
 from ctrl.atelier.words import mask_of
 from ctrl.atelier.work import Work
 
@@ -108,7 +119,8 @@ def causes(work: Work) -> list[Row]:
         asked: list[Any] = [occurrence_of(caption, one) for one in nouns]
         maps = ctrl.cause(bench.model, shot, asked)
         looks.append(found)
-        effects.append([replace(one, heat=on_grid(heat.heat)) for one, heat in zip(found, maps, strict=True)])
+        pairs = zip(found, maps, strict=True)
+        effects.append([replace(one, heat=on_grid(heat.heat), large=heat.where) for one, heat in pairs])
         blob = centre(found[-1], found)
         tried = (shot.attention[asked[-1]], maps[-1], blob)
         scores.append([ctrl.faithfulness(bench.model, shot, asked[-1], one, steps=1, points=6).score for one in tried])
@@ -117,6 +129,7 @@ def causes(work: Work) -> list[Row]:
     return [
         Row.of("cause of a word: mIoU at half of the range", [estimate(half(effects))]),
         Row.of("— at its best threshold", [estimate(swept(best_threshold(effects), effects))]),
+        Row.of("— of `where` on the grid, half of the range", [estimate(half(on_where(effects)))]),
         Row.of("— of its attention, same scenes", [estimate(swept(best_threshold(looks), looks))]),
         Row.of(
             "faithfulness of a word's attention, by deletion and insertion; floor: a blob in the middle",

@@ -136,7 +136,7 @@ def measures(
     rows = [
         Row.of(f"{name}: mIoU at half of the range", _four(half, scenes, wrong, ceiling), least=least, goal=goal),
         Row.of(f"— at the best threshold, {THRESHOLDS[number]:.2f}", _four(best, scenes, wrong, ceiling)),
-        Row.of("— of `where` on the grid, half of the range", [estimate(half(_where(scenes)))]),
+        Row.of("— of `where` on the grid, half of the range", [estimate(half(on_where(scenes)))]),
         Row.of("— at the picture's size, half of the range", [estimate(_large(scenes))], goal=large),
     ]
     rows += [Row.of(f"— {what}", _four(own, scenes, wrong, ceiling)) for what, own in MEASURES.items()]
@@ -180,7 +180,7 @@ def best_threshold(scenes: Scenes) -> int:
     return int(np.argmax([np.nanmean(swept(number, scenes)) for number in range(len(THRESHOLDS))]))
 
 
-def _where(scenes: Scenes) -> list[list[Found]]:
+def on_where(scenes: Scenes) -> list[list[Found]]:
     """The maps as masks are made of them, brought to the grid."""
     return [[replace(one, heat=on_grid(one.large)) for one in scene] for scene in scenes]
 

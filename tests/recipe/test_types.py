@@ -1,7 +1,6 @@
 """What an editor and a type checker see of the package."""
 
 import inspect
-import os
 import re
 import subprocess
 import sys
@@ -85,7 +84,8 @@ def mypy(folder, **files):
         (folder / f"{name}.py").write_text(source)
     done = subprocess.run(
         [
-            sys.executable, "-m", "mypy", "--strict", "--no-error-summary", *(str(folder / f"{name}.py") for name in files),
+            sys.executable, "-m", "mypy", "--strict", "--no-error-summary",
+            *(str(folder / f"{name}.py") for name in files),
         ],
         cwd=ROOT,
         capture_output=True,
