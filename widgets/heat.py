@@ -22,7 +22,7 @@ Floats = np.ndarray[Any, np.dtype[np.float32]]
 MAX_PICTURE = 1024  # pixels along the longer side; the browser needs no more
 INFLUENCE = "influence"
 LOOKS = ("heat", "spotlight", "outline", "decided")
-WHEN = ("all", "last", "one")
+WHEN = ("all", "one")
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Word:
     `start` and `end` are its characters in the text of its `source`, the heading that it is listed under: "prompt",
     "negative", "style", "region", …. The source "influence" is special: its entries are parties ("words", "style 1",
     "the model itself") with their shares of the influence. `picture` is a small PNG shown in place of the text. `code`
-    is the Python that makes its map: the selection replaces `{chosen}` in it by arguments, such as `, layers=["mid"]`
-    and `, when="last"`, or by nothing, and `{step}` by nothing or, for one step, such as `.steps[3]`.
+    is the Python that makes its map: the selection replaces `{chosen}` in it by arguments, such as `, layers=["mid"]`,
+    or by nothing, and `{step}` by nothing or, for one step, such as `.steps[3]`.
     """
 
     text: str
@@ -150,7 +150,7 @@ class TokenHeat(Leaf):
     >>> TokenHeat(heat)    # doctest: +SKIP
 
     The selection is in traits, which can be read, set and observed: `pinned` (indices of at most two words),
-    `active_layers` (indices; empty for all), `when` ("all", "last" three or "one" step) and `step`, `look` ("heat",
+    `active_layers` (indices; empty for all), `when` ("all" steps or "one") and `step`, `look` ("heat",
     "spotlight", "outline", "decided"), `place`: empty, a point, or an outline of points (x, y) in [0, 1].
     """
 

@@ -3,7 +3,7 @@
 const INFLUENCE = "influence"; // the source whose shares say who decided a place
 const ITSELF = "the model itself"; // the last of them: what no word or picture added, nearly everywhere the most
 const LOOKS = { heat: "Heat", spotlight: "Spotlight", outline: "Outline", decided: "Who decided" };
-const WHEN = { all: "All steps", last: "Last three", one: "One step" };
+const WHEN = { all: "All steps", one: "One step" };
 
 class HeatChoice {
   // `get` reads a trait; `word` and `hovered` are under the pointer.
@@ -22,8 +22,7 @@ class HeatChoice {
   }
 
   get steps() {
-    const all = [...this.data.steps.keys()];
-    return { all, last: all.slice(-3), one: [this.step] }[this.get("when")];
+    return this.get("when") === "one" ? [this.step] : [...this.data.steps.keys()];
   }
 
   get place() {
@@ -132,12 +131,10 @@ class HeatChoice {
   // The code that Python gave for each map and for a place, with the selection put in.
   python({ maps }) {
     const { data, layers, place } = this;
-    const when = this.get("when");
     const list = (value) => JSON.stringify(value).replaceAll(/([\]"\d]),(?=[["\d])/g, "$1, ");
     const names = layers.map((at) => data.layers[at]);
-    const some = names.length < data.layers.length ? `, layers=${list(names)}` : "";
-    const chosen = some + (when === "last" && data.steps.length > 1 ? ', when="last"' : "");
-    const step = when === "one" && data.steps.length > 1 ? `.steps[${data.first + this.step}]` : "";
+    const chosen = names.length < data.layers.length ? `, layers=${list(names)}` : "";
+    const step = this.get("when") === "one" && data.steps.length > 1 ? `.steps[${data.first + this.step}]` : "";
     const of = (word) => data.words[word].code.replace("{chosen}", () => chosen).replace("{step}", step);
     const words = maps.filter(({ word }) => word !== undefined).map(({ word }) => of(word));
     const rounded = (points) => list(points.map((point) => point.map((value) => Number(value.toFixed(3)))));

@@ -113,7 +113,7 @@ function colourBar(choice) {
   return { node, show };
 }
 
-// Steps: all, the last three or one, which can be played.
+// Steps: all or one, which can be played.
 function scrubber(choice, { set, bind, choice: choose, slider }, life) {
   const last = choice.data.steps.length - 1;
   if (!last) return null;

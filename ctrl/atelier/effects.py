@@ -114,7 +114,7 @@ def causes(work: Work) -> list[Row]:
     for recipe, caption in zip(work.recipes[:count], bench.captions, strict=False):
         shot = ctrl.sample(bench.model, recipe, watch=ctrl.Watch(), progress=False)
         assert shot.attention is not None
-        found = found_in(caption, [shot.attention], seen(work, shot.image), when="last")
+        found = found_in(caption, [shot.attention], seen(work, shot.image))
         nouns = [mention for mention in caption.mentions if any(one.what == mention.what for one in found)]
         asked: list[Any] = [occurrence_of(caption, one) for one in nouns]
         maps = ctrl.cause(bench.model, shot, asked)

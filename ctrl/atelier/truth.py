@@ -59,13 +59,13 @@ def asked_once(work: Work) -> list[list[Found]]:
 
 
 def generated(work: Work) -> list[list[Found]]:
-    """Of pictures as they are generated, in the last three steps, against what the eyes see in the picture."""
+    """Of pictures as they are generated, against what the eyes see in the picture."""
     bench = work.bench
     found = []
     for recipe, caption in zip(work.recipes, bench.captions, strict=True):
         shot = ctrl.sample(bench.model, recipe, watch=ctrl.Watch(), progress=False)
         assert shot.attention is not None
-        found.append(found_in(caption, [shot.attention], seen(work, shot.image), when="last"))
+        found.append(found_in(caption, [shot.attention], seen(work, shot.image)))
     return found
 
 
@@ -85,14 +85,14 @@ def _once(model: Any, picture: Image.Image, caption: Caption, times: Sequence[fl
     return seen
 
 
-def found_in(caption: Caption, attentions: Sequence[Any], part: Tensor, when: str = "all") -> list[Found]:
+def found_in(caption: Caption, attentions: Sequence[Any], part: Tensor) -> list[Found]:
     """The mean map of every noun whose thing fills a cell of the grid. A word that was cut has none."""
     found = []
     for mention in caption.mentions:
         mask = mask_of(part, mention.what, SIDE)
         if not mask.any():
             continue
-        maps = [_asked(one, *occurrence_of(caption, mention), when) for one in attentions]
+        maps = [_asked(one, *occurrence_of(caption, mention)) for one in attentions]
         if None in maps:
             continue
         heat = np.mean([one.heat for one in maps], axis=0)
@@ -109,9 +109,9 @@ def occurrence_of(caption: Caption, mention: Mention) -> tuple[str, int]:
     return mention.word, caption.text[: mention.start].lower().count(mention.word.lower())
 
 
-def _asked(attention: Any, word: str, occurrence: int, when: str) -> Any:
+def _asked(attention: Any, word: str, occurrence: int) -> Any:
     try:
-        return attention.map(word, occurrence=occurrence, when=when)
+        return attention.map(word, occurrence=occurrence)
     except KeyError:  # the text encoder did not read so far
         return None
 

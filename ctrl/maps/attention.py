@@ -19,9 +19,8 @@ from ctrl.maps.receipt import Receipt
 from ctrl.maps.refine import resized
 from ctrl.maps.split import Split
 from ctrl.maps.stack import Stack
-from ctrl.maps.sums import Key, When
+from ctrl.maps.sums import Key
 from ctrl.maps.texts import Text, Word
-from ctrl.maps.watch import LAST
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -144,23 +143,22 @@ class Attention:
         source: str = "prompt",
         component: str | None = None,
         layers: str | Sequence[str] | None = None,
-        when: When = "all",
     ) -> HeatMap:
         """The map of a word or phrase: the sum of the shares of its tokens.
 
         - `source`: "prompt", "negative", "region 0", …; `component`: "unet", or the ControlNet "pose", … that reads it,
           None for `Attention.component`.
-        - `layers`: of `Attention.layers`; None for all that were watched. `when`: "all" steps or the "last" three.
+        - `layers`: of `Attention.layers`; None for all that were watched.
 
         A KeyError says which words, sources or layers there are; a RuntimeError that the maps fail their check.
         """
         found, at = self.text(source).among(self.kept[source], word, occurrence)
         component = component or self.component
         asked: dict[str, Any] = {"method": "map", "first": word}
-        given = {"occurrence": occurrence, "source": source, "component": component, "layers": layers, "when": when}
-        usual = (0, "prompt", self.component, None, "all")
+        given = {"occurrence": occurrence, "source": source, "component": component, "layers": layers}
+        usual = (0, "prompt", self.component, None)
         asked |= {name: value for (name, value), own in zip(given.items(), usual, strict=True) if value != own}
-        return self._heat(found.text, source, at, component, layers, when, asked)
+        return self._heat(found.text, source, at, component, layers, asked)
 
     def style(
         self,
@@ -169,7 +167,6 @@ class Attention:
         *,
         token: int | None = None,
         layers: str | Sequence[str] | None = None,
-        when: When = "all",
     ) -> HeatMap:
         """The map of one reference picture of a style, or of one of its tokens.
 
@@ -189,9 +186,8 @@ class Attention:
         tokens = range(each) if token is None else [token]
         name = f"{source}, picture {picture}" + ("" if token is None else f", token {token}")
         asked: dict[str, Any] = {"method": "style", "index": index, "picture": picture, "token": token}
-        asked |= {"layers": layers, "when": when}
-        asked = {key: value for key, value in asked.items() if value not in (None, "all")}
-        return self._heat(name, source, [picture * each + one for one in tokens], "unet", layers, when, asked)
+        asked = {key: value for key, value in (asked | {"layers": layers}).items() if value is not None}
+        return self._heat(name, source, [picture * each + one for one in tokens], "unet", layers, asked)
 
     def at(self, place: Any, *, source: str = "prompt") -> Place:
         """Ask a place: its words, ranked by share, and where it attends itself.
@@ -252,34 +248,15 @@ class Attention:
         at: Sequence[int],
         component: str,
         layers: str | Sequence[str] | None,
-        when: When,
         asked: Mapping[str, Any],
     ) -> HeatMap:
         self.receipt.insist()
-        if when not in ("all", "last"):
-            raise ValueError(f"when must be 'all' or 'last', for the last three steps; got {when!r}.")
         chosen = self._chosen(source, component, layers)
-        steps = steps_of(self.history, chosen, at, self.cells)
-        last = self._last(chosen)
-        late = mean_of(self.means, last, at, self.cells) if last else None
-        if when == "last" and late is None:
-            raise KeyError(self._why_not_last(source))
-        heat = mean_of(self.means, chosen, at, self.cells) if when == "all" or late is None else late
-        return HeatMap(name, heat, self.ground, late, steps, asked, receipt=self.receipt)
-
-    def _last(self, keys: Sequence[Key]) -> list[Key]:
-        """The same sums over the last three steps, where these were watched; of a run of no more steps, all."""
-        if self.receipt.count <= LAST:
-            return list(keys)
-        return [late for key in keys if (late := key._replace(when="last")) in self.means]
-
-    def _why_not_last(self, source: str) -> str:
-        if any(key.when == "last" for key in self.means):
-            return f"{source} has no maps of the last three steps: it did not act in them."
-        return "the last three steps were not watched: Watch(steps=…) ends before them, or the run did."
+        heat, steps = mean_of(self.means, chosen, at, self.cells), steps_of(self.history, chosen, at, self.cells)
+        return HeatMap(name, heat, self.ground, steps, asked, receipt=self.receipt)
 
     def _chosen(self, source: str, component: str, layers: str | Sequence[str] | None) -> list[Key]:
-        """The sums over all steps of the layers that count."""
+        """The sums of the layers that count."""
         if component not in self.components:
             raise KeyError(f"component must be one of {', '.join(self.components)}, got {component!r}.")
         wanted = self.layers(component) if layers is None else (layers,) if isinstance(layers, str) else tuple(layers)
@@ -290,7 +267,6 @@ class Attention:
             key
             for key in self.means
             if key.source == source and key.layers.component == component and str(key.layers) in wanted
-            if key.when == "all"
         ]
         if not keys:
             why = "guidance was off" if source == "negative" else f"it never acted in {self.receipt.read_steps}"

@@ -21,7 +21,7 @@ from ctrl.maps.seen import Seen
 from ctrl.maps.shares import mean_shares
 from ctrl.maps.sums import Key, Layers, Sums
 from ctrl.maps.texts import Text
-from ctrl.maps.watch import LAST, Watch
+from ctrl.maps.watch import Watch
 from ctrl.rows import Rows
 
 Texts = Mapping[str, Text]  # by source: "prompt", "negative", "region 0"
@@ -84,7 +84,7 @@ class Collector:
                 maps = self._maps(term, source, own)
                 found[source] = found[source] + maps if source in found else maps
         for source, maps in found.items():
-            self._add(Key(layers, source, "all"), step, maps)
+            self._add(Key(layers, source), step, maps)
         if terms[0].source.kind != "style":  # a processor's further calls, for an IP-Adapter, are of the same site
             self._note(call, rows, step)
         wanted = [self.check.of(call, terms)] if self._due(call, terms[0], step) else []
@@ -198,8 +198,7 @@ class Collector:
         return self._indices[key]
 
     def _add(self, key: Key, step: int, maps: Tensor) -> None:
-        late = self.count - LAST <= step and self.count > LAST
-        self.sums.add(key._replace(when="last") if late else key, maps, self.watch.weights(self.count)[step])
+        self.sums.add(key, maps, self.watch.weights(self.count)[step])
         if self.watch.history:
             self.history.add(step, key, maps)
 

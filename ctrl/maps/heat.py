@@ -38,15 +38,13 @@ class HeatMap:
     """A map of attention: `heat` is float32 (h, w), the share of its attention that each place gives to `name`.
 
     Shares are means over heads, layers and steps and are never rescaled; drawing scales by `most`, the share drawn
-    brightest. `late` is the same over the last three steps, where a thing is found best. `steps` holds each step's map
-    where a history was kept. `asked` are the arguments that make this map again. `receipt` says what a map of attention
-    is made of.
+    brightest. `steps` holds each step's map where a history was kept. `asked` are the arguments that make this map
+    again. `receipt` says what a map of attention is made of.
     """
 
     name: str
     heat: Array = field(repr=False)
     ground: Ground = field(repr=False)
-    late: Array | None = field(default=None, repr=False)
     steps: Mapping[int, Array] = field(default_factory=dict, repr=False)
     asked: Mapping[str, Any] = field(default_factory=dict)
     unit: str = "share of attention"
@@ -61,12 +59,11 @@ class HeatMap:
     def where(self) -> Array:
         """Where its thing is in the picture, (H, W) float32 at the picture's size; only the order of values counts.
 
-        The last three steps, spread once by squared self-attention where that was kept, and guided by the picture's
-        colours, see `ctrl.maps.refine` for what each brings on the atelier. Other models may differ.
+        Spread once by squared self-attention where that was kept, and guided by the picture's colours, see
+        `ctrl.maps.refine` for what each brings on the atelier. Other models may differ.
         """
-        heat = self.heat if self.late is None else self.late
-        if self.ground.between is not None:
-            heat = spread(heat, self.ground.between, self.ground.grid)
+        between = self.ground.between
+        heat = self.heat if between is None else spread(self.heat, between, self.ground.grid)
         return guided(heat, self.ground.picture)
 
     def mask(self, threshold: float = 0.5, *, refine: bool = True) -> Image.Image:

@@ -128,7 +128,7 @@ class Influence:
 
     def _add(self, layers: Layers, source: str, part: Tensor, step: int) -> None:
         for name, own in self._kept(source, part):
-            key = Key(layers, name, "all")
+            key = Key(layers, name)
             self.sums.add(key, own)
             if self.by_step is not None:
                 self.by_step.setdefault(step, Sums()).add(key, own)

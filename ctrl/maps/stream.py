@@ -18,8 +18,9 @@ from torch import Tensor
 from ctrl.attention import PROMPT, At, Call, Observer, Site, Term
 from ctrl.maps.shares import shares
 from ctrl.maps.texts import Text
-from ctrl.maps.watch import LAST, Watch
+from ctrl.maps.watch import Watch
 
+LAST = 3  # steps that a mask is made of
 Asked: TypeAlias = tuple[tuple[str, ...], int]  # words and phrases whose shares are added, and their occurrence
 
 

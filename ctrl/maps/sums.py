@@ -5,16 +5,13 @@ N are the pictures made at once, p the places of a layer (height · width), t th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
-When = Literal["all", "last"]
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -38,11 +35,10 @@ class Layers(NamedTuple):
 
 
 class Key(NamedTuple):
-    """What a sum is of: the layers, the source ("prompt", "negative", "region 0", "style 1"), and the steps."""
+    """What a sum is of: the layers and the source ("prompt", "negative", "region 0", "style 1")."""
 
     layers: Layers
     source: str
-    when: When
 
 
 @dataclass
@@ -60,7 +56,7 @@ class Sum:
 
 @dataclass
 class Sums:
-    """Sums by what they are of. A step is added once: what is kept as "last" is not in "all" until `means`."""
+    """Sums over sites and steps, by what they are of."""
 
     sums: dict[Key, Sum] = field(default_factory=dict)
 
@@ -78,22 +74,11 @@ class Sums:
         return sum(one.total.nbytes for one in self.sums.values())
 
     def means(self, picture: int) -> dict[Key, tuple[Array, float]]:
-        """For one picture, the mean of each sum, (t, height, width) on the CPU, and its weight: how many maps it is of.
-
-        "all" is of every step, the last ones included.
-        """
-        found: dict[Key, tuple[Array, float]] = {}
-        for whole in dict.fromkeys(key._replace(when="all") for key in self.sums):
-            late = whole._replace(when="last")
-            parts = [self.sums[key] for key in (whole, late) if key in self.sums]
-            found[whole] = _mean(parts, picture, whole.layers)
-            if late in self.sums:
-                found[late] = _mean([self.sums[late]], picture, whole.layers)
-        return found
+        """For one picture, the mean of each sum, (t, height, width) on the CPU, and its weight, the maps it is of."""
+        return {key: (_mean(held, picture, key.layers), held.weight) for key, held in self.sums.items()}
 
 
-def _mean(parts: Sequence[Sum], picture: int, layers: Layers) -> tuple[Array, float]:
-    """Of one picture's maps, (t, height, width), and their weight."""
-    weight = sum(part.weight for part in parts)
-    mean = (torch.stack([part.total[picture] for part in parts]).sum(0) / weight).cpu().numpy()
-    return np.ascontiguousarray(mean.T).reshape(-1, layers.height, layers.width), weight
+def _mean(held: Sum, picture: int, layers: Layers) -> Array:
+    """Of one picture's maps, (t, height, width)."""
+    mean = (held.total[picture] / held.weight).cpu().numpy()
+    return np.ascontiguousarray(mean.T).reshape(-1, layers.height, layers.width)

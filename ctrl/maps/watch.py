@@ -12,8 +12,8 @@ from ctrl.attention import Site
 from ctrl.maps.checks import whole
 
 UP = "up_blocks"
-LAST = 3  # steps that say where a thing is in the finished picture
-SOME = 4  # self-attention, the larger part of the work, is read at every fourth step and the last
+FEW = 5  # steps are read of a short run
+APART = 4  # steps between two at which self-attention, the larger part of the work, is read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +27,10 @@ class Watch:
     - `smallest`, `largest`: cells along the shorter side of the layers that count.
     - `heads`: the numbers of the heads that count; None for all. Sites with fewer heads leave out what they lack.
     - `steps`: the part of the run to watch, such as (0.5, 1.0) for its second half.
-    - `every`: read the last four steps of that part, every so many before them, and its first; 1 for all steps.
-      Means over steps interpolate linearly over those that are not read.
-    - `self_attention`: also keep where each place attends, on a grid of at most 512 places, at every fourth step and
-      the last of those read. It is that of all heads of the U-Net's finest layers of that size, whatever `layers`,
-      sizes and `heads` choose of cross-attention.
+    - `every`: read one step in so many, counted back from the last of that part, and its first; 1 for all steps. Of a
+      short run more are read, five at least. Means over steps interpolate linearly over those that are not read.
+    - `self_attention`: also keep where each place attends, on a grid of at most 512 places. It is that of all heads of
+      the U-Net's finest layers of that size, whatever `layers`, sizes and `heads` choose of cross-attention.
     - `history`: read all steps, and also keep each, as bytes, for a strip, a GIF or a scrubber.
     - `influence`: read all steps, and also split what each place is made of by words, pictures, controls and the model
       itself. It takes about as long again as the cross-attention it watches.
@@ -111,8 +110,7 @@ class Watch:
 
     def reads_self_attention(self, step: int, count: int) -> bool:
         """Whether the self-attention of evaluation `step` of `count` is read, where `self_attention` is on."""
-        left = self._part(count).stop - 1 - step
-        return self.acts(step, count) and (left == 0 or (left - LAST) % SOME == 0)
+        return step in self._between(count)
 
     @lru_cache(maxsize=8)  # noqa: B019  # a watch is a small value
     def weights(self, count: int) -> Mapping[int, float]:
@@ -121,10 +119,19 @@ class Watch:
         The sum of the weights is the number of steps; those that are not read are interpolated linearly.
         """
         part = self._part(count)
-        every = 1 if self.history or self.influence else self.every
-        read = sorted({*part[:1], *part[-LAST - 1 :: -every], *part[-LAST:]})  # the last three stand for themselves
+        every = 1 if self.history or self.influence else max(1, min(self.every, len(part) // (FEW - 1)))
+        read = sorted({*part[:1], *part[::-1][::every]})
         gaps = [1, *(after - before for before, after in pairwise(read)), 1]
         return {step: (before + after) / 2 for step, (before, after) in zip(read, pairwise(gaps), strict=False)}
+
+    @lru_cache(maxsize=8)  # noqa: B019  # the same
+    def _between(self, count: int) -> frozenset[int]:
+        """The evaluations at which self-attention is read: of those read the last, and each some steps before."""
+        chosen: list[int] = []
+        for step in [*self.weights(count)][::-1]:
+            if not chosen or chosen[-1] - step >= APART:
+                chosen.append(step)
+        return frozenset(chosen)
 
     def _part(self, count: int) -> range:
         start, until = self.steps

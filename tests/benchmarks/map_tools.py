@@ -34,7 +34,7 @@ class Tool:
 
 
 class Ours(Tool):
-    """`ctrl.watching` with its defaults: up blocks of 8 cells or more, all steps or the last three."""
+    """`ctrl.watching` with its defaults: up blocks of 8 cells or more, all steps."""
 
     name = "ctrl.watching"
     kept = ctrl.Watch()
@@ -45,7 +45,7 @@ class Ours(Tool):
             yield seen
 
     def maps(self, pipe: Any, seen: Any, prompt: str) -> Maps:
-        return lambda word: seen.attention.map(word, when="last").heat
+        return lambda word: seen.attention[word].heat
 
     def bytes(self, seen: Any) -> int:
         return seen.attention.receipt.bytes
@@ -152,18 +152,18 @@ class Sight:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a loop over all steps ends with the last
             with model.trace(torch.zeros(1)) as tracer:
-                for step in tracer.iter[:]:
+                for _ in tracer.iter[:]:
                     for site, attention, around in sites:
                         height, width = around.input.shape[-2:]
                         q, k = attention.to_q.output, attention.to_k.output
-                        seen.add(step, site, q, k, (height, width), twin.do_classifier_free_guidance)
+                        seen.add(site, q, k, (height, width), twin.do_classifier_free_guidance)
         return whole.made, seen
 
     def maps(self, pipe: Any, seen: Any, prompt: str) -> Maps:
         return seen.maps(pipe.tokenizer, prompt)
 
     def bytes(self, seen: Any) -> int:
-        return sum(one.nbytes for own in (seen.sums, seen.late) for one in own.values())
+        return sum(one.nbytes for one in seen.sums.values())
 
 
 class Whole(torch.nn.Module):
@@ -179,13 +179,12 @@ class Whole(torch.nn.Module):
 
 
 class Seen:
-    """Running sums of maps (p, t) by the size of their site, and of each step's for the last three."""
+    """Running sums of maps (p, t) by the size of their site."""
 
     def __init__(self) -> None:
         self.sums: dict[tuple[int, int], torch.Tensor] = {}
-        self.late: dict[tuple[int, tuple[int, int]], torch.Tensor] = {}
 
-    def add(self, step: int, site: Any, q: Any, k: Any, size: tuple[int, int], guided: bool) -> None:
+    def add(self, site: Any, q: Any, k: Any, size: tuple[int, int], guided: bool) -> None:
         """Add the maps of the prompt's first row at one site."""
         if min(size) < 8:
             return
@@ -193,13 +192,11 @@ class Seen:
         queries, keys = (one[row].unflatten(-1, (heads, -1)).transpose(0, 1) for one in (q, k))
         maps = (queries @ (keys * keys.shape[-1] ** -0.5).mT).softmax(-1, dtype=torch.float32).mean(0)
         self.sums[size] = self.sums[size] + maps if size in self.sums else maps
-        self.late[step, size] = self.late[step, size] + maps if (step, size) in self.late else maps
-        self.late.pop((step - 3, size), None)
 
     def maps(self, tokenizer: Any, prompt: str) -> Maps:
-        """Of the last three steps."""
+        """The mean over the sizes of sites."""
         found = []
-        for (_, size), maps in self.late.items():
+        for size, maps in self.sums.items():
             found.append(F.interpolate(maps.T.unflatten(-1, size)[None], size=(SIDE, SIDE), mode="bilinear")[0])
         whole = torch.stack(found).mean(0)
 

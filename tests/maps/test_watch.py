@@ -110,27 +110,13 @@ def test_a_map_is_the_mean_of_softmax_over_heads_sites_and_steps(model, seen, ca
         assert np.allclose(attention[word.text, word.occurrence].heat, whole[list(positions)].sum(0), atol=1e-6)
 
 
-def test_the_last_three_steps_are_kept_apart(model, seen):
+def test_a_part_of_the_run_is_watched_alone(model):
     recipe = RECIPE.replace(steps=6)
-    attention = ctrl.sample(model, recipe, watch=WATCH).attention
-    late = brute(model, recipe, lambda step: step >= 3)
-    assert np.allclose(attention.map("red", when="last").heat, late[[2, 3, 4]].sum(0), atol=1e-6)
-    assert not np.allclose(attention.map("red").heat, late[[2, 3, 4]].sum(0), atol=1e-6)
-
-
-def test_steps_that_were_not_watched_are_not_made_up(model, seen):
-    early = ctrl.sample(model, RECIPE.replace(steps=6), watch=ctrl.Watch(steps=(0, 0.5))).attention
-    with pytest.raises(KeyError, match="the last three steps were not watched"):
-        early.map("red", when="last")
-    with pytest.raises(ValueError, match="when must be 'all' or 'last'"):
-        early.map("red", when="first")
-    ended = RECIPE.replace(steps=6, styles=[ctrl.Style(INK, ctrl.hold(0.6, until=0.4))])
-    styled = ctrl.sample(model, ended, watch=WATCH).attention
-    assert styled.style(0).late is None and styled["red"].late is not None
-    with pytest.raises(KeyError, match="style 0 has no maps of the last three steps: it did not act in them"):
-        styled.style(0, when="last")
-    few = ctrl.sample(model, RECIPE.replace(steps=2), watch=WATCH).attention
-    assert np.array_equal(few.map("red", when="last").heat, few["red"].heat)
+    attention = ctrl.sample(model, recipe, watch=ctrl.Watch(steps=(0.5, 1))).attention
+    late = brute(model, recipe, lambda step: step >= 3)[[2, 3, 4]].sum(0)
+    assert attention.receipt.steps == (3, 4, 5)
+    assert np.allclose(attention["red"].heat, late, atol=1e-6)
+    assert not np.allclose(ctrl.sample(model, recipe, watch=WATCH).attention["red"].heat, late, atol=1e-6)
 
 
 def test_the_negative_prompt_and_regions_have_maps_of_their_own(seen):
@@ -260,34 +246,31 @@ def test_what_is_held_does_not_grow_with_the_steps(model):
     assert held[0] == held[1]
     letters = len("aredball")
     cells = letters * (16 * 16 + 8 * 8)
-    assert held[0] == 4 * (2 * cells + 256 * 256)  # all steps and the last three, and self-attention
+    assert held[0] == 4 * (cells + 256 * 256)  # words, and self-attention
+
+
+SD_15 = [("unet.up_blocks.1", 16), ("unet.up_blocks.2", 32), ("unet.up_blocks.3", 64)]
+CONTROLNET = [*((f"pose.down_blocks.{at}", 64 >> at) for at in range(3)), ("pose.mid_block", 8)]
 
 
 def test_a_full_prompt_of_sd_1_5_at_512_pixels_holds_at_most_10_mb():
-    """The collector itself, fed calls of the sizes of SD 1.5's up blocks: 75 words, 8 heads, uncond and cond."""
+    """The collector itself, fed calls of the sizes of SD 1.5 and a ControlNet: 75 words, uncond and cond."""
     text = ctrl.maps.Text.of("w " * 75, [(1 + at, 2 * at, 2 * at + 1) for at in range(75)])
     site = ctrl.attention.Site("unet.up_blocks.1.attentions.0.transformer_blocks.0.attn2", "cross", None, None)
     collector = Collector(WATCH, [site], [{"prompt": text, "negative": text}], 5)
     draw = torch.Generator().manual_seed(0)
     rows = Rows(pictures=1, guided=True)
     for step in range(5):
-        for block, side in ((1, 16), (2, 32), (3, 64)):
+        for block, side in (*SD_15, *CONTROLNET):
             q, k = torch.randn(2, 2, side**2, 4, generator=draw), torch.randn(2, 2, 77, 4, generator=draw)
-            call = ctrl.attention.Call(
-                f"unet.up_blocks.{block}.attentions.0.transformer_blocks.0.attn2",
-                q,
-                k,
-                k,
-                side,
-                side,
-                rows=rows,
-                step=step,
-            )
+            name = f"{block}.attentions.0.transformer_blocks.0.attn2"
+            call = ctrl.attention.Call(name, q, k, k, side, side, rows=rows, step=step)
             collector.cross(call, [Term(q, k, k)])
-            if side == 16:
+            if block == "unet.up_blocks.1":
                 own = replace(call, k=q, v=q, kind="self")
                 collector.self_attention(own, [Term(q, q, q, source=Source("self"))])
-    assert collector.bytes == 4 * (2 * 2 * 75 * (16**2 + 32**2 + 64**2) + 256**2)
+    places = sum(side**2 for _, side in (*SD_15, *CONTROLNET))
+    assert collector.bytes == 4 * (2 * 75 * places + 256**2)
     assert collector.bytes <= 10e6
 
 
@@ -310,9 +293,9 @@ def test_watching_sd_1_5_at_512_pixels_adds_at_most_one_percent_of_its_arithmeti
     plain = flops(ctrl.Watch(steps=(0.9, 1.0)), 0)
     assert plain == pytest.approx(2 * 803.3e9, rel=0.01)
     often = [flops(ctrl.Watch(every=1), step) for step in range(1, 5)]
-    assert often[3] > often[2] == often[0] > plain  # self-attention is read in every fourth step
+    assert often[2] > often[3] == often[1] == often[0] > plain  # self-attention is read in every fourth step
     assert np.mean(often) / plain - 1 < 0.01, (often, plain)
-    assert [flops(WATCH, step) for step in (3, 4, 17)] == [plain, often[3], often[2]]
+    assert [flops(WATCH, step) for step in (0, 2, 3)] == [often[0], plain, often[2]]
 
 
 def test_a_history_is_bytes_within_half_a_byte_of_the_shares(model):
@@ -387,13 +370,14 @@ def test_maps_that_fail_their_check_are_not_shown(model, monkeypatch):
             show()
 
 
-READ = (0, 4, 8, 12, 16, 17, 18, 19)  # of 20 steps
+READ = (0, 3, 7, 11, 15, 19)  # of 20 steps
 
 
-def test_every_fourth_step_and_the_last_three_are_read(model):
+def test_every_fourth_step_is_read_and_of_short_runs_five_at_least(model):
     shot = ctrl.sample(model, RECIPE.replace(steps=20), watch=WATCH)
-    assert shot.attention.receipt.steps == READ and "8 of 20 steps" in str(shot.attention.receipt)
-    assert WATCH.weights(20) == {0: 2.5, 4: 4, 8: 4, 12: 4, 16: 2.5, 17: 1, 18: 1, 19: 1}
+    assert shot.attention.receipt.steps == READ and "6 of 20 steps" in str(shot.attention.receipt)
+    assert WATCH.weights(20) == {0: 2, 3: 3.5, 7: 4, 11: 4, 15: 4, 19: 2.5}
+    assert [*WATCH.weights(4)] == [0, 1, 2, 3] and [*WATCH.weights(8)] == [0, 1, 3, 5, 7]
     for all_steps in (ctrl.Watch(every=1), ctrl.Watch(history=True), ctrl.Watch(influence=True)):
         assert ctrl.sample(model, RECIPE.replace(steps=20), watch=all_steps).attention.receipt.steps == tuple(range(20))
 
@@ -406,14 +390,15 @@ def test_the_steps_that_are_read_stand_for_all_of_the_part(one, other, every, co
     part = part or ([count - 1] if watch.steps[1] == 1 else [])  # the end of a run has its last step
     weights = watch.weights(count)
     read = list(weights)
-    assert sum(weights.values()) == len(part) and set(part[-4:] + part[:1]) <= set(read) <= set(part)
+    assert sum(weights.values()) == len(part) and set(part[-1:] + part[:1]) <= set(read) <= set(part)
+    assert len(read) >= min(5, len(part))
     assert all(after - before <= every for before, after in itertools.pairwise(read))
-    assert [weights[step] for step in part[-3:]] == [1] * len(part[-3:]) or len(part) < 4
     line = {step: 2.0 * step - 7 for step in part}  # what lies on a line has the mean of all
     assert sum(weights[step] * line[step] for step in read) == pytest.approx(sum(line.values()), abs=1e-6)
     assert [step for step in range(-1, count + 2) if watch.acts(step, count)] == read
     within = [step for step in range(-1, count + 2) if watch.reads_self_attention(step, count)]
     assert set(within) <= set(read) and within[-1:] == part[-1:]
+    assert all(4 <= after - before < 4 + every for before, after in itertools.pairwise(within))
 
 
 def test_means_over_steps_weigh_a_step_by_what_it_stands_for(model):
@@ -423,15 +408,15 @@ def test_means_over_steps_weigh_a_step_by_what_it_stands_for(model):
         ctrl.sample(model, recipe, watch=ctrl.Watch(steps=(step / 8, (step + 1) / 8))).attention["red"].heat
         for step in range(8)
     ]
-    weights = {0: 1, 1: 2, 4: 2, 5: 1, 6: 1, 7: 1}
+    weights = {0: 1, 1: 1.5, 3: 2, 5: 2, 7: 1.5}
     expected = sum(alone[step] * weight for step, weight in weights.items()) / 8
     assert np.allclose(third["red"].heat, expected, atol=1e-7)
-    assert np.array_equal(third.map("red", when="last").heat, each.map("red", when="last").heat)
+    assert not np.array_equal(third["red"].heat, each["red"].heat)
 
 
 def test_what_acts_between_the_steps_that_are_read_is_said_to_need_all(model):
-    recipe = RECIPE.replace(steps=20, styles=[ctrl.Style(INK, ctrl.hold(0.5, start=0.3, until=0.4))])
-    with pytest.raises(KeyError, match=r"in the 8 of 20 steps that were read; Watch\(every=1\) reads all; got 0"):
+    recipe = RECIPE.replace(steps=20, styles=[ctrl.Style(INK, ctrl.hold(0.5, start=0.2, until=0.3))])
+    with pytest.raises(KeyError, match=r"in the 6 of 20 steps that were read; Watch\(every=1\) reads all; got 0"):
         ctrl.sample(model, recipe, watch=WATCH).attention.style(0)
     assert ctrl.sample(model, recipe, watch=ctrl.Watch(every=1)).attention.style(0).heat.max() > 0
 
@@ -590,7 +575,7 @@ def test_a_map_that_is_the_same_everywhere_makes_no_mask_of_its_rounding(model, 
             draw()
     red = seen["plain"].attention["red"]
     with pytest.raises(ValueError, match=r"the map of 'red' is 0 everywhere, so there is no place to mask\.$"):
-        replace(red, heat=0 * red.heat, late=None).mask()
+        replace(red, heat=0 * red.heat).mask()
 
 
 def test_a_mask_of_a_map_is_a_mask_of_a_recipe(model, seen):
@@ -601,7 +586,7 @@ def test_a_mask_of_a_map_is_a_mask_of_a_recipe(model, seen):
 def test_code_makes_the_map_again(seen):
     for case, make in {
         "plain": lambda a: a["red"],
-        "negative": lambda a: a.map("dark", source="negative", layers=("up 16×16",), when="last"),
+        "negative": lambda a: a.map("dark", source="negative", layers=("up 16×16",)),
         "two style pictures": lambda a: a.style(0, 1, token=2),
         "weights": lambda a: a.at((20, np.int64(30))).attends,
         "not square": lambda a: a.at((0, 0, 9, 9.5)).attends,
@@ -664,11 +649,9 @@ def test_a_prompt_without_words_has_nothing_to_draw(model, tmp_path):
         attention.stack()
 
 
-def test_the_mean_of_all_steps_counts_the_last_three_once(model):
-    """Each step is added to one sum; a history has every step's maps."""
+def test_the_mean_of_all_steps_is_that_of_a_history(model):
     for steps in (3, 4, 7):
         shot = ctrl.sample(model, RECIPE.replace(steps=steps), watch=ctrl.Watch(history=True))
         heat = shot.attention["red"]
         each = [heat.steps[step] for step in range(steps)]
         assert np.allclose(heat.heat, np.mean(each, axis=0), atol=2e-3)
-        assert np.allclose(heat.late, np.mean(each[-3:], axis=0), atol=2e-3)

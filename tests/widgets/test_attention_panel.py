@@ -69,8 +69,8 @@ def test_the_code_it_shows_makes_the_maps_it_shows(stage, shot):
         made = eval(code_of(stage, panel, pinned=[word], active_layers=[0], when="one", step=2), {"shot": shot})
         made = made.clip(min=0)
         assert np.abs(made - shares[0, 2, word]).max() <= 0.01 * max(made.max(), 0.01), said
-    code = code_of(stage, panel, pinned=[1], active_layers=[], when="last")
-    assert code == "shot.attention.map('red', when=\"last\")" and eval(code, {"shot": shot}).share > 0
+    code = code_of(stage, panel, pinned=[1], active_layers=[], when="all")
+    assert code == "shot.attention.map('red')" and eval(code, {"shot": shot}).share > 0
 
 
 def test_the_code_of_a_place_asks_that_place(stage, shot):

@@ -262,9 +262,9 @@ def test_a_step_and_a_layer_show_their_own_shares(stage, shown):
     assert (shown.when, shown.step, shown.active_layers) == ("one", 1, [1])
     assert "Up to 7.5 % of attention" in words(stage), "0.3 · 0.5 for the step · 0.5 for the layer"
     assert "down 8×8, step 2 of 4" in words(stage)
-    stage.page.get_by_role("button", name="Last three").click()
+    stage.page.get_by_role("button", name="All steps").click()
     stage.settle(60)
-    assert f"Up to {100 * 0.3 * 0.5 * 2.5 / 3:.1f} % of attention" in words(stage)
+    assert f"Up to {100 * 0.3 * 0.5 * 2.75 / 4:.1f} % of attention" in words(stage)
 
 
 def test_a_place_tells_its_words_and_where_it_attends(stage, shown):
