@@ -129,7 +129,7 @@ def test_a_compiled_pipeline_is_watched_as_a_graph_by_either_way_of_compiling(fo
         pipe.unet.compile(backend="eager")
     dynamo.reset()
     counters.clear()
-    for steps, expected in ((3, 1), (6, 2), (20, 2), (3, 2)):  # a graph for steps that are read, one for the others
+    for steps, expected in ((3, 1), (9, 2), (20, 2), (3, 2)):  # a graph for steps that are read, one for the others
         with ctrl.watching(pipe) as watch:
             latents = run(steps)
         assert graphs() == (expected, 0)
