@@ -115,7 +115,9 @@ def describe(
     if rng is not None and rng.random() < 0.5:
         tail = [tail[i] for i in rng.permutation(len(tail))]
     clauses = [figure, *tail]
-    if kept() if styled is None else styled:
+    if styled is None:
+        styled = kept()
+    if styled:
         style = _Clause(frozenset({"style"}), pick(STYLE[scene.style]))
         clauses.insert(len(clauses) if rng is not None and rng.random() < 0.5 else 0, style)
     return _join(clauses)

@@ -9,7 +9,7 @@ import numpy as np
 
 import ctrl
 from ctrl.atelier.asked import hits, named
-from ctrl.atelier.bench import Seen, other, restyled
+from ctrl.atelier.bench import Seen, restyled
 from ctrl.atelier.captions import STYLE, article, describe
 from ctrl.atelier.metrics import Array, estimate
 from ctrl.atelier.reading import Facts
@@ -82,7 +82,7 @@ def aligned(work: Work) -> list[Row]:
     wanted = [scene.style for scene in scenes]
     content = [ctrl.Recipe(named(scene), seed=i) for i, scene in enumerate(scenes)]
     references = [_styled(scene, scene.style, seed) for seed, scene in enumerate(work.others)]
-    shuffled = [references[other(i, len(references))] for i in range(len(references))]
+    shuffled = [*references[1:], references[0]]  # the next scene's style is always another
     absent = work.made(content)
     own, wrong = (
         work.made(

@@ -28,7 +28,6 @@ from ctrl.atelier.work import Work
 
 THRESHOLDS = tuple(float(one) for one in np.linspace(0.05, 0.95, 19))
 HALF = len(THRESHOLDS) // 2  # the number of 0.5
-FIRST = ctrl.Watch(steps=(0.0, 0.01))  # of a run one evaluation, its self-attention included
 SIDE = 16  # cells of the grid on which all measures but one are taken
 
 
@@ -80,7 +79,7 @@ def _once(model: Any, picture: Image.Image, caption: Caption, times: Sequence[fl
     seen = []
     for time in times:
         recipe = ctrl.Recipe(caption.text, image=picture, strength=time, steps=20, guidance=1.0)
-        step = next(ctrl.steps(model, recipe, watch=FIRST))
+        step = next(ctrl.steps(model, recipe, watch=ctrl.Watch()))
         assert step.look is not None
         seen.append(step.look(picture))
     return seen

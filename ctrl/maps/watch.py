@@ -12,8 +12,8 @@ from ctrl.attention import Site
 from ctrl.maps.checks import whole
 
 UP = "up_blocks"
-FEW = 5  # steps are read of a short run
-APART = 4  # steps between two at which self-attention, the larger part of the work, is read
+FEW = 5  # as many steps are read of a short run, or all
+APART = 4  # steps, at least, from one reading of self-attention to the next: it is the larger part of the work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,12 +126,13 @@ class Watch:
 
     @lru_cache(maxsize=8)  # noqa: B019  # the same
     def _between(self, count: int) -> frozenset[int]:
-        """The evaluations at which self-attention is read: of those read the last, and each some steps before."""
-        chosen: list[int] = []
-        for step in [*self.weights(count)][::-1]:
-            if not chosen or chosen[-1] - step >= APART:
+        """The evaluations at which self-attention is read: of those read the first and the last, and some between."""
+        read = [*self.weights(count)]
+        chosen = read[:1]
+        for step in read:
+            if step - chosen[-1] >= APART:
                 chosen.append(step)
-        return frozenset(chosen)
+        return frozenset((*chosen, *read[-1:]))
 
     def _part(self, count: int) -> range:
         start, until = self.steps

@@ -176,8 +176,9 @@ def worded(scenes: Sequence[Scene], generator: torch.Generator, empty: float = E
 def caption_of(scene: Scene, seed: int) -> Caption:
     """A caption as people write them: half name every colour and the time whatever the style.
 
-    One that names no style means a clean 3d render, whatever else it leaves out: half the captions of 3d renders are
-    those of the same scene in any style, without its name. Every other caption names the style.
+    One that names no style means a clean 3d render, whatever else it leaves out. So half the captions of 3d renders are
+    made as if the scene were drawn in a style picked from all, its name left out; some name no colours and
+    no time. All other captions name their style.
     """
     if scene.style == PLAIN and seed // 2 % 2:
         told = replace(scene, style=STYLES[seed // 4 % len(STYLES)])

@@ -166,9 +166,9 @@ def test_words_of_a_person_are_never_html(stage, model):
         stage.show(*studio._pads.all, seen=False)
         stage.show(studio)
         studio.show_problem(evil, why=evil)
+        until(stage, lambda: evil in stage.page.locator(".ctrl-studio > [role=alert]").inner_text())
         stage.settle(200)
         assert stage.page.locator("img[src=x]").count() == 0
-        assert evil in stage.page.locator(".ctrl-studio > [role=alert]").inner_text()
     finally:
         studio.live.wait(WAIT)
         studio.close()
