@@ -19,10 +19,10 @@ training side, by the up blocks; the atelier's weights, then weights of the firs
   weights .024 [.010, .037] and .008 [−.004, .021]: it costs a run of its own, and helps where maps are poor.
 
 Steps (32 pictures generated in 20 steps, each of the atelier's weights and of the first commit's): the mean of all has
-.003 [−.012, .017] and .056 [.035, .078] more than the mean of the last three; `where` at the picture's size −.000
-[−.012, .013] and .052 [.037, .069], on the grid −.015 [−.030, .001] and .046 [.031, .065]. Every fourth step and the
-first, in place of all, lose nothing: −.001 [−.003, .001] and .001 [−.000, .002], `where` at the picture's size
-.000 [−.000, .001] and .000 [−.001, .001].
+.006 [−.017, .030] and .056 [.035, .078] more than the mean of the last three; `where` at the picture's size .002
+[−.008, .013] and .052 [.037, .068], on the grid −.006 [−.019, .007] and .043 [.028, .061]. Every step, in place of the
+first and every fourth, would add −.003 [−.005, −.000] and −.001 [−.002, .000]; to `where` at the picture's size −.000
+[−.001, .000] and .002 [−.000, .004].
 
 The trials were made by scripts that were not kept; what is averaged now is measured by `ctrl.atelier.measure`.
 """
