@@ -84,18 +84,14 @@ def aligned(work: Work) -> list[Row]:
     references = [_styled(scene, scene.style, seed) for seed, scene in enumerate(work.others)]
     shuffled = [*references[1:], references[0]]  # the next scene's style is always another
     absent = work.made(content)
-    own, wrong = (
-        work.made(
-            [one.replace(aligned=ctrl.StyleAligned(reference)) for one, reference in zip(content, row, strict=True)]
-        )
-        for row in (references, shuffled)
-    )
-    found = [estimate(hits(one, wanted)) for one in (own, absent, wrong)]
-    stays = estimate(_stays(own, absent, "style", "time"))
-    return [
-        Row.of("style from another recipe by StyleAligned: style accuracy", found),
-        Row.of("— content stays as it was", [stays]),
-    ]
+    found = []
+    for name, weight in (("style from another recipe by StyleAligned: style accuracy", 1.0), ("— at weight 2", 2.0)):
+        own, wrong = (work.made(_aligned(content, row, weight)) for row in (references, shuffled))
+        found += [
+            Row.of(name, [estimate(hits(one, wanted)) for one in (own, absent, wrong)]),
+            Row.of("— content stays as it was", [estimate(_stays(own, absent, "style", "time"))]),
+        ]
+    return found
 
 
 def _next(color: str) -> str:
@@ -107,6 +103,12 @@ def _dressed(text: str, old: str, new: str) -> str:
     """A caption with the shirt in another colour."""
     before, after = (f"{article(color)} {color} shirt" for color in (old, new))
     return text.replace(before, after)
+
+
+def _aligned(recipes: Sequence[ctrl.Recipe], references: Sequence[ctrl.Recipe], weight: float) -> list[ctrl.Recipe]:
+    """Recipes, each in the style of a reference."""
+    pairs = zip(recipes, references, strict=True)
+    return [recipe.replace(aligned=ctrl.StyleAligned(reference, weight)) for recipe, reference in pairs]
 
 
 def _styled(scene: Scene, style: str, seed: int) -> ctrl.Recipe:
