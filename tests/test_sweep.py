@@ -3,6 +3,7 @@
 import math
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -155,6 +156,40 @@ def test_every_picture_is_handed_out_as_soon_as_it_is_finished(model, evaluation
     )
     assert [one[1:] for one in told] == [(1, 3, 4), (2, 3, 8), (3, 3, 12)]
     assert [shot for shot, *_ in told] == list(sweep)
+
+
+def test_what_on_step_raises_ends_the_sweep_after_that_step_and_the_next_is_whole(model, evaluations):
+    told = []
+
+    def enough(step):
+        told.append(step.index)
+        if len(told) == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ctrl.sweep(model, RECIPE, {"seed": range(3)}, on_step=enough)
+    assert told == [0, 1, 2, 3, 0, 1] and len(evaluations) == 6
+    assert equal(ctrl.sweep(model, RECIPE, {"seed": range(3)}, on_step=told.append), model)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("on_step", 3, "a function of a Step, got 3"),
+        ("on_step", lambda: None, "a function of one argument, a Step"),
+        ("on_shot", lambda shot: None, "a function of 3 arguments, a Shot, how many are done, of how many"),
+    ],
+    ids=["a number", "too few", "too few of three"],
+)
+def test_a_callback_that_cannot_be_called_so_is_refused_first(model, evaluations, name, given, message):
+    with pytest.raises(TypeError, match=f"{name} must be {message}"):
+        ctrl.sweep(model, RECIPE, {"seed": range(3)}, **{name: given})
+    assert evaluations == []
+
+
+def test_on_step_and_an_executor_exclude_each_other(model):
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="on_step needs a sweep without executor"):
+        ctrl.sweep(model, RECIPE, {"seed": range(3)}, executor=executor, on_step=print)
 
 
 def test_an_error_after_the_first_picture_holds_those_that_were_finished(model):

@@ -9,31 +9,38 @@ import pytest
 from ctrl import threads
 
 MODEL = """
-import time, ctrl, torch
+import ctrl, torch
+from threading import Event
 from ctrl import threads
 torch.set_num_threads(1)
 model, recipe = ctrl.load(), ctrl.Recipe("a figure waving, 3d render", steps=50)
+begun = Event()
 """
-LEFT = {
-    "a live session that runs": "live = ctrl.Live(model, recipe)\ntime.sleep(0.2)",
-    "a live session that rests": "live = ctrl.Live(model, recipe.replace(steps=1))\nlive.wait(60)",
+LEFT = {  # each is seen to run, or to rest, when the program ends
+    "a live session that runs": """
+live = ctrl.Live(model, recipe, lambda frame: begun.set())
+assert begun.wait(60) and live.state.phase == "running" """,
+    "a live session that rests": """
+live = ctrl.Live(model, recipe.replace(steps=1))
+assert live.wait(60).exact""",
     "a session in a callback that never returns": """
 threads.PATIENCE = 0.5
-reached = __import__("threading").Event()
-live = ctrl.Live(model, recipe.replace(steps=1), lambda frame: (reached.set(), __import__("threading").Event().wait()))
-reached.wait(60)""",
+live = ctrl.Live(model, recipe.replace(steps=1), lambda frame: (begun.set(), Event().wait()))
+assert begun.wait(60)""",
     "a Studio that reads the attention of its picture": """
 from widgets import Studio
-studio = Studio(model, recipe.replace(steps=2))
-studio.live.wait(60)
-time.sleep(0.4)""",
+watched = ctrl.steps
+ctrl.steps = lambda *given, **more: (begun.set(), watched(*given, **more))[1]
+studio = Studio(model, recipe.replace(steps=10))
+assert studio.live.wait(60).exact
+studio.tab = "words"
+assert begun.wait(60)""",
     "a grid of a Studio": """
 from widgets.grids import Grid
-begun = __import__("threading").Event()
-grid = Grid(model, lambda done, of: begun.set(), print, print)
-grid.begin(recipe.replace(steps=4), {"seed": range(20)})
-begun.wait(60)
-time.sleep(0.1)""",
+failed = []
+grid = Grid(model, lambda done, of: begun.set(), print, failed.append)
+grid.begin(recipe, [("seed", "0-19")])
+assert begun.wait(60) and not failed""",
 }
 
 

@@ -61,7 +61,7 @@ def _numbers(path: str, part: str) -> Sequence[float | int]:
         raise ValueError(f"the axis {path} takes numbers, and {part!r:.40} is none; write 3, 6, 9.") from None
 
 
-class Stopped(Exception):  # no error: it ends a sweep between two pictures
+class Stopped(Exception):  # no error: it ends a sweep between two steps
     """The sweep was stopped."""
 
 
@@ -98,7 +98,7 @@ class Grid:
         self._thread = threads.start(self._make, *arguments, name="ctrl.Studio grid", stop=self.stop)
 
     def stop(self) -> None:
-        """End the sweep after the picture that is being made."""
+        """End the sweep after the step that is being made."""
         self._stop.set()
 
     def close(self) -> None:
@@ -116,19 +116,24 @@ class Grid:
         before: threading.Thread | None,
     ) -> None:
         def count_shot(_shot: ctrl.Shot | None, done: int, of: int) -> None:
+            go_on()
+            self._progress(done, of)
+
+        def go_on(_step: ctrl.Step | None = None) -> None:
             if stop.is_set():
                 raise Stopped
-            self._progress(done, of)
 
         if before is not None:
             before.join()
         try:
             count_shot(None, 0, count)
-            self._show(ctrl.sweep(self._model, recipe, axes, on_shot=count_shot, progress=False))
-        except Stopped:
-            self._progress(0, 0)
+            sweep = ctrl.sweep(self._model, recipe, axes, on_shot=count_shot, on_step=go_on, progress=False)
+            self._show(sweep)
         except Exception as error:
-            self._fail(error)
+            if stop.is_set():  # `Stopped`, or `Unfinished` because of it
+                self._progress(0, 0)
+            else:
+                self._fail(error)
 
 
 def sheet_message(sweep: Sweep) -> Message:

@@ -201,17 +201,18 @@ def _acts(part: Any) -> bool:
     return getattr(part, "weight", 0.0) != 0 and not (isinstance(mask, Picture) and mask.range == (0, 0))
 
 
-def check_callback(name: str, function: object, given: str) -> None:
-    """Raise a TypeError for what cannot be called with one argument, which is `given`; None is no function to call."""
+def check_callback(name: str, function: object, *given: str) -> None:
+    """Raise a TypeError for what cannot be called with the arguments that are `given`; None is no function to call."""
     if function is None:
         return
     if not callable(function):
-        raise TypeError(f"{name} must be a function of {given}, got {function!r:.60}.")
+        raise TypeError(f"{name} must be a function of {', '.join(given)}, got {function!r:.60}.")
     try:
         signature = inspect.signature(function)
     except ValueError:  # some built-in functions have no signature
         return
     try:
-        signature.bind(given)
+        signature.bind(*given)
     except TypeError:
-        raise TypeError(f"{name} must be a function of one argument, {given}, and it takes {signature}.") from None
+        wanted = f"{len(given)} arguments, " if len(given) > 1 else "one argument, "
+        raise TypeError(f"{name} must be a function of {wanted}{', '.join(given)}, and it takes {signature}.") from None

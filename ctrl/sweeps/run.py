@@ -8,13 +8,14 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctrl.caller import ends_at_caller
 from ctrl.recipe import Recipe
-from ctrl.recipe.checks import integer, switch
-from ctrl.sampling import Shot
+from ctrl.recipe.checks import check_callback, integer, switch
+from ctrl.sampling import Shot, Step
 from ctrl.sampling.progress import bar
 from ctrl.sweeps.axes import MAX_CELLS, Axes, Axis, axes_of
 from ctrl.sweeps.folder import Folder, Needs
@@ -46,6 +47,7 @@ def sweep(
     folder: str | Path | None = None,
     progress: bool = True,
     on_shot: Callable[[Shot, int, int], None] | None = None,
+    on_step: Callable[[Step], None] | None = None,
 ) -> Sweep:
     """The pictures of `recipe` with every combination of the values of `axes`, each bit-equal to `ctrl.sample`'s.
 
@@ -67,6 +69,8 @@ def sweep(
     - `progress` shows one bar for all pictures on stderr, in a log one line at the end.
     - `on_shot(shot, done, count)` is called after every picture, in the order in which they finish; what it raises
       ends the sweep.
+    - `on_step(step)` is called after every step that is made, and what it raises ends the sweep at once; not with an
+      executor, whose steps are made elsewhere.
 
     Raises a ValueError where a path is not in the recipe or a value does not fit it, before anything is made. An error
     after the first picture is `ctrl.Unfinished`, which holds those that were finished.
@@ -78,12 +82,17 @@ def sweep(
         raise ValueError(f"axes make {count} recipes; {MAX_CELLS} are the most.")
     progress = switch("progress", progress)
     cells = [_cell(recipe, found, place) for place in itertools.product(*(range(len(axis)) for axis in found))]
+    check_callback("on_shot", on_shot, "a Shot", "how many are done", "of how many")
+    check_callback("on_step", on_step, "a Step")
+    if executor is not None and on_step is not None:
+        raise ValueError("on_step needs a sweep without executor, whose workers make the steps; on_shot fits both.")
     work = Work(model)
+    make = work.make if on_step is None else partial(work.make, on_step=on_step)
     if isinstance(executor, ProcessPoolExecutor):
         work.check_travels()
     kept = None if folder is None else Folder(Path(folder).expanduser())
     with Here() if executor is None else Pool(executor, retries) as workers:
-        known, made = _made(workers, work, list(dict.fromkeys(cells)), kept, on_shot, progress=progress)
+        known, made = _made(workers, work, make, list(dict.fromkeys(cells)), kept, on_shot, progress=progress)
     images = known | {one: result.shot for one, result in made.items()}
     shots = tuple(replace(images[cell], recipe=cell) for cell in cells)
     evaluations = sum(one.evaluations for one in made.values())
@@ -99,6 +108,7 @@ def _cell(recipe: Recipe, axes: tuple[Axis, ...], place: tuple[int, ...]) -> Rec
 def _made(
     workers: Pool | Here,
     work: Work,
+    make: Callable[[Recipe], Made],
     wanted: Sequence[Recipe],
     folder: Folder | None,
     on_shot: Callable[[Shot, int, int], None] | None,
@@ -109,7 +119,7 @@ def _made(
     known = {} if folder is None else _known(folder, wanted, workers, work)
     made: dict[Recipe, Made] = {}
     missing = ordered([one for one in wanted if one not in known], work.times)
-    results = closing(_or_unfinished(workers.each(work.make, missing), known, made, len(wanted)))
+    results = closing(_or_unfinished(workers.each(make, missing), known, made, len(wanted)))
     with bar(len(wanted), "picture", shown=progress, done=len(known), title="sweep") as advance, results as finished:
         for recipe, result in finished:
             made[recipe] = result

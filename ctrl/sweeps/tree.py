@@ -72,8 +72,8 @@ class Maker:
         self._before: tuple[Recipe, ...] = ()
         self._steps: list[Step] = []
 
-    def __call__(self, recipe: Recipe) -> Made:
-        """The shot of a recipe. An error leaves the maker as it was."""
+    def __call__(self, recipe: Recipe, on_step: Callable[[Step], None] | None = None) -> Made:
+        """The shot of a recipe; `on_step` is called after each step made. An error leaves the maker as it was."""
         nows, begun = _nows(recipe, times_of(self._model)), settled(recipe)
         before = self._before if begun == self._settled else ()
         count = _shared(nows, before)
@@ -82,7 +82,10 @@ class Maker:
             known = self._steps[count]
         run = prepare(self._model, [recipe], self._memory)
         steps = self._steps[:count]
-        steps.extend(walk(run, self._model, steps[-1].checkpoint if steps else None, known))
+        for step in walk(run, self._model, steps[-1].checkpoint if steps else None, known):
+            steps.append(step)
+            if on_step is not None:
+                on_step(step)
         (shot,) = finish(run, self._model, steps[-1].latents)
         self._settled, self._before, self._steps = begun, nows, steps
         return Made(shot, len(nows) - count - (known is not None), len(nows))

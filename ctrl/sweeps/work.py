@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ctrl.recipe import Recipe
+from ctrl.sampling import Step
 from ctrl.sweeps.folder import Needs, Owner
 from ctrl.sweeps.tree import Made, Maker, about, times_of
 
@@ -56,11 +57,11 @@ class Work:
         """The noise times of a recipe's run; about those, as long as no model is loaded here to ask."""
         return about(recipe) if self._model is None else times_of(self._model)(recipe)
 
-    def make(self, recipe: Recipe) -> Made:
-        """The picture of a recipe."""
+    def make(self, recipe: Recipe, on_step: Callable[[Step], None] | None = None) -> Made:
+        """The picture of a recipe; `on_step` is called after each step that is made."""
         if not hasattr(self._mine, "maker"):
             self._mine.maker = Maker(self.model)
-        made: Made = self._mine.maker(recipe)
+        made: Made = self._mine.maker(recipe, on_step)
         return made
 
     def owner(self, needs: Needs) -> Owner:

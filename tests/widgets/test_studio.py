@@ -16,6 +16,7 @@ from variety import LEFT, MAP, PLAIN, SOFT
 
 import ctrl
 from widgets import settings
+from widgets.grids import Grid
 
 EDGES = ctrl.Edges(MAP, 0.5, on=False)
 RECIPE = PLAIN.replace(
@@ -414,6 +415,29 @@ def test_a_grid_is_made_and_a_picture_of_it_is_used(studio):
         assert why in studio.problem["why"] and studio.problem["next"]
     say(studio, "grid", axes=[["seed", "1"]])
     assert studio.problem == {}
+
+
+def test_a_grid_that_is_stopped_ends_after_the_step_that_is_being_made(model):
+    told, reached, go_on = [], threading.Event(), threading.Event()
+    grid = Grid(model, lambda *count: told.append(count), told.append, told.append)
+
+    def wait(*_):
+        reached.set()
+        go_on.wait(WAIT)
+
+    hook = model.unet.register_forward_pre_hook(wait)
+    evaluations = []
+    counter = model.unet.register_forward_pre_hook(lambda *_: evaluations.append(1))
+    try:
+        grid.begin(RECIPE.replace(steps=8), [("seed", "0-3")])
+        assert reached.wait(WAIT)
+        grid.stop()
+        go_on.set()
+        grid.close()
+    finally:
+        hook.remove()
+        counter.remove()
+    assert len(evaluations) == 1 and told == [(0, 4), (0, 0)]
 
 
 def test_a_grid_offers_every_weight_and_keeps_what_else_guidance_has(studio):
