@@ -89,12 +89,11 @@ def regions(work: Work) -> list[Row]:
     Ceiling: true renders with that thing there, through the codec.
     """
     bench = work.bench
-    count = max(2, bench.count // 4)
     rng = np.random.default_rng(0)
     half = np.zeros((bench.size, bench.size), np.uint8)
     half[:, : bench.size // 2] = 255
-    things = [(str(rng.choice(KINDS)), str(rng.choice(COLORS))) for _ in range(count)]
-    bare = [ctrl.Recipe("a figure standing, on grass, by day, 3d render", seed=i) for i in range(count)]
+    things = [(str(rng.choice(KINDS)), str(rng.choice(COLORS))) for _ in range(bench.count)]
+    bare = [ctrl.Recipe("a figure standing, on grass, by day, 3d render", seed=i) for i in range(bench.count)]
     asked = [
         recipe.replace(regions=[ctrl.Region(thing(kind, color), half)])
         for recipe, (kind, color) in zip(bare, things, strict=True)
@@ -102,7 +101,7 @@ def regions(work: Work) -> list[Row]:
     props = [Prop(kind, color, "left", -0.85, 0.0, 1.0, 0.0) for kind, color in things]
     true = [
         replace(scene, style=PLAIN, ground="grass", time="day", props=(prop,))
-        for scene, prop in zip(bench.scenes, props, strict=False)
+        for scene, prop in zip(bench.scenes, props, strict=True)
     ]
     own, absent = work.made(asked), work.made(bare)
     ceiling = bench.after_codec(look(true, bench.size).picture)
