@@ -177,7 +177,7 @@ def test_what_on_step_raises_ends_the_sweep_after_that_step_and_the_next_is_whol
     [
         ("on_step", 3, "a function of a Step, got 3"),
         ("on_step", lambda: None, "a function of one argument, a Step"),
-        ("on_shot", lambda shot: None, "a function of 3 arguments, a Shot, how many are done, of how many"),
+        ("on_shot", lambda shot: None, "a function of 3 arguments, a Shot, the number done, the number in all"),
     ],
     ids=["a number", "too few", "too few of three"],
 )
@@ -188,7 +188,10 @@ def test_a_callback_that_cannot_be_called_so_is_refused_first(model, evaluations
 
 
 def test_on_step_and_an_executor_exclude_each_other(model):
-    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="on_step needs a sweep without executor"):
+    with (
+        ThreadPoolExecutor(1) as executor,
+        pytest.raises(ValueError, match="on_step must be left out with an executor"),
+    ):
         ctrl.sweep(model, RECIPE, {"seed": range(3)}, executor=executor, on_step=print)
 
 

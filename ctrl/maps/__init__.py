@@ -18,11 +18,11 @@ training side, by the up blocks; the atelier's weights, then weights of the firs
   noise instead, at the same price: .003 [−.007, .013], .013 [.001, .025]. On 24 evaluation scenes of the first commit's
   weights .024 [.010, .037] and .008 [−.004, .021]: it costs a run of its own, and helps where maps are poor.
 
-Steps (32 pictures generated in 20 steps, each of the atelier's weights and of the first commit's): the mean of all has
-.006 [−.017, .030] and .056 [.035, .078] more than the mean of the last three; `where` at the picture's size .002
-[−.008, .013] and .052 [.037, .068], on the grid −.006 [−.019, .007] and .043 [.028, .061]. Every step, in place of the
-first and every fourth, would add −.003 [−.005, −.000] and −.001 [−.002, .000]; to `where` at the picture's size −.000
-[−.001, .000] and .002 [−.000, .004].
+Steps (32 pictures generated in 20 steps, each of the weights of that day, 2026-11-26, and of the first commit's): the
+mean of all has .006 [−.017, .030] and .056 [.035, .078] more than the mean of the last three; `where` at the picture's
+size .002 [−.008, .013] and .052 [.037, .068], on the grid −.006 [−.019, .007] and .043 [.028, .061]. To read every step
+in place of the first and every fourth changes the mean by −.003 [−.005, −.000] and −.001 [−.002, .000], and `where` at
+the picture's size by −.000 [−.001, .000] and .002 [−.000, .004].
 
 The trials were made by scripts that were not kept; what is averaged now is measured by `ctrl.atelier.measure`.
 """

@@ -18,9 +18,9 @@ class StyleAligned:
     a step costs two evaluations of the model. It needs no adapter.
 
     - `reference` is a `Recipe`, or a `Shot`, which has one.
-    - `weight`, 0 to 10, a number or a schedule, is how strongly its places are attended to. 1 is as published, for a
-      prompt that names the style too; 2 is what the authors take for a reference picture, and holds where the prompt
-      names no style (`ctrl.atelier.measure --only aligned` has both).
+    - `weight`, 0 to 10, a number or a schedule, is how strongly its places are attended to. 1 is as published, and
+      suits a prompt that names the style too. 2, which the authors use for a reference picture, keeps the style where
+      the prompt names none. `python -m ctrl.atelier.measure --only aligned` measures both.
     - `on=False` switches it off and keeps its settings.
     """
 

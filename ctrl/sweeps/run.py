@@ -69,10 +69,11 @@ def sweep(
     - `progress` shows one bar for all pictures on stderr, in a log one line at the end.
     - `on_shot(shot, done, count)` is called after every picture, in the order in which they finish; what it raises
       ends the sweep.
-    - `on_step(step)` is called after every step that is made, and what it raises ends the sweep at once; not with an
-      executor, whose steps are made elsewhere.
+    - `on_step(step)` is called after every step that is made, and what it raises ends the sweep. It cannot be given
+      with an executor, whose workers make the steps.
 
-    Raises a ValueError where a path is not in the recipe or a value does not fit it, before anything is made. An error
+    Raises a ValueError where a path is not in the recipe or a value does not fit it, and a TypeError where a callback
+    cannot be called with its arguments, before anything is made. An error
     after the first picture is `ctrl.Unfinished`, which holds those that were finished.
     """
     if not isinstance(recipe, Recipe):
@@ -82,10 +83,12 @@ def sweep(
         raise ValueError(f"axes make {count} recipes; {MAX_CELLS} are the most.")
     progress = switch("progress", progress)
     cells = [_cell(recipe, found, place) for place in itertools.product(*(range(len(axis)) for axis in found))]
-    check_callback("on_shot", on_shot, "a Shot", "how many are done", "of how many")
+    check_callback("on_shot", on_shot, "a Shot", "the number done", "the number in all")
     check_callback("on_step", on_step, "a Step")
     if executor is not None and on_step is not None:
-        raise ValueError("on_step needs a sweep without executor, whose workers make the steps; on_shot fits both.")
+        raise ValueError(
+            "on_step must be left out with an executor, whose workers make the steps; on_shot is called with both."
+        )
     work = Work(model)
     make = work.make if on_step is None else partial(work.make, on_step=on_step)
     if isinstance(executor, ProcessPoolExecutor):

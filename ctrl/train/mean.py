@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
+
+from ctrl.model.loading.files import read_tensors
 
 
 def mean(weights: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
@@ -34,7 +35,7 @@ def mean(weights: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> di
 
 def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
     if not tensors[0].is_floating_point():
-        return tensors[0].clone()  # the file it is read from may be the one that is written
+        return tensors[0].clone()  # it may be a view of the file that is written
     return torch.stack([share * one.float() for share, one in zip(shares, tensors, strict=True)]).sum(0)
 
 
@@ -46,11 +47,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--shares", type=float, nargs="+", required=True, help="of each, in all 1")
     parser.add_argument("--into", type=Path, required=True, help="the weights folder that is changed")
     options = parser.parse_args(argv)
-    (path,) = (options.into / options.part).glob("*.safetensors")
-    files = [folder / options.part / path.name for folder in options.of]
-    with safe_open(files[0], "pt") as file:
-        metadata = file.metadata()
-    save_file(mean([load_file(one) for one in files], options.shares), path, metadata=metadata)
+    found = [*(options.into / options.part).glob("*.safetensors")]
+    if len(found) != 1:
+        parser.error(
+            f"--part {options.part}: {options.into} must hold one safetensors file there, it has {len(found)}."
+        )
+    read = [read_tensors(folder / options.part / found[0].name) for folder in options.of]
+    save_file(mean([tensors for tensors, _ in read], options.shares), found[0], metadata=read[0][1] or None)
 
 
 if __name__ == "__main__":

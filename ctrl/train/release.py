@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+
+from ctrl.model.loading.files import read_tensors
 
 LIMIT = 58_000_000  # bytes in all
 STAGES = (
@@ -73,16 +75,12 @@ def _write_config(path: Path, where: Path) -> None:
 
 
 def _halve(path: Path, where: Path) -> None:
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(path)
+    tensors, metadata = read_tensors(path)
     halves = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     broken = [name for name, value in halves.items() if not torch.isfinite(value).all()]
     if broken:
         raise ValueError(f"{path}: {broken[0]} does not fit float16")
-    save_file(halves, where, metadata=metadata)
+    save_file(halves, where, metadata=metadata or None)
 
 
 def sums(folder: Path) -> list[dict[str, str | int]]:

@@ -48,3 +48,9 @@ def test_a_folder_gets_the_mean_and_is_loaded_again(folder, tmp_path):
     before, found = (UNet2DConditionModel.from_pretrained(where / "unet") for where in (one, into))
     assert torch.allclose(found.conv_in.bias, before.conv_in.bias + 1)
     assert torch.equal(found.conv_out.weight, before.conv_out.weight)
+
+
+def test_a_part_that_is_not_there_is_refused(folder, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--part", "nothing", "--of", str(folder), "--shares", "1", "--into", str(tmp_path)])
+    assert "must hold one safetensors file there, it has 0" in capsys.readouterr().err
