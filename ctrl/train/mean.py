@@ -47,13 +47,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--shares", type=float, nargs="+", required=True, help="of each, in all 1")
     parser.add_argument("--into", type=Path, required=True, help="the weights folder that is changed")
     options = parser.parse_args(argv)
-    found = [*(options.into / options.part).glob("*.safetensors")]
+    file = only_file(parser, options.into, options.part)
+    read = [read_tensors(folder / options.part / file.name) for folder in options.of]
+    save_file(mean([tensors for tensors, _ in read], options.shares), file, metadata=read[0][1] or None)
+
+
+def only_file(parser: argparse.ArgumentParser, folder: Path, part: str) -> Path:
+    """The safetensors file of a part of a weights folder; where there is not just one, the command ends."""
+    found = [*(folder / part).glob("*.safetensors")]
     if len(found) != 1:
-        parser.error(
-            f"--part {options.part}: {options.into} must hold one safetensors file there, it has {len(found)}."
-        )
-    read = [read_tensors(folder / options.part / found[0].name) for folder in options.of]
-    save_file(mean([tensors for tensors, _ in read], options.shares), found[0], metadata=read[0][1] or None)
+        parser.error(f"--part {part}: {folder} must hold one safetensors file there, it has {len(found)}.")
+    return found[0]
 
 
 if __name__ == "__main__":
