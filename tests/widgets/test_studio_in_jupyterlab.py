@@ -210,6 +210,7 @@ def test_what_breaks_says_what_why_and_what_next(book):
     picture(book, "alert")
     assert book.page.locator(".jp-OutputArea-output[data-mime-type*=stderr]").count() == 0, "no other cell shows it"
     book.page.get_by_role("button", name="Undo the last change of the recipe").click()
+    alert.wait_for(state="hidden", timeout=60_000)  # the studio is at rest before the undo too
     rest(book)
     assert not alert.is_visible()
 
