@@ -38,7 +38,7 @@ class Control:
       deepest full); "control first" does so and acts on the conditional branch only, which is diffusers'
       guess mode.
     - `uncond`, 0 to 1, multiplies the residuals of the unconditional branch; None is the mode's default: 1, 1 and 0.
-      Below 1 guidance strengthens the control too, which changes colours less than a larger `weight` does.
+      Below 1, guidance strengthens the control: the two branches then differ by it as well.
     - `blocks` are further weights, one for each residual from the shallowest to the middle (13 in Stable
       Diffusion 1 and 2, 10 in SDXL).
     - `resize` is how the map is fitted to the picture's size: "stretch", "crop" (fill and cut), "pad" (fit, black).

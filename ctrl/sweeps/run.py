@@ -73,8 +73,8 @@ def sweep(
       with an executor, whose workers make the steps.
 
     Raises a ValueError where a path is not in the recipe or a value does not fit it, and a TypeError where a callback
-    cannot be called with its arguments, before anything is made. An error
-    after the first picture is `ctrl.Unfinished`, which holds those that were finished.
+    cannot be called with its arguments, before anything is made. An error after the first picture is
+    `ctrl.Unfinished`, which holds those that were finished.
     """
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe must be a Recipe, got {type(recipe).__name__}; write ctrl.Recipe('a red ball').")
