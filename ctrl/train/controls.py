@@ -1,8 +1,8 @@
 """Stage 4, the controls: a ControlNetModel each for pose, depth and edges on the frozen U-Net (arXiv 2302.05543).
 
-`python -m ctrl.train.controls --kind pose --minutes 10`, or no kind for all three in turn. With `--weights` the hint
-encoder stays as it is. Zero convolutions, so that
-each begins as nothing at all; half the captions are empty, so that the control learns to speak for itself.
+`python -m ctrl.train.controls --kind pose --minutes 10`, or no kind for all three in turn. On a CPU, with
+`--weights`, the hint encoder stays as it is. Zero convolutions, so that each begins as nothing at all; half the captions
+are empty, so that the control learns to speak for itself.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ def teach(kind: Kind, options: Options) -> None:
         speak_up(net, shown(hints(base.source.pool, kind, Rows(list(range(32)), [False] * 32))))
     else:
         net = ControlNetModel.from_pretrained(options.start / f"controlnet_{kind}")
-        net.controlnet_cond_embedding.requires_grad_(requires_grad=False)  # half of a step at 256 px and more
+        learns = base.device.type != "cpu"  # there it is half of a step at 256 px and more
+        net.controlnet_cond_embedding.requires_grad_(requires_grad=learns)
     nn.Module.to(net, base.device)
     average = Average(net, 0.998)
     optimizer = muon.optimizer(net, lr=4e-3 * options.rate)

@@ -75,7 +75,6 @@ def feed(steps: Steps[B], first: int, device: torch.device, workers: int) -> Gen
     """The batches of step `first` and all that follow, on the device, without end; close it to end the workers.
 
     With no workers each is drawn when it is asked for. What workers have ready is in /dev/shm, two batches each.
-    That batches reach a GPU through pinned memory has not been run: no GPU was at hand.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a forked tokenizer has no threads to share work with
     loader: DataLoader[B] = DataLoader(
