@@ -1,8 +1,8 @@
 """Stage 4, the controls: a ControlNetModel each for pose, depth and edges on the frozen U-Net (arXiv 2302.05543).
 
 `python -m ctrl.train.controls --kind pose --minutes 10`, or no kind for all three in turn. On a CPU, with
-`--weights`, the hint encoder stays as it is. Zero convolutions, so that each begins as nothing at all; half the captions
-are empty, so that the control learns to speak for itself.
+`--weights`, the hint encoder stays as it is. Zero convolutions, so that each begins as nothing at all; half the
+captions are empty, so that the control learns to speak for itself.
 """
 
 from __future__ import annotations
