@@ -18,7 +18,7 @@ import ctrl
 from widgets import DepthPanel, PosePanel, StylePanel
 torch.set_num_threads(1)
 model = ctrl.load()
-recipe = ctrl.Recipe("a figure in a red shirt and blue trousers, on grass, 3d render", steps=12, seed=4)
+recipe = ctrl.Recipe("a figure in a red shirt and blue trousers, on grass, 3d render", steps=12, seed=5)
 """
 POSE = """
 panel = PosePanel(model, recipe.replace(controls=[ctrl.Pose("arms outstretched")]))
