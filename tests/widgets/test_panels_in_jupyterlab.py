@@ -117,6 +117,14 @@ def test_a_weight_is_a_curve_at_a_press_and_a_slider_again(book):
 
 
 def test_a_snapshot_stays_in_the_notebook(book):
+    exact(book)
+    caption = book.page.locator(".ctrl-frame .caption").first
+    before = caption.inner_text()
+    drag_wrist(book, 0.05, 0.1)  # a second picture for the history, if this test is the first of its process
+    book.page.wait_for_function(
+        "(before) => document.querySelector('.ctrl-frame .caption').textContent !== before", arg=before, timeout=25_000
+    )
+    exact(book)
     book.run(3)
     book.run(4)
     frame = book.page.frame_locator(".jp-OutputArea-output iframe")
